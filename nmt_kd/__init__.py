@@ -1,0 +1,19 @@
+"""Knowledge distillation for fairseq translation models: `fairseq-train --user-dir nmt_kd --criterion word_kd ...`.
+
+Importing the package makes fairseq work on the installed torch and registers the criteria.
+"""
+
+import importlib
+import pkgutil
+
+from nmt_kd import compat, errors
+from nmt_kd.version import __version__ as __version__
+
+errors.show_user_errors_in_one_line()
+compat.apply()
+
+from nmt_kd import criterions  # noqa: E402  (fairseq must be made to work first)
+
+# A method is one file: whatever lies in criterions/ is registered, and no list has to be kept.
+for module in pkgutil.iter_modules(criterions.__path__, f"{criterions.__name__}."):
+    importlib.import_module(module.name)

@@ -1,0 +1,215 @@
+"""The teacher: one or several fairseq checkpoints, frozen, checked, on the student's device and in its precision.
+
+A teacher is no `torch.nn.Module`, so nothing that saves, optimises or reduces the student's side ever sees it.
+"""
+
+import hashlib
+import logging
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from fairseq import models as fairseq_models
+from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_REGISTRY, BaseFairseqModel, FairseqEncoderDecoderModel
+from fairseq.tasks import FairseqTask
+from omegaconf import DictConfig, open_dict
+from torch import Tensor
+
+from nmt_kd import compat
+from nmt_kd.errors import UserError
+from nmt_kd.features import read_features
+from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
+from nmt_kd.losses.precision import at_least_float32
+
+logger = logging.getLogger(__name__)
+
+SYMBOLS_SHOWN = 3
+
+
+class Teacher:
+    """One model, or an ensemble whose probabilities are averaged."""
+
+    def __init__(self, models: list[BaseFairseqModel], fingerprint: str):
+        self.models = models
+        self.fingerprint = fingerprint
+        for model in models:
+            model.eval().requires_grad_(False)
+
+    @classmethod
+    def load(cls, teacher_path: str, task: FairseqTask) -> "Teacher":
+        """Build a teacher from `a.pt` or `a.pt:b.pt`, with the dictionaries of the student's `task`.
+
+        Each model is built from its own checkpoint's configuration. Raises UserError where a file is unusable or the
+        teacher does not fit: another language pair, other dictionaries, not an encoder-decoder.
+        """
+        paths = [Path(path) for path in teacher_path.split(":") if path]
+        if not paths:
+            raise UserError("no teacher is named; give a fairseq checkpoint with --teacher-path")
+        models = [_load_model(path, task) for path in paths]
+        return cls(models, "+".join(_file_hash(path) for path in paths))
+
+    def predict(self, net_input: dict, token_index: Tensor, like: Tensor) -> Callable[[slice], Tensor]:
+        """Run the teacher; the result gives the logits [rows, V] of any slice of the tokens in `token_index`.
+
+        `net_input` and `token_index` are those of `read_features`. The teacher first moves to the device and the
+        precision of `like`. An ensemble's logits are the logarithms of its averaged probabilities.
+        """
+        self._follow(like)
+        self._check_lengths(net_input)
+        with torch.no_grad():
+            members = [read_features(model, net_input, token_index) for model in self.models]
+        if len(members) == 1:
+            return members[0].logits
+
+        def averaged(rows: slice) -> Tensor:
+            log_probabilities = [at_least_float32(member.logits(rows)).log_softmax(-1) for member in members]
+            return torch.stack(log_probabilities).logsumexp(0) - math.log(len(members))
+
+        return averaged
+
+    def _follow(self, like: Tensor) -> None:
+        for model in self.models:
+            own = next(model.parameters())
+            if own.device != like.device or own.dtype != like.dtype:
+                model.to(device=like.device, dtype=like.dtype)
+
+    def _check_lengths(self, net_input: dict) -> None:
+        lengths = net_input["src_tokens"].size(1), net_input["prev_output_tokens"].size(1)
+        for model in self.models:
+            for side, length, longest in zip(("source", "target"), lengths, model.max_positions(), strict=True):
+                if length > longest:
+                    raise UserError(
+                        f"a {side} sentence of {length} tokens is longer than the {longest} positions of the teacher; "
+                        f"give the student --max-{side}-positions {longest} and --skip-invalid-size-inputs-valid-test"
+                    )
+
+
+class ChanceCheck:
+    """Refuse a teacher that knows no more of the first batches than a uniform guess: its data is not this data."""
+
+    TOKENS = 1000
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.nll = 0.0
+
+    @property
+    def done(self) -> bool:
+        return self.tokens >= self.TOKENS
+
+    def observe(self, teacher_logits: Tensor, gold: Tensor) -> None:
+        """Count `gold` [tokens] under the teacher's logits [tokens, V]; UserError once enough tokens say no."""
+        if self.done:
+            return
+        _, nll = label_smoothed_cross_entropy(teacher_logits, gold, 0.0)
+        self.tokens += gold.numel()
+        self.nll += nll.sum().item()
+        chance = math.log(teacher_logits.size(-1))
+        if self.done and not self.nll / self.tokens < chance:
+            raise UserError(
+                f"the teacher predicts the first {self.tokens} training tokens no better than chance "
+                f"({self.nll / self.tokens:.2f} nats a token, a uniform guess has {chance:.2f}); "
+                "check its dictionaries, subword model and language direction"
+            )
+
+
+def _load_model(path: Path, task: FairseqTask) -> BaseFairseqModel:
+    state = compat.read_checkpoint(path)
+    configuration = state["cfg"]
+    _check_is_encoder_decoder(path, configuration)
+    _check_language_pair(path, configuration, task)
+    _check_dictionaries(path, configuration, state["model"], task)
+    with open_dict(configuration):
+        for name in ("encoder_embed_path", "decoder_embed_path"):  # the checkpoint holds the embeddings already
+            if getattr(configuration.model, name, None):
+                setattr(configuration.model, name, None)
+    # Not task.build_model: with --eval-bleu that would make the teacher the model whose BLEU is reported.
+    model = fairseq_models.build_model(configuration.model, task, from_checkpoint=True)
+    try:
+        model.load_state_dict(state["model"], strict=True, model_cfg=configuration.model)
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())[:300]
+        raise UserError(f"teacher {path} does not fit the model its own configuration describes: {detail}") from None
+    return model
+
+
+def _model_name(configuration: DictConfig) -> str | None:
+    return getattr(configuration.model, "_name", None) or getattr(configuration.model, "arch", None)
+
+
+def _check_is_encoder_decoder(path: Path, configuration: DictConfig) -> None:
+    name = _model_name(configuration)
+    kind = ARCH_MODEL_REGISTRY.get(name) or MODEL_REGISTRY.get(name)
+    if kind is None:
+        raise UserError(f"teacher {path} is of an unknown architecture, {name}; add the --user-dir that registers it")
+    if not issubclass(kind, FairseqEncoderDecoderModel):
+        raise UserError(f"teacher {path} is no encoder-decoder model ({name}); a translation model is needed")
+
+
+def _check_language_pair(path: Path, configuration: DictConfig, task: FairseqTask) -> None:
+    def pair(settings) -> tuple:
+        return getattr(settings, "source_lang", None), getattr(settings, "target_lang", None)
+
+    teacher, student = pair(configuration.task), pair(task.cfg)
+    if None not in teacher + student and teacher != student:
+        raise UserError(
+            f"teacher {path} translates {'-'.join(teacher)}, the student is trained on {'-'.join(student)}; "
+            "take a teacher of the same direction"
+        )
+
+
+def _check_dictionaries(path: Path, configuration: DictConfig, weights: dict[str, Tensor], task: FairseqTask) -> None:
+    sides = {"source": ("encoder", task.source_dictionary), "target": ("decoder", task.target_dictionary)}
+    unchecked = []
+    for side, (half, dictionary) in sides.items():
+        language = getattr(configuration.task, f"{side}_lang", None) or getattr(task.cfg, f"{side}_lang", None)
+        file = _find_dictionary(path, configuration, f"dict.{language}.txt")
+        if file is not None:
+            symbols = type(task).load_dictionary(str(file)).symbols
+            if symbols != dictionary.symbols:
+                raise UserError(_difference(path, side, file, symbols, dictionary.symbols))
+            continue
+        unchecked.append(side)
+        embedding = weights.get(f"{half}.embed_tokens.weight")
+        if embedding is not None and embedding.size(0) != len(dictionary):
+            raise UserError(
+                f"teacher {path} has a {side} vocabulary of {embedding.size(0)} symbols, the student of "
+                f"{len(dictionary)}; binarise the student's data with the teacher's dictionaries"
+            )
+    if unchecked:
+        logger.warning(
+            f"no dictionaries beside {path} or in the folder it was trained on: the sizes fit, but the symbols of "
+            f"the {' and '.join(unchecked)} are unchecked; put dict.*.txt beside the checkpoint to have them compared"
+        )
+
+
+def _find_dictionary(path: Path, configuration: DictConfig, name: str) -> Path | None:
+    folders = [path.parent]
+    data = getattr(configuration.task, "data", None)
+    if data:
+        folders.append(Path(str(data).split(":")[0]))
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+
+
+def _difference(path: Path, side: str, file: Path, teacher: list[str], student: list[str]) -> str:
+    different = [
+        f"line {index}: {ours!r} / {theirs!r}"
+        for index, (theirs, ours) in enumerate(zip(teacher, student, strict=False))
+        if ours != theirs
+    ]
+    shown = "; ".join(different[:SYMBOLS_SHOWN]) or "the shorter is the beginning of the longer"
+    return (
+        f"teacher {path} was trained with another {side} dictionary, {file}: {len(student)} symbols of the student, "
+        f"{len(teacher)} of the teacher; first differences, student / teacher: {shown}; "
+        "binarise the student's data with the teacher's dictionaries (fairseq-preprocess --srcdict --tgtdict)"
+    )
+
+
+def _file_hash(path: Path) -> str:
+    """The first 12 digits of the file's SHA-256, as `sha256sum` prints it."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()[:12]
