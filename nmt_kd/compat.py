@@ -281,10 +281,13 @@ def silence_known_warnings() -> None:
     """Hide the warnings that fairseq causes on new torch and that its users can do nothing about."""
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"fairseq(\.|_cli|$)")
     warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"fairseq(\.|_cli|$)")
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"hydra\.")
     for message in (
         r"Support for mismatched key_padding_mask and (attn_mask|src_mask|mask) is deprecated",
         r"The torch\.cuda\.\w+(DtypeTensor|Tensor)\S* constructors are no longer recommended",
         r"An output with one or more elements was resized",
         r"pkg_resources is deprecated",
+        r"\s*'config' is validated against ConfigStore",
+        r".pin_memory. argument is set as true but no accelerator is found",
     ):
         warnings.filterwarnings("ignore", message=message)

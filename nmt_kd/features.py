@@ -12,6 +12,16 @@ from nmt_kd.losses.projection import Projection
 OUTPUT_PROJECTIONS = ("output_projection", "fc_out", "fc3")
 
 
+def target_token_index(target: Tensor, padding_index: int, ignore_prefix_size: int = 0) -> Tensor:
+    """Positions of the tokens that count, [tokens], in the flattened `target` [batch, length].
+
+    Padding does not count, nor do the first `ignore_prefix_size` tokens of each sentence.
+    """
+    counts = target.ne(padding_index)
+    counts[:, :ignore_prefix_size] = False
+    return counts.flatten().nonzero().squeeze(1)
+
+
 def read_features(model: BaseFairseqModel, net_input: dict, token_index: Tensor) -> Projection:
     """What `model` says about some target tokens, as features and the projection that turns them into logits.
 

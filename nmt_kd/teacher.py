@@ -49,6 +49,11 @@ class Teacher:
         models = [_load_model(path, task) for path in paths]
         return cls(models, "+".join(_file_hash(path) for path in paths))
 
+    def max_positions(self) -> tuple[int, int]:
+        """The longest source and the longest target that every model of the teacher can read, in tokens."""
+        sources, targets = zip(*(model.max_positions() for model in self.models), strict=True)
+        return min(sources), min(targets)
+
     def predict(self, net_input: dict, token_index: Tensor, like: Tensor) -> Callable[[slice], Tensor]:
         """Run the teacher; the result gives the logits [rows, V] of any slice of the tokens in `token_index`.
 
@@ -76,13 +81,12 @@ class Teacher:
 
     def _check_lengths(self, net_input: dict) -> None:
         lengths = net_input["src_tokens"].size(1), net_input["prev_output_tokens"].size(1)
-        for model in self.models:
-            for side, length, longest in zip(("source", "target"), lengths, model.max_positions(), strict=True):
-                if length > longest:
-                    raise UserError(
-                        f"a {side} sentence of {length} tokens is longer than the {longest} positions of the teacher; "
-                        f"give the student --max-{side}-positions {longest} and --skip-invalid-size-inputs-valid-test"
-                    )
+        for side, length, longest in zip(("source", "target"), lengths, self.max_positions(), strict=True):
+            if length > longest:
+                raise UserError(
+                    f"a {side} sentence of {length} tokens is longer than the {longest} positions of the teacher; "
+                    f"give the student --max-{side}-positions {longest} and --skip-invalid-size-inputs-valid-test"
+                )
 
 
 class ChanceCheck:

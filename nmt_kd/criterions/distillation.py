@@ -19,7 +19,7 @@ from omegaconf import II, MISSING
 from torch import Tensor
 
 from nmt_kd.errors import UserError
-from nmt_kd.features import read_features
+from nmt_kd.features import read_features, target_token_index
 from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
 from nmt_kd.losses.projection import Projection, chunked_objective
 from nmt_kd.teacher import ChanceCheck, Teacher
@@ -123,9 +123,7 @@ class DistillationCriterion(FairseqCriterion):
     def read_batch(self, model, sample) -> Batch:
         """Run both models on `sample`, which stays as it is, and keep what belongs to target tokens."""
         target = model.get_targets(sample, None)
-        counts = target.ne(self.padding_idx)
-        counts[:, : self.cfg.ignore_prefix_size] = False
-        token_index = counts.flatten().nonzero().squeeze(1)
+        token_index = target_token_index(target, self.padding_idx, self.cfg.ignore_prefix_size)
         student = read_features(model, sample["net_input"], token_index)
         teacher_logits = self.teacher.predict(sample["net_input"], token_index, like=next(model.parameters()))
         return Batch(target.flatten()[token_index], student, teacher_logits)

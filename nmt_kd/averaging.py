@@ -1,0 +1,63 @@
+"""Average the parameters of checkpoints (Vaswani et al., 2017: the last five)."""
+
+import collections
+import re
+from pathlib import Path
+
+import torch
+
+from nmt_kd import compat
+from nmt_kd.errors import UserError
+
+BY_EPOCH = re.compile(r"checkpoint(\d+)\.pt")
+BY_UPDATE = re.compile(r"checkpoint_\d+_(\d+)\.pt")
+
+
+def last_checkpoints(folder: str | Path, count: int, pattern: re.Pattern) -> list[Path]:
+    """The `count` last checkpoints of a folder by epoch (`BY_EPOCH`) or by update (`BY_UPDATE`), newest first.
+
+    Raises UserError where the folder has fewer.
+    """
+    numbered = [(int(found[1]), path) for path in Path(folder).glob("*.pt") if (found := pattern.fullmatch(path.name))]
+    if len(numbered) < count:
+        kind = "epoch" if pattern is BY_EPOCH else "update"
+        raise UserError(
+            f"{folder} has {len(numbered)} checkpoints by {kind}, {count} are to be averaged; "
+            f"train with --keep-last-epochs {count} or --keep-interval-updates {count}"
+        )
+    return [path for _, path in sorted(numbered, reverse=True)[:count]]
+
+
+def average_checkpoints(paths: list[Path]) -> dict:
+    """A checkpoint with the mean parameters of `paths` and everything else of the first.
+
+    Sums are kept in float64, one checkpoint in memory at a time beside them; each parameter keeps its precision.
+    Raises UserError where the checkpoints hold different parameters.
+    """
+    first = compat.read_checkpoint_file(paths[0])
+    sums = {name: value.double() for name, value in first["model"].items()}
+    for path in paths[1:]:
+        parameters = compat.read_checkpoint_file(path)["model"]
+        if shapes(parameters) != shapes(first["model"]):
+            raise UserError(f"{path} and {paths[0]} hold different parameters; average checkpoints of one model")
+        for name, value in parameters.items():
+            sums[name] += value.double()
+    first["model"] = collections.OrderedDict(
+        (name, _like(value, sums[name] / len(paths))) for name, value in first["model"].items()
+    )
+    return first
+
+
+def shapes(parameters: dict) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in parameters.items()}
+
+
+def _like(value: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+    return (mean if value.is_floating_point() else mean.floor()).to(value.dtype)
+
+
+def write_average(paths: list[Path], output: Path) -> None:
+    """Write the average of `paths` to `output`, which appears under its name only when it is complete."""
+    partial = output.with_name(output.name + ".partial")
+    torch.save(average_checkpoints(paths), partial)
+    partial.replace(output)

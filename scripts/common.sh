@@ -1,0 +1,54 @@
+# What every script here does first; to be sourced. Sets $root, $dry_run and $extra, and defines the functions below.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+dry_run=
+[ -d "$root/.venv/bin" ] && PATH="$root/.venv/bin:$PATH"
+export PATH PYTHONUNBUFFERED=1
+
+# print the comment at the top of the calling script as its help
+show_help() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$0"; }
+
+fail() {
+    echo "$(basename "$0"): error: $*" >&2
+    exit 1
+}
+
+say() { printf '\n== %s\n' "$*"; }
+
+# show a command; run it unless this is a dry run
+run() {
+    printf '+'
+    printf ' %q' "$@"
+    printf '\n'
+    [ -n "$dry_run" ] || "$@"
+}
+
+# read the settings of a data set into this shell
+load_data_config() {
+    local file="$root/configs/data/$1.sh"
+    [ -f "$file" ] || fail "no data set '$1'; there are: $(config_names data)"
+    data=$1
+    # shellcheck source=/dev/null
+    . "$file"
+    work=${NMT_KD_RUNS:-$root/runs}/$data
+}
+
+# read the settings of a method into this shell
+load_method_config() {
+    local file="$root/configs/methods/$1.sh"
+    [ -f "$file" ] || fail "no method '$1'; there are: $(config_names methods)"
+    # shellcheck source=/dev/null
+    . "$file"
+}
+
+config_names() { (cd "$root/configs/$1" && echo *.sh | sed 's/\.sh//g'); }
+
+# fairseq's flags for the device at hand
+device_flags() {
+    if python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+        echo "$1"
+    else
+        echo --cpu
+    fi
+}

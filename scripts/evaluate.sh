@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Translate a data set's test sentences with a trained system and measure how often it agrees with the teacher.
+#
+#   bash scripts/evaluate.sh DATA METHOD [--dry-run]
+#
+# Writes runs/DATA/METHOD/{generate.log,agreement.json}, each once; delete a file to have it made again.
+. "$(dirname "$0")/common.sh"
+names=()
+for argument; do
+    case $argument in
+    -h | --help) show_help && exit ;;
+    --dry-run) dry_run=yes ;;
+    -*) fail "unknown option $argument; see --help" ;;
+    *) names+=("$argument") ;;
+    esac
+done
+[ ${#names[@]} -eq 2 ] || fail "name a data set ($(config_names data)) and a method ($(config_names methods))"
+load_data_config "${names[0]}"
+folder=$work/${names[1]}
+checkpoint=$folder/checkpoint_best.pt
+
+# into FILE COMMAND...: keep what the command prints in FILE, unless it is there already
+into() {
+    local file=$1
+    shift
+    [ ! -s "$file" ] || return 0
+    if [ -n "$dry_run" ]; then
+        run "$@"
+        return
+    fi
+    "$@" >"$file.partial" 2>"$file.err" || { tail -3 "$file.err" >&2 && fail "it failed; see $file.err"; }
+    cat "$file.err" >>"$file.partial"
+    rm "$file.err"
+    mv "$file.partial" "$file"
+}
+
+say "$data: translating the test set with ${names[1]}"
+into "$folder/generate.log" fairseq-generate "$work/data-bin" --user-dir "$root/nmt_kd" --path "$checkpoint" \
+    --gen-subset test --remove-bpe sentencepiece "${generation[@]}" $(device_flags --fp16)
+into "$folder/agreement.json" nmt-kd agreement "$checkpoint" "$work/teacher/checkpoint_best.pt" "$work/data-bin" --json

@@ -1,0 +1,105 @@
+"""Print a table of a data set's trained systems from what training and evaluation left in their folders.
+
+    python scripts/results.py runs/multi30k teacher plain word_kd
+
+Reads SYSTEM/{train.log,generate.log,agreement.json} and text/test.*; writes results.md and results.json beside them.
+Speeds are of this machine: training in target tokens a second, decoding in sentences a second.
+"""
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+from sacrebleu.metrics import BLEU, CHRF
+
+COLUMNS = {
+    "system": "system",
+    "parameters": "parameters",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "teacher_agreement": "agreement with the teacher, %",
+    "updates": "updates",
+    "training_tokens_per_second": "training, tokens/s",
+    "training_minutes": "training, minutes",
+    "decoding_sentences_per_second": "decoding, sentences/s",
+}
+
+
+def read_hypotheses(generate_log: Path) -> list[str]:
+    """The best hypotheses of fairseq-generate's output in the order of the test set."""
+    hypotheses = {}
+    for line in generate_log.read_text(encoding="utf-8").splitlines():
+        if found := re.match(r"H-(\d+)\t[^\t]*\t(.*)", line):
+            hypotheses.setdefault(int(found[1]), found[2])
+    return [hypotheses[number] for number in sorted(hypotheses)]
+
+
+def read_training(train_log: Path) -> dict:
+    """Parameters, updates, time and speed of a training that wrote its log as JSON lines."""
+    log = train_log.read_text(encoding="utf-8")
+    epochs = [json.loads(line) for line in re.findall(r"\| INFO \| train \| (\{.*\})$", log, re.MULTILINE)]
+    parameters = re.search(r"num\. shared model params: ([\d,]+)", log)
+    seconds = sum(float(epoch["train_train_wall"]) for epoch in epochs)
+    updates = [int(epoch["train_num_updates"]) for epoch in epochs]
+    counts = [now - before for before, now in zip([0, *updates], updates, strict=False)]
+    tokens = sum(float(epoch["train_wpb"]) * count for epoch, count in zip(epochs, counts, strict=True))
+    return {
+        "parameters": int(parameters[1].replace(",", "")),
+        "updates": updates[-1],
+        "training_tokens_per_second": tokens / seconds,
+        "training_minutes": seconds / 60,
+    }
+
+
+def read_system(folder: Path, references: list[str]) -> dict:
+    """All columns of one system."""
+    hypotheses = read_hypotheses(folder / "generate.log")
+    if len(hypotheses) != len(references):
+        raise SystemExit(f"{folder}/generate.log has {len(hypotheses)} translations of {len(references)} sentences")
+    speed = re.search(r"\(([\d.]+) sentences/s", (folder / "generate.log").read_text(encoding="utf-8"))
+    return {
+        "system": folder.name,
+        **read_training(folder / "train.log"),
+        "bleu": BLEU().corpus_score(hypotheses, [references]).score,
+        "chrf": CHRF().corpus_score(hypotheses, [references]).score,
+        "teacher_agreement": json.loads((folder / "agreement.json").read_text())["teacher_agreement"],
+        "decoding_sentences_per_second": float(speed[1]),
+    }
+
+
+def as_markdown(rows: list[dict]) -> str:
+    def cell(value) -> str:
+        if isinstance(value, float):
+            return f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
+        return f"{value:,}" if isinstance(value, int) else str(value)
+
+    table = [list(COLUMNS.values()), *([cell(row[column]) for column in COLUMNS] for row in rows)]
+    widths = [max(len(line[column]) for line in table) for column in range(len(COLUMNS))]
+    lines = []
+    for number, line in enumerate(table):
+        padded = [text.ljust(width) if not column else text.rjust(width)
+                  for column, (text, width) in enumerate(zip(line, widths, strict=True))]  # fmt: skip
+        lines.append(f"| {' | '.join(padded)} |")
+        if number == 0:
+            rule = ["-" * width if not column else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
+            lines.append(f"| {' | '.join(rule)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("systems", nargs="+")
+    parser.add_argument("--target-lang", default="de")
+    args = parser.parse_args()
+    references = (args.work / f"text/test.{args.target_lang}").read_text(encoding="utf-8").splitlines()
+    rows = [read_system(args.work / system, references) for system in args.systems]
+    table = as_markdown(rows)
+    (args.work / "results.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    (args.work / "results.md").write_text(table, encoding="utf-8")
+    print(table, end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Train one system of a data set: its teacher, the plain student, or a student with a method.
+#
+#   bash scripts/train.sh DATA METHOD [--dry-run] [-- FAIRSEQ_FLAG...]
+#   bash scripts/train.sh multi30k word_kd -- --kd-alpha 0.7 --seed 2
+#
+# DATA is a file name in configs/data, METHOD one in configs/methods. The model goes to runs/DATA/METHOD; a run that
+# was stopped goes on from its last checkpoint. What follows -- is handed to fairseq-train after everything else.
+# TEACHER names the teacher's checkpoint (default: runs/DATA/teacher/checkpoint_best.pt), SAVE_DIR another folder.
+. "$(dirname "$0")/common.sh"
+names=() extra=()
+while [ $# -gt 0 ]; do
+    case $1 in
+    -h | --help) show_help && exit ;;
+    --dry-run) dry_run=yes ;;
+    --) shift && extra=("$@") && break ;;
+    -*) fail "unknown option $1; see --help" ;;
+    *) names+=("$1") ;;
+    esac
+    shift
+done
+[ ${#names[@]} -eq 2 ] || fail "name a data set ($(config_names data)) and a method ($(config_names methods))"
+load_data_config "${names[0]}"
+load_method_config "${names[1]}"
+. "$root/configs/training.sh"
+
+save_dir=${SAVE_DIR:-$work/${names[1]}}
+teacher=${TEACHER:-$work/teacher/checkpoint_best.pt}
+model=("${student_model[@]}" "${student_training[@]}")
+[ "$role" = student ] || model=("${teacher_model[@]}" "${teacher_training[@]}")
+case " ${method[*]} " in
+*" --criterion label_smoothed_cross_entropy "*) ;;
+*) method+=(--user-dir "$root/nmt_kd" --teacher-path "$teacher") ;;
+esac
+command=(
+    fairseq-train "$work/data-bin" --source-lang "$source_lang" --target-lang "$target_lang" --save-dir "$save_dir"
+    "${model[@]}" "${training[@]}" "${method[@]}" $(device_flags --fp16) "${extra[@]}"
+)
+
+[ ! -f "$save_dir/finished" ] || exit 0
+say "$data: training ${names[1]} (log: $save_dir/train.log)"
+run mkdir -p "$save_dir"
+if [ -n "$dry_run" ]; then
+    run "${command[@]}"
+    exit
+fi
+run "${command[@]}" 2>&1 | tee -a "$save_dir/train.log" | python "$root/scripts/progress.py" ||
+    fail "training failed; see $save_dir/train.log"
+touch "$save_dir/finished"
