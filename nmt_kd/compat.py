@@ -3,7 +3,7 @@
 fairseq 0.12 was written for torch 1.x. Since torch 2.6 its commands cannot read its own checkpoints, because
 `torch.load` refuses the types in them; before, they could, but a checkpoint was a program that ran when it was
 opened. `apply()` makes fairseq read checkpoints as data: on every supported torch, in every command, in one process
-or in several.
+or in several. It also mends the one place where the fork of fairseq for new Pythons loses sentences.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import ast
 import builtins
 import codecs
 import collections
+import functools
 import logging
 import operator
 import pickle
@@ -27,6 +28,7 @@ import numpy
 import omegaconf
 import torch
 from fairseq import checkpoint_utils
+from fairseq.data import data_utils
 from fairseq.distributed import utils as distributed_utils
 
 from nmt_kd.errors import UserError
@@ -44,6 +46,7 @@ def apply() -> None:
     checkpoint_utils.load_checkpoint_to_cpu = read_checkpoint
     allow_harmless_types()
     forbid_code_in_configurations()
+    keep_last_batch()
     silence_known_warnings()
 
 
@@ -270,6 +273,33 @@ def forbid_code_in_configurations() -> None:
     for name, module in list(sys.modules.items()):
         if name == "fairseq" or name.startswith("fairseq."):
             module.eval = evaluate
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# No sentence is lost
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def keep_last_batch() -> None:
+    """Let fairseq use every sentence it is given.
+
+    fairseq-fixed 0.12.3 drops the last batch of any data set where it is no multiple of
+    --required-batch-size-multiple (default 8): of 13 test sentences, `fairseq-generate` translates 8 and says nothing.
+    Stock fairseq 0.12.2 keeps it.
+    """
+    batch_by_size = data_utils.batch_by_size
+
+    @functools.wraps(batch_by_size)
+    def batch_by_size_and_rest(indices, *args, **kwargs):
+        if len(indices) == 0:
+            return []
+        batches = batch_by_size(indices, *args, **kwargs)
+        if kwargs.get("fixed_shapes") is not None:
+            return batches
+        batched = sum(len(batch) for batch in batches)  # batches follow the order of `indices`
+        return batches if batched == len(indices) else [*batches, numpy.asarray(indices[batched:])]
+
+    data_utils.batch_by_size = batch_by_size_and_rest
 
 
 # ---------------------------------------------------------------------------------------------------------------------
