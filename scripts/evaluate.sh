@@ -3,7 +3,7 @@
 #
 #   bash scripts/evaluate.sh DATA METHOD [--dry-run]
 #
-# Writes runs/DATA/METHOD/{generate.log,agreement.json}, each once; delete a file to have it made again.
+# Writes runs/DATA/METHOD/{translations.txt,agreement.json}, each once; delete a file to have it made again.
 . "$(dirname "$0")/common.sh"
 names=()
 for argument; do
@@ -19,7 +19,7 @@ load_data_config "${names[0]}"
 folder=$work/${names[1]}
 checkpoint=$folder/checkpoint_best.pt
 
-# into FILE COMMAND...: keep what the command prints in FILE, unless it is there already
+# into FILE COMMAND...: keep what the command prints in FILE, and its messages in FILE.log, unless FILE is there already
 into() {
     local file=$1
     shift
@@ -28,13 +28,11 @@ into() {
         run "$@"
         return
     fi
-    "$@" >"$file.partial" 2>"$file.err" || { tail -3 "$file.err" >&2 && fail "it failed; see $file.err"; }
-    cat "$file.err" >>"$file.partial"
-    rm "$file.err"
+    "$@" >"$file.partial" 2>"$file.log" || { tail -3 "$file.log" >&2 && fail "it failed; see $file.log"; }
     mv "$file.partial" "$file"
 }
 
 say "$data: translating the test set with ${names[1]}"
-into "$folder/generate.log" fairseq-generate "$work/data-bin" --user-dir "$root/nmt_kd" --path "$checkpoint" \
+into "$folder/translations.txt" fairseq-generate "$work/data-bin" --user-dir "$root/nmt_kd" --path "$checkpoint" \
     --gen-subset test --remove-bpe sentencepiece "${generation[@]}" $(device_flags --fp16)
 into "$folder/agreement.json" nmt-kd agreement "$checkpoint" "$work/teacher/checkpoint_best.pt" "$work/data-bin" --json

@@ -2,7 +2,8 @@
 
     python scripts/results.py runs/multi30k teacher plain word_kd
 
-Reads SYSTEM/{train.log,generate.log,agreement.json} and text/test.*; writes results.md and results.json beside them.
+Reads SYSTEM/{train.log,translations.txt,agreement.json} and text/test.*; writes results.md and
+results.json beside them.
 Speeds are of this machine: training in target tokens a second, decoding in sentences a second.
 """
 
@@ -26,10 +27,10 @@ COLUMNS = {
 }
 
 
-def read_hypotheses(generate_log: Path) -> list[str]:
+def read_hypotheses(translations: Path) -> list[str]:
     """The best hypotheses of fairseq-generate's output in the order of the test set."""
     hypotheses = {}
-    for line in generate_log.read_text(encoding="utf-8").splitlines():
+    for line in translations.read_text(encoding="utf-8").splitlines():
         if found := re.match(r"H-(\d+)\t[^\t]*\t(.*)", line):
             hypotheses.setdefault(int(found[1]), found[2])
     return [hypotheses[number] for number in sorted(hypotheses)]
@@ -54,10 +55,11 @@ def read_training(train_log: Path) -> dict:
 
 def read_system(folder: Path, references: list[str]) -> dict:
     """All columns of one system."""
-    hypotheses = read_hypotheses(folder / "generate.log")
+    translations = folder / "translations.txt"
+    hypotheses = read_hypotheses(translations)
     if len(hypotheses) != len(references):
-        raise SystemExit(f"{folder}/generate.log has {len(hypotheses)} translations of {len(references)} sentences")
-    speed = re.search(r"\(([\d.]+) sentences/s", (folder / "generate.log").read_text(encoding="utf-8"))
+        raise SystemExit(f"{translations} has {len(hypotheses)} translations of {len(references)} sentences")
+    speed = re.search(r"\(([\d.]+) sentences/s", (folder / "translations.txt.log").read_text(encoding="utf-8"))
     return {
         "system": folder.name,
         **read_training(folder / "train.log"),

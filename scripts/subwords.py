@@ -32,14 +32,14 @@ def encode_file(model: sentencepiece.SentencePieceProcessor, source: Path, targe
     partial.rename(target)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("text_dir", type=Path)
     parser.add_argument("out_dir", type=Path)
     parser.add_argument("--languages", nargs=2, required=True)
     parser.add_argument("--splits", nargs="+", default=["train", "valid", "test"])
     parser.add_argument("--vocabulary-size", type=int, required=True)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
 
     args.out_dir.mkdir(parents=True, exist_ok=True)
     prefix = args.out_dir / "subwords"

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# float16 cannot hold the gradient of a rare word's logit; this factor (a power of two, so exact) lifts it.
-FLOAT16_GRADIENT_SCALE = 256.0
+# float16 cannot hold the gradient of a rare word's logit, about 1e-7. These factors (powers of two, so exact) lift it,
+# and what becomes of it in the weight's gradient; the second is small because that gradient sums over many tokens.
+FLOAT16_LOGIT_SCALE = 256.0
+FLOAT16_WEIGHT_SCALE = 16.0
 
 # Logits of one chunk: they should stay in the processor's cache, or be large enough to fill a GPU.
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**25}
@@ -100,10 +102,11 @@ class _Gradients:
         )
 
     def add(self, rows: slice, chunk_loss: Tensor, logits: Tensor) -> None:
-        scale = FLOAT16_GRADIENT_SCALE if logits.dtype == torch.float16 else 1.0
-        (of_logits,) = torch.autograd.grad(chunk_loss * scale if scale != 1 else chunk_loss, logits)
+        in_float16 = logits.dtype == torch.float16
+        scale, weight_scale = (FLOAT16_LOGIT_SCALE, FLOAT16_WEIGHT_SCALE) if in_float16 else (1.0, 1.0)
+        (of_logits,) = torch.autograd.grad(chunk_loss, logits, torch.full_like(chunk_loss, scale))
         if self.weight is None:
-            self.features[rows] = of_logits if scale == 1 else of_logits.to(self.features.dtype) / scale
+            self.features[rows] = of_logits.to(self.features.dtype) / scale
             return
         features = self.student.features[rows]
         if of_logits.dtype == self.weight.dtype:
@@ -111,7 +114,7 @@ class _Gradients:
             self.weight.addmm_(of_logits.t(), features)
         else:
             self.features[rows] = (of_logits @ self.student.weight).to(self.features.dtype) / scale
-            self.weight += of_logits.t() @ (features / scale)
+            self.weight.add_(of_logits.t() @ (features * (weight_scale / scale)), alpha=1 / weight_scale)
         if self.bias is not None:
             self.bias += of_logits.sum(0, dtype=self.bias.dtype) / scale
 

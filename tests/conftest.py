@@ -1,0 +1,153 @@
+"""A small corpus, a trained teacher, and fairseq's commands as functions."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+from fairseq import options, tasks
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq_cli import preprocess, train
+
+import nmt_kd  # noqa: F401  (registers the criteria)
+from nmt_kd.compat import read_checkpoint_file
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+import phrasebook  # noqa: E402
+import subwords  # noqa: E402
+
+torch.set_num_threads(2)
+TINY_TRANSFORMER = [
+    *("--arch", "transformer_iwslt_de_en", "--share-all-embeddings", "--dropout", "0.1"),
+    *("--encoder-layers", "1", "--encoder-embed-dim", "16", "--encoder-ffn-embed-dim", "32"),
+    *("--decoder-layers", "1", "--decoder-embed-dim", "16", "--decoder-ffn-embed-dim", "32"),
+    *("--encoder-attention-heads", "2", "--decoder-attention-heads", "2"),
+]
+TRAINING = [
+    *("--optimizer", "adam", "--lr", "0.005", "--max-tokens", "800", "--seed", "3", "--cpu"),
+    *("--no-epoch-checkpoints", "--log-format", "json", "--log-interval", "1", "--num-workers", "0"),
+]
+
+
+@dataclass
+class Run:
+    """What a training left behind."""
+
+    save_dir: Path
+    statistics: dict[str, list[dict]] = field(default_factory=dict)  # of train_inner, train and valid
+
+    def checkpoint(self, name: str = "checkpoint_last.pt") -> dict:
+        return read_checkpoint_file(self.save_dir / name)
+
+    def values(self, logger: str, name: str) -> list[float]:
+        return [float(record[name]) for record in self.statistics[logger]]
+
+
+class _Statistics(logging.Handler):
+    def __init__(self, run: Run):
+        super().__init__()
+        self.run = run
+
+    def emit(self, record):
+        text = record.getMessage()
+        if record.name in ("train_inner", "train", "valid") and text.startswith("{"):
+            self.run.statistics.setdefault(record.name, []).append(json.loads(text))
+
+
+def parse_training(arguments) -> object:
+    """fairseq's configuration of a fairseq-train command line."""
+    parser = options.get_training_parser()
+    return convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, [str(item) for item in arguments]))
+
+
+def train_here(data: Path, save_dir: Path, *arguments) -> Run:
+    """Run fairseq-train in this process; later arguments override earlier ones."""
+    run = Run(save_dir)
+    handler = _Statistics(run)
+    root_logger = logging.getLogger()
+    level = root_logger.level
+    root_logger.addHandler(handler)
+    root_logger.setLevel(logging.INFO)
+    try:
+        train.main(parse_training([data, *TINY_TRANSFORMER, *TRAINING, "--save-dir", save_dir, *arguments]))
+    finally:
+        root_logger.removeHandler(handler)
+        root_logger.setLevel(level)
+    return run
+
+
+def run_command(*command, environment=None, **kwargs) -> subprocess.CompletedProcess:
+    """Run a command as a user would, with everything it prints captured."""
+    return subprocess.run(
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
+        **kwargs,
+    )
+
+
+def binarise(text: Path, out: Path, *arguments) -> None:
+    parser = options.get_preprocessing_parser()
+    prefixes = [item for split in ("train", "valid", "test") for item in (f"--{split}pref", str(text / split))]
+    common = ["--source-lang", "en", "--target-lang", "de", *prefixes, "--destdir", str(out)]
+    preprocess.main(parser.parse_args([*common, *map(str, arguments)]))
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory) -> Path:
+    """A folder with text/, pieces/ and data-bin/ of a small phrasebook; 13 test sentences, an awkward number."""
+    folder = tmp_path_factory.mktemp("corpus")
+    for name, pairs in (splits := phrasebook.corpus({"test": 13, "valid": 20, "train": 600}, seed=5)).items():
+        (folder / "text").mkdir(exist_ok=True)
+        for column, language in enumerate(("en", "de")):
+            lines = "".join(pair[column] + "\n" for pair in pairs)
+            (folder / f"text/{name}.{language}").write_text(lines, encoding="utf-8")
+    arguments = [folder / "text", folder / "pieces", "--languages", "en", "de", "--vocabulary-size", "200"]
+    subwords.main([str(item) for item in arguments])
+    assert len(splits) == 3
+    binarise(folder / "pieces", folder / "data-bin", "--joined-dictionary")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data(corpus) -> Path:
+    return corpus / "data-bin"
+
+
+@pytest.fixture(scope="session")
+def task(data):
+    return tasks.setup_task(parse_training([data, *TINY_TRANSFORMER]).task)
+
+
+@pytest.fixture(scope="session")
+def teacher_run(data, tmp_path_factory) -> Run:
+    """A teacher trained just long enough to know more than nothing."""
+    return train_here(
+        data,
+        tmp_path_factory.mktemp("teacher"),
+        *("--criterion", "label_smoothed_cross_entropy", "--label-smoothing", "0.1", "--max-update", "40"),
+        *("--encoder-embed-dim", "24", "--decoder-embed-dim", "24"),
+    )
+
+
+@pytest.fixture(scope="session")
+def teacher_path(teacher_run) -> Path:
+    return teacher_run.save_dir / "checkpoint_last.pt"
+
+
+@pytest.fixture
+def sample(task):
+    """The first batch of the test set, with padding on both sides."""
+    task.load_dataset("test")
+    dataset = task.dataset("test")
+    return dataset.collater([dataset[index] for index in range(6)])

@@ -1,0 +1,156 @@
+import pytest
+import torch
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
+from nmt_kd.losses.divergence import kl_divergence
+from nmt_kd.losses.projection import Projection, chunked_objective
+
+WIDTH, VOCABULARY = 5, 13
+
+
+def make_inputs(tokens, dtype=torch.float64, bias=True):
+    torch.manual_seed(tokens)
+    shapes = [(tokens, WIDTH), (VOCABULARY, WIDTH), *([(VOCABULARY,)] if bias else [])]
+    inputs = [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes]
+    gold = torch.randint(VOCABULARY, (tokens,))
+    teacher_logits = torch.randn(tokens, VOCABULARY, dtype=dtype) * 3
+    return inputs, gold, teacher_logits
+
+
+def objective_for(gold, teacher_logits):
+    """What word-level distillation computes, with its two terms as named values."""
+
+    def objective(logits, rows):
+        cross_entropy, _ = label_smoothed_cross_entropy(logits, gold[rows], 0.1)
+        divergence = kl_divergence(logits, teacher_logits[rows])
+        return 0.3 * cross_entropy + 0.7 * divergence, {"ce_loss": cross_entropy, "kd_loss": divergence}
+
+    return objective
+
+
+def plain_form(inputs, gold, teacher_logits):
+    logits = functional.linear(*inputs)
+    losses, named = objective_for(gold, teacher_logits)(logits, slice(None))
+    return losses.sum(), {name: values.sum() for name, values in named.items()}
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("tokens", [1, 2, 7, 32])
+@pytest.mark.parametrize("chunk_size", [0, 1, 2, 5, 7, 1000])
+def test_equals_plain_computation_to_1e_10_in_value_and_every_gradient(tokens, chunk_size, bias):
+    inputs, gold, teacher_logits = make_inputs(tokens, bias=bias)
+    loss, sums = chunked_objective(Projection(*inputs), objective_for(gold, teacher_logits), chunk_size)
+    plain, plain_sums = plain_form(inputs, gold, teacher_logits)
+    torch.testing.assert_close(loss, plain, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(sums, plain_sums, rtol=1e-10, atol=1e-10)
+    for ours, theirs in zip(torch.autograd.grad(loss * 3, inputs), torch.autograd.grad(plain * 3, inputs), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 5e-2), (torch.float16, 5e-3)])
+def test_gradients_in_lower_precision_are_those_of_float64_within_its_rounding(dtype, tolerance):
+    inputs, gold, teacher_logits = make_inputs(40, dtype)
+    loss, _ = chunked_objective(Projection(*inputs), objective_for(gold, teacher_logits), 16)
+    exact_inputs = [tensor.detach().double().requires_grad_() for tensor in inputs]
+    exact, _ = plain_form(exact_inputs, gold, teacher_logits.double())
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss.double(), exact, rtol=tolerance, atol=tolerance)
+    gradients = torch.autograd.grad(loss, inputs)
+    for ours, theirs in zip(gradients, torch.autograd.grad(exact, exact_inputs), strict=True):
+        assert ours.dtype == dtype
+        error = (ours.double() - theirs).norm() / theirs.norm()
+        assert error < tolerance
+
+
+def test_rare_words_keep_a_gradient_in_float16():
+    """A probability of 1e-7 is lost in float16's rounding; its gradient must survive, for the optimiser rescales it."""
+    features = torch.ones(1, 1, dtype=torch.float16, requires_grad=True)
+    weight = torch.tensor([[16.0], [0.0], [-1.0]], dtype=torch.float16, requires_grad=True)
+    gold = torch.zeros(1, dtype=torch.long)
+    loss, _ = chunked_objective(
+        Projection(features, weight), lambda z, rows: (label_smoothed_cross_entropy(z, gold, 0)[0], {})
+    )
+    (gradient,) = torch.autograd.grad(loss * 2.0**12, weight)
+    exact = weight.detach().double().requires_grad_()
+    (expected,) = torch.autograd.grad(functional.cross_entropy(exact.t(), gold) * 2.0**12, exact)
+    torch.testing.assert_close(gradient.double(), expected, rtol=5e-2, atol=0)
+
+
+def test_gradcheck_through_the_chunks():
+    inputs, gold, teacher_logits = make_inputs(6)
+    assert torch.autograd.gradcheck(
+        lambda *tensors: chunked_objective(Projection(*tensors), objective_for(gold, teacher_logits), 4)[0], inputs
+    )
+
+
+def test_logits_of_a_model_without_a_projection_go_through_unchanged():
+    (logits, *_), gold, teacher_logits = make_inputs(9)
+    logits = torch.randn(9, VOCABULARY, dtype=torch.float64, requires_grad=True)
+    objective = objective_for(gold, teacher_logits)
+    loss, _ = chunked_objective(Projection(logits), objective, 4)
+    plain = objective(logits, slice(None))[0].sum()
+    torch.testing.assert_close(loss, plain)
+    torch.testing.assert_close(torch.autograd.grad(loss, logits), torch.autograd.grad(plain, logits))
+
+
+def test_a_weight_that_is_also_the_embedding_gets_both_gradients():
+    (features, weight, _), gold, teacher_logits = make_inputs(4)
+
+    def gradient(compute):
+        shifted = features.detach() + weight[:4]
+        loss = compute([shifted, weight])
+        return torch.autograd.grad(loss, weight)[0]
+
+    ours = gradient(lambda tensors: chunked_objective(Projection(*tensors), objective_for(gold, teacher_logits), 3)[0])
+    torch.testing.assert_close(ours, gradient(lambda tensors: plain_form(tensors, gold, teacher_logits)[0]))
+
+
+def test_a_batch_without_tokens_gives_zero_and_zero_gradients():
+    inputs, gold, teacher_logits = make_inputs(0)
+    loss, sums = chunked_objective(Projection(*inputs), objective_for(gold, teacher_logits))
+    assert loss == 0
+    assert sums == {"ce_loss": 0, "kd_loss": 0}
+    assert all((gradient == 0).all() for gradient in torch.autograd.grad(loss, inputs))
+
+
+def test_without_gradients_nothing_is_recorded_or_computed():
+    inputs, gold, teacher_logits = make_inputs(8)
+    seen = []
+
+    def objective(logits, rows):
+        seen.append(logits.requires_grad)
+        return objective_for(gold, teacher_logits)(logits, rows)
+
+    with torch.no_grad():
+        loss, _ = chunked_objective(Projection(*inputs), objective, 3)
+    assert not loss.requires_grad
+    assert seen == [False, False, False]
+
+
+class LargestTensor(TorchDispatchMode):
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), kwargs=None):
+        result = function(*arguments, **(kwargs or {}))
+        for tensor in result if isinstance(result, (tuple, list)) else [result]:
+            if isinstance(tensor, torch.Tensor) and not function.is_view:
+                self.elements = max(self.elements, tensor.numel())
+        return result
+
+
+def test_no_tensor_of_tokens_times_vocabulary_is_ever_made():
+    features = torch.randn(300, 8, requires_grad=True)
+    weight = torch.randn(500, 8, requires_grad=True)
+    teacher = Projection(torch.randn(300, 8), torch.randn(500, 8))
+    gold = torch.randint(500, (300,))
+
+    def objective(logits, rows):
+        cross_entropy, _ = label_smoothed_cross_entropy(logits, gold[rows], 0.1)
+        return cross_entropy + kl_divergence(logits, teacher.logits(rows)), {}
+
+    with LargestTensor() as largest:
+        loss, _ = chunked_objective(Projection(features, weight), objective, chunk_size=20)
+        loss.backward()
+    assert largest.elements <= 20 * 500
