@@ -66,7 +66,7 @@ def parse_training(arguments) -> object:
     return convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, [str(item) for item in arguments]))
 
 
-def train_here(data: Path, save_dir: Path, *arguments) -> Run:
+def train_here(data: Path, save_dir: Path, *arguments, architecture=TINY_TRANSFORMER) -> Run:
     """Run fairseq-train in this process; later arguments override earlier ones."""
     run = Run(save_dir)
     handler = _Statistics(run)
@@ -75,7 +75,7 @@ def train_here(data: Path, save_dir: Path, *arguments) -> Run:
     root_logger.addHandler(handler)
     root_logger.setLevel(logging.INFO)
     try:
-        train.main(parse_training([data, *TINY_TRANSFORMER, *TRAINING, "--save-dir", save_dir, *arguments]))
+        train.main(parse_training([data, *architecture, *TRAINING, "--save-dir", save_dir, *arguments]))
     finally:
         root_logger.removeHandler(handler)
         root_logger.setLevel(level)

@@ -1,0 +1,214 @@
+import shutil
+
+import pytest
+import torch
+from conftest import TINY_TRANSFORMER, Run, parse_training, train_here
+from fairseq import tasks
+from torch import nn
+
+from nmt_kd.errors import UserError
+from nmt_kd.features import read_features, target_token_index
+from nmt_kd.teacher import ChanceCheck, Teacher
+
+LIKE = torch.zeros(())
+BRIEFLY = ["--criterion", "cross_entropy", "--max-update", "1"]
+
+
+@pytest.fixture
+def token_index(sample, task):
+    return target_token_index(sample["target"], task.target_dictionary.pad())
+
+
+def changed_checkpoint(run: Run, path, change):
+    """A copy of a run's last checkpoint after `change(state)`, away from the run's dictionaries unless it says so."""
+    state = run.checkpoint()
+    change(state)
+    torch.save(state, path)
+    return path
+
+
+def refusal(path, task) -> str:
+    with pytest.raises(UserError) as error:
+        Teacher.load(str(path), task)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_gives_the_models_own_predictions_for_the_tokens_that_count(teacher_path, task, sample, token_index):
+    teacher = Teacher.load(str(teacher_path), task)
+    with torch.no_grad():
+        output, _ = teacher.models[0](**sample["net_input"])
+    logits = teacher.predict(sample["net_input"], token_index, LIKE)
+    kept = sample["target"].ne(task.target_dictionary.pad())
+    torch.testing.assert_close(logits(slice(None)), output[kept])
+    torch.testing.assert_close(logits(slice(3, 8)), output[kept][3:8])
+
+
+def test_an_ensemble_averages_probabilities(teacher_path, data, task, sample, token_index, tmp_path):
+    other = train_here(data, tmp_path, *BRIEFLY, architecture=["--arch", "lstm_wiseman_iwslt_de_en"])
+    paths = [str(teacher_path), str(other.save_dir / "checkpoint_last.pt")]
+    members = [Teacher.load(path, task).predict(sample["net_input"], token_index, LIKE) for path in paths]
+    ensemble = Teacher.load(":".join(paths), task)
+    mean = sum(member(slice(None)).softmax(-1) for member in members) / 2
+    ours = ensemble.predict(sample["net_input"], token_index, LIKE)(slice(None))
+    torch.testing.assert_close(ours.softmax(-1), mean)
+    torch.testing.assert_close(ours.exp(), mean)
+    assert ensemble.fingerprint.count("+") == 1
+
+
+def test_is_frozen_in_evaluation_mode_and_no_module(teacher_path, task):
+    teacher = Teacher.load(str(teacher_path), task)
+    assert not isinstance(teacher, nn.Module)
+    for model in teacher.models:
+        assert not any(module.training for module in model.modules())
+        assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_follows_the_students_precision(teacher_path, task, sample, token_index, dtype):
+    teacher = Teacher.load(str(teacher_path), task)
+    exact = teacher.predict(sample["net_input"], token_index, LIKE)(slice(None))
+    logits = teacher.predict(sample["net_input"], token_index, torch.zeros((), dtype=dtype))(slice(None))
+    assert logits.dtype == dtype
+    torch.testing.assert_close(logits.float(), exact, rtol=0.1, atol=0.1)
+
+
+def test_needs_neither_the_folder_it_was_trained_on_nor_its_embedding_files(teacher_run, task, tmp_path, caplog):
+    def change(state):
+        state["cfg"]["task"]["data"] = "/gone"
+        state["cfg"]["model"].encoder_embed_path = state["cfg"]["model"].decoder_embed_path = "/gone/embeddings.txt"
+
+    Teacher.load(str(changed_checkpoint(teacher_run, tmp_path / "teacher.pt", change)), task)
+    assert "symbols of the source and target are unchecked" in caplog.text
+
+
+def test_does_not_become_the_model_whose_bleu_is_measured(teacher_path, data):
+    task = tasks.setup_task(parse_training([data, *TINY_TRANSFORMER, "--eval-bleu"]).task)
+    Teacher.load(str(teacher_path), task)
+    assert not hasattr(task, "sequence_generator")
+
+
+@pytest.mark.parametrize("path", ["", ":"])
+def test_no_path_is_an_error(task, path):
+    assert "--teacher-path" in refusal(path, task)
+
+
+def test_a_missing_file_is_an_error(task, tmp_path):
+    assert f"{tmp_path}/none.pt does not exist" in refusal(tmp_path / "none.pt", task)
+
+
+def test_another_language_pair_is_an_error(teacher_run, task, tmp_path):
+    def change(state):
+        state["cfg"]["task"].update(source_lang="de", target_lang="en")
+
+    assert "translates de-en, the student is trained on en-de" in refusal(
+        changed_checkpoint(teacher_run, tmp_path / "teacher.pt", change), task
+    )
+
+
+def test_a_permuted_dictionary_of_the_same_size_is_an_error_that_shows_the_symbols(teacher_run, data, task, tmp_path):
+    path = changed_checkpoint(teacher_run, tmp_path / "teacher.pt", lambda state: None)
+    shutil.copy(data / "dict.en.txt", tmp_path)
+    lines = (data / "dict.de.txt").read_text().splitlines()
+    (tmp_path / "dict.de.txt").write_text("\n".join([lines[1], lines[0], *lines[2:]]) + "\n")
+    first, second = (line.split()[0] for line in lines[:2])
+    message = refusal(path, task)
+    size = len(task.target_dictionary)
+    assert f"another target dictionary, {tmp_path}/dict.de.txt: {size} symbols of the student, {size} of" in message
+    assert f"line 4: {first!r} / {second!r}; line 5: {second!r} / {first!r};" in message
+
+
+def test_a_longer_dictionary_is_an_error_that_says_both_sizes(teacher_run, data, task, tmp_path):
+    path = changed_checkpoint(teacher_run, tmp_path / "teacher.pt", lambda state: None)
+    (tmp_path / "dict.en.txt").write_text((data / "dict.en.txt").read_text() + "further 1\n")
+    size = len(task.source_dictionary)
+    message = refusal(path, task)
+    assert f"{size} symbols of the student, {size + 1} of the teacher" in message
+    assert "the shorter is the beginning of the longer" in message
+
+
+def test_another_vocabulary_size_without_dictionaries_is_an_error(teacher_run, task, tmp_path):
+    def change(state):
+        state["cfg"]["task"]["data"] = "/gone"
+        state["model"]["decoder.embed_tokens.weight"] = torch.zeros(7, 24)
+
+    message = refusal(changed_checkpoint(teacher_run, tmp_path / "teacher.pt", change), task)
+    assert f"target vocabulary of 7 symbols, the student of {len(task.target_dictionary)}" in message
+
+
+def test_a_decoder_without_encoder_is_an_error(teacher_run, task, tmp_path):
+    def change(state):
+        state["cfg"]["model"].arch = state["cfg"]["model"]._name = "transformer_lm"
+
+    assert "no encoder-decoder model (transformer_lm)" in refusal(
+        changed_checkpoint(teacher_run, tmp_path / "teacher.pt", change), task
+    )
+
+
+def test_an_unknown_architecture_is_an_error_that_asks_for_its_user_dir(teacher_run, task, tmp_path):
+    def change(state):
+        state["cfg"]["model"].arch = state["cfg"]["model"]._name = "my_transformer"
+
+    message = refusal(changed_checkpoint(teacher_run, tmp_path / "teacher.pt", change), task)
+    assert "unknown architecture, my_transformer; add the --user-dir" in message
+
+
+def test_code_in_a_setting_of_the_teacher_is_refused_and_not_run(data, task, tmp_path):
+    run = train_here(data, tmp_path, *BRIEFLY, architecture=["--arch", "fconv_iwslt_de_en"])
+
+    def change(state):
+        code = f"__import__('os').system('touch {tmp_path}/ran') or [(8, 3)]"
+        state["cfg"]["model"].encoder_layers = code
+
+    message = refusal(changed_checkpoint(run, tmp_path / "teacher.pt", change), task)
+    assert "is not a plain literal" in message
+    assert not (tmp_path / "ran").exists()
+
+
+def test_weights_that_do_not_fit_their_own_configuration_are_an_error(teacher_run, task, tmp_path):
+    def change(state):
+        state["cfg"]["model"].encoder_layers = 2
+
+    message = refusal(changed_checkpoint(teacher_run, tmp_path / "teacher.pt", change), task)
+    assert "does not fit the model its own configuration describes" in message
+
+
+def test_an_adaptive_softmax_is_an_error(teacher_path, task, sample, token_index):
+    model = Teacher.load(str(teacher_path), task).models[0]
+    model.decoder.adaptive_softmax = nn.Identity()
+    with pytest.raises(UserError, match="--adaptive-softmax-cutoff"):
+        read_features(model, sample["net_input"], token_index)
+
+
+def test_a_sentence_longer_than_the_teachers_positions_is_an_error(teacher_path, task, sample, token_index):
+    teacher = Teacher.load(str(teacher_path), task)
+    teacher.models[0].decoder.max_target_positions = 3
+    length = sample["target"].size(1)
+    with pytest.raises(UserError, match=f"target sentence of {length} tokens is longer than the 3 positions"):
+        teacher.predict(sample["net_input"], token_index, LIKE)
+
+
+def test_a_teacher_no_better_than_chance_is_an_error_once_enough_tokens_are_seen():
+    check = ChanceCheck()
+    gold = torch.zeros(ChanceCheck.TOKENS // 2, dtype=torch.long)
+    wrong = torch.zeros(len(gold), 5)
+    wrong[:, 1] = 4
+    check.observe(wrong, gold)
+    with pytest.raises(UserError, match=r"no better than chance \(4\.\d\d nats a token, a uniform guess has 1\.61\)"):
+        check.observe(wrong, gold)
+
+
+def test_a_teacher_that_knows_something_passes_and_is_asked_no_further():
+    check = ChanceCheck()
+    gold = torch.zeros(ChanceCheck.TOKENS, dtype=torch.long)
+    right = torch.zeros(len(gold), 5)
+    right[:, 0] = 0.1
+    check.observe(right, gold)
+    assert check.done
+    check.observe(-right * 100, gold)
+
+
+def test_logits_that_are_not_numbers_are_no_better_than_chance():
+    gold = torch.zeros(ChanceCheck.TOKENS, dtype=torch.long)
+    with pytest.raises(UserError, match="no better than chance"):
+        ChanceCheck().observe(torch.full((len(gold), 5), float("nan")), gold)
