@@ -123,7 +123,7 @@ class _HarmlessUnpickler(pickle.Unpickler):
     allowed = _harmless_types()
 
     def find_class(self, module: str, name: str):
-        qualified = f"{module}.{name}"
+        qualified = f"{module}.{name}".replace("__builtin__.", "builtins.")  # pickle's name for it in old protocols
         if qualified in self.allowed:
             return self.allowed[qualified]
         torch_types = torch._weights_only_unpickler._get_allowed_globals()
@@ -136,7 +136,11 @@ def _load_as_data(path: Path):
     if hasattr(torch.serialization, "add_safe_globals"):
         return torch.load(path, map_location="cpu", weights_only=True)
     restricted_pickle = ModuleType("restricted_pickle")
-    restricted_pickle.__dict__.update(vars(pickle), Unpickler=_HarmlessUnpickler, load=None, loads=None)
+    restricted_pickle.__dict__.update(
+        Unpickler=_HarmlessUnpickler,
+        UnpicklingError=pickle.UnpicklingError,
+        load=lambda file, **options: _HarmlessUnpickler(file, **options).load(),
+    )
     return torch.load(path, map_location="cpu", pickle_module=restricted_pickle)
 
 

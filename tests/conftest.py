@@ -151,3 +151,17 @@ def sample(task):
     task.load_dataset("test")
     dataset = task.dataset("test")
     return dataset.collater([dataset[index] for index in range(6)])
+
+
+@pytest.fixture
+def build(data, task, teacher_path):
+    """A criterion and a student without dropout, the same ones for the same arguments."""
+
+    def build(method, *flags, architecture=TINY_TRANSFORMER):
+        arguments = ["--criterion", method, "--teacher-path", teacher_path, "--label-smoothing", "0.1", *flags]
+        cfg = parse_training([data, *architecture, "--dropout", "0", *arguments])
+        torch.manual_seed(7)
+        student = task.build_model(cfg.model).train()
+        return task.build_criterion(cfg.criterion).train(), student
+
+    return build

@@ -8,7 +8,7 @@ vocabulary_size=6000
 teacher_model=($(transformer 3 3 256 1024 4))
 teacher_training=(--max-tokens 3000 --max-update 2000 --lr 0.001 --warmup-updates 800 --dropout 0.3)
 student_model=($(transformer 3 2 64 256 4))
-student_training=(--max-tokens 3000 --max-update 2500 --lr 0.003 --warmup-updates 800 --dropout 0.1)
+student_training=(--max-tokens 3000 --max-update 2000 --lr 0.003 --warmup-updates 800 --dropout 0.1)
 
 generation=(--beam 4 --lenpen 0.6 --max-tokens 6000)
 

@@ -15,7 +15,7 @@ from fairseq import utils
 from fairseq.criterions import FairseqCriterion
 from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
-from omegaconf import II, MISSING
+from omegaconf import II
 from torch import Tensor
 
 from nmt_kd.errors import UserError
@@ -33,7 +33,7 @@ class DistillationConfig(FairseqDataclass):
     """The options that every method has; a method's own dataclass inherits from this one."""
 
     teacher_path: str = field(
-        default=MISSING,
+        default="",
         metadata={"help": "checkpoint of the teacher; several, separated by ':', are an ensemble (required)"},
     )
     label_smoothing: float = field(
@@ -82,7 +82,7 @@ class DistillationCriterion(FairseqCriterion):
         super().__init__(task)
         self.cfg = cfg
         self.check_settings()
-        self.teacher = Teacher.load(cfg.teacher_path or "", task)
+        self.teacher = Teacher.load(cfg.teacher_path, task)
         self.chance_check = ChanceCheck()
         logger.info(f"to reproduce: {self.signature}")
 

@@ -1,0 +1,172 @@
+"""What every distillation criterion must hold, whichever method it is; a new one is tested by being registered."""
+
+import argparse
+import copy
+
+import pytest
+import torch
+from conftest import TINY_TRANSFORMER, parse_training
+from fairseq import options
+from fairseq.criterions import CRITERION_DATACLASS_REGISTRY, CRITERION_REGISTRY
+from fairseq.dataclass.utils import gen_parser_from_dataclass
+
+from nmt_kd.criterions.distillation import DistillationCriterion
+
+METHODS = sorted(name for name, kind in CRITERION_REGISTRY.items() if issubclass(kind, DistillationCriterion))
+
+
+def gradients(student):
+    return {name: parameter.grad for name, parameter in student.named_parameters() if parameter.grad is not None}
+
+
+def loss_and_gradients(criterion, student, sample):
+    student.zero_grad()
+    loss, _, logging_output = criterion(student, sample)
+    loss.backward()
+    return loss.detach(), gradients(student), logging_output
+
+
+@pytest.fixture
+def pair(task, sample):
+    """Two batches of two sentences of different length, and both as one batch."""
+    dataset = task.dataset("test")
+    groups = [0, 1], [2, 3], [0, 1, 2, 3]
+    return [dataset.collater([dataset[index] for index in group]) for group in groups]
+
+
+def add_padding(sample, task, columns):
+    """The same batch with more padding: sources on the left, targets on the right."""
+    padding = task.source_dictionary.pad()
+    wider = copy.deepcopy(sample)
+    net_input = wider["net_input"]
+    net_input["src_tokens"] = torch.nn.functional.pad(net_input["src_tokens"], (columns, 0), value=padding)
+    for holder, name in ((net_input, "prev_output_tokens"), (wider, "target")):
+        holder[name] = torch.nn.functional.pad(holder[name], (0, columns), value=padding)
+    return wider
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_padding_changes_nothing(method, build, task, sample):
+    criterion, student = build(method)
+    loss, gradient, _ = loss_and_gradients(criterion, student, sample)
+    padded_loss, padded_gradient, _ = loss_and_gradients(criterion, student, add_padding(sample, task, 5))
+    torch.testing.assert_close(padded_loss, loss)
+    torch.testing.assert_close(padded_gradient, gradient, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_batchs_loss_is_the_sum_of_its_parts(method, build, pair):
+    criterion, student = build(method)
+    *parts, whole = (loss_and_gradients(criterion, student, sample) for sample in pair)
+    torch.testing.assert_close(sum(loss for loss, _, _ in parts), whole[0])
+    summed = {name: sum(gradient[name] for _, gradient, _ in parts) for name in whole[1]}
+    torch.testing.assert_close(summed, whole[1], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("chunk", [1, 7, 10**6])
+def test_the_size_of_chunks_changes_nothing(method, build, sample, chunk):
+    criterion, student = build(method)
+    expected = loss_and_gradients(criterion, student, sample)
+    criterion.cfg.kd_chunk_tokens = chunk
+    ours = loss_and_gradients(criterion, student, sample)
+    torch.testing.assert_close(ours[0], expected[0])
+    torch.testing.assert_close(ours[1], expected[1], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_validation_reports_the_plain_cross_entropy_and_the_agreement(method, build, task, data, sample):
+    criterion, student = build(method)
+    cfg = parse_training(
+        [data, *TINY_TRANSFORMER, "--criterion", "label_smoothed_cross_entropy", "--label-smoothing", "0.1"]
+    )
+    stock = task.build_criterion(cfg.criterion)
+    student.eval()
+    criterion.eval()
+    with torch.no_grad():
+        loss, sample_size, logged = criterion(student, sample)
+        stock_loss, stock_size, stock_logged = stock(student, sample)
+    torch.testing.assert_close(loss, stock_loss)
+    torch.testing.assert_close(logged["nll_loss"], stock_logged["nll_loss"])
+    assert sample_size == stock_size
+    assert {name: logged[name] for name in ("ntokens", "nsentences", "sample_size")} == {
+        name: stock_logged[name] for name in ("ntokens", "nsentences", "sample_size")
+    }
+    assert 0 <= logged["n_agree"] <= logged["n_counted"] == sample["ntokens"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_sample_and_the_teacher_stay_as_they_are(method, build, sample):
+    criterion, student = build(method)
+    before = copy.deepcopy(sample), [copy.deepcopy(model.state_dict()) for model in criterion.teacher.models]
+    loss_and_gradients(criterion, student, sample)
+    torch.testing.assert_close(sample, before[0])
+    for model, state in zip(criterion.teacher.models, before[1], strict=True):
+        torch.testing.assert_close(model.state_dict(), state)
+        assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_teacher_is_no_part_of_the_criterions_state_or_parameters(method, build):
+    criterion, _ = build(method)
+    teachers = {id(parameter) for model in criterion.teacher.models for parameter in model.parameters()}
+    assert not teachers & {id(parameter) for parameter in criterion.parameters()}
+    assert not any("teacher" in name for name in criterion.state_dict())
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_gives_finite_losses_and_gradients(method, build, sample, dtype):
+    criterion, student = build(method)
+    exact, _, _ = loss_and_gradients(criterion, student, sample)
+    student.to(dtype)
+    criterion.to(dtype)
+    loss, gradient, _ = loss_and_gradients(criterion, student, sample)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, exact, rtol=0.02, atol=0)
+    assert all(values.isfinite().all() for values in gradient.values())
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "architecture",
+    [["--arch", "lstm_wiseman_iwslt_de_en"], ["--arch", "fconv_iwslt_de_en"]],
+    ids=["lstm", "fconv"],
+)
+def test_trains_a_student_of_another_family(method, build, sample, architecture):
+    criterion, student = build(method, architecture=architecture)
+    loss, gradient, _ = loss_and_gradients(criterion, student, sample)
+    assert loss.isfinite()
+    assert all(values.isfinite().all() for values in gradient.values())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_signature_names_method_settings_teacher_and_versions(method, build, teacher_path):
+    criterion, _ = build(method)
+    signature = criterion.signature
+    assert signature.startswith(f"method:{method}|teacher_path:{teacher_path}|label_smoothing:0.1|")
+    for part in (f"|teacher_sha256:{criterion.teacher.fingerprint}|", "|nmt_kd:", "|fairseq:0.12.", "|torch:"):
+        assert part in signature
+    assert "\n" not in signature
+
+
+def test_class_names_are_unique():
+    names = [CRITERION_REGISTRY[method].__name__ for method in METHODS]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_flag_is_one_of_fairseqs_own(method):
+    """A flag defined twice is silently swallowed by fairseq, its second default included."""
+    parser = argparse.ArgumentParser()
+    gen_parser_from_dataclass(parser, CRITERION_DATACLASS_REGISTRY[method]())
+    ours = {flag for action in parser._actions for flag in action.option_strings} - {"-h", "--help"}
+    fairseqs = {flag for action in options.get_training_parser()._actions for flag in action.option_strings}
+    assert ours & fairseqs == set()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_setting_explains_itself(method):
+    for name, item in CRITERION_DATACLASS_REGISTRY[method].__dataclass_fields__.items():
+        if not name.startswith("_") and name != "sentence_avg":
+            assert len(item.metadata["help"]) > 20, name

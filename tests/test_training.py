@@ -1,0 +1,103 @@
+"""Killed, restarted and spread over workers, training gives the numbers of one undisturbed run."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import ROOT, TINY_TRANSFORMER, TRAINING, Run, train_here
+from fairseq.criterions import CRITERION_REGISTRY
+
+from nmt_kd.criterions.distillation import DistillationCriterion
+
+METHODS = sorted(name for name, kind in CRITERION_REGISTRY.items() if issubclass(kind, DistillationCriterion))
+
+
+def method_flags(method, teacher_path, *flags):
+    return ["--criterion", method, "--teacher-path", str(teacher_path), "--disable-validation", *flags]
+
+
+def start_worker(data, save_dir, *arguments) -> subprocess.Popen:
+    """fairseq-train in a process of its own."""
+    command = [
+        sys.executable,
+        ROOT / "tests/worker.py",
+        data,
+        *TINY_TRANSFORMER,
+        *TRAINING,
+        "--user-dir",
+        ROOT / "nmt_kd",
+    ]
+    return subprocess.Popen(
+        [str(part) for part in [*command, "--save-dir", save_dir, *arguments]],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(*workers: subprocess.Popen) -> None:
+    for worker in workers:
+        output, _ = worker.communicate(timeout=300)
+        assert worker.returncode == 0, output[-3000:]
+
+
+def assert_same_parameters(run: Run, other: Run, **tolerance):
+    torch.testing.assert_close(
+        run.checkpoint()["model"], other.checkpoint()["model"], **(tolerance or {"rtol": 0, "atol": 0})
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_restarted_training_equals_an_undisturbed_one_to_the_bit(method, data, teacher_path, tmp_path):
+    flags = method_flags(method, teacher_path, "--save-interval-updates", "3")
+    undisturbed = train_here(data, tmp_path / "a", *flags, "--max-update", "8")
+    train_here(data, tmp_path / "b", *flags, "--max-update", "3")
+    restarted = train_here(data, tmp_path / "b", *flags, "--max-update", "8")
+    assert len(restarted.statistics["train_inner"]) == 5
+    assert restarted.values("train_inner", "loss") == undisturbed.values("train_inner", "loss")[3:]
+    assert_same_parameters(restarted, undisturbed)
+
+
+def test_a_killed_training_goes_on_where_it_was(data, teacher_path, tmp_path):
+    flags = method_flags("word_kd", teacher_path, "--save-interval-updates", "2", "--max-update", "60")
+    killed = start_worker(data, tmp_path / "killed", *flags)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "killed").glob("checkpoint_1_1*.pt")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    finish(start_worker(data, tmp_path / "killed", *flags))
+    undisturbed = start_worker(data, tmp_path / "undisturbed", *flags)
+    finish(undisturbed)
+    assert_same_parameters(Run(tmp_path / "killed"), Run(tmp_path / "undisturbed"))
+
+
+def two_workers(data, save_dir, backend, *flags) -> list[subprocess.Popen]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = [
+        *("--distributed-init-method", f"tcp://127.0.0.1:{port}", "--distributed-world-size", "2"),
+        *("--distributed-no-spawn", "--distributed-backend", "gloo", "--ddp-backend", backend),
+    ]
+    return [start_worker(data, save_dir, *flags, *shared, "--distributed-rank", str(rank)) for rank in range(2)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("backend", ["legacy_ddp", "pytorch_ddp"])
+def test_two_workers_with_a_restart_equal_one_worker_with_twice_the_batch(
+    method, backend, data, teacher_path, tmp_path
+):
+    """The restart makes rank 0 hand the checkpoint on to the other worker."""
+    flags = method_flags(method, teacher_path, "--dropout", "0", "--save-interval-updates", "2")
+    alone = train_here(data, tmp_path / "alone", *flags, "--max-update", "4", "--update-freq", "2")
+    for last_update in ("2", "4"):
+        finish(*two_workers(data, tmp_path / "both", backend, *flags, "--max-update", last_update))
+    assert_same_parameters(Run(tmp_path / "both"), alone, rtol=1e-4, atol=2e-5)
