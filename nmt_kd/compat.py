@@ -312,7 +312,8 @@ def keep_last_batch() -> None:
 
 
 def silence_known_warnings() -> None:
-    """Hide the warnings that fairseq causes on new torch and that its users can do nothing about."""
+    """Hide the messages that fairseq causes on new torch and that its users can do nothing about."""
+    logging.getLogger("hydra").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"fairseq(\.|_cli|$)")
     warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"fairseq(\.|_cli|$)")
     warnings.filterwarnings("ignore", category=UserWarning, module=r"hydra\.")

@@ -23,11 +23,11 @@ checkpoint=$folder/checkpoint_best.pt
 into() {
     local file=$1
     shift
-    [ ! -s "$file" ] || return 0
     if [ -n "$dry_run" ]; then
         run "$@"
         return
     fi
+    [ ! -s "$file" ] || return 0
     "$@" >"$file.partial" 2>"$file.log" || { tail -3 "$file.log" >&2 && fail "it failed; see $file.log"; }
     mv "$file.partial" "$file"
 }

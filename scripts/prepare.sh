@@ -22,7 +22,7 @@ load_data_config "${names[0]}"
 step() {
     local name=$1 partial=$work/$1.partial
     shift
-    [ ! -d "$work/$name" ] || return 0
+    [ ! -d "$work/$name" ] || [ -n "$dry_run" ] || return 0
     say "$data: $name"
     [ -n "$dry_run" ] || { rm -rf "$partial" && mkdir -p "$partial"; }
     run "$@" "$partial"

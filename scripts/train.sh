@@ -37,7 +37,7 @@ command=(
     "${model[@]}" "${training[@]}" "${method[@]}" $(device_flags --fp16) "${extra[@]}"
 )
 
-[ ! -f "$save_dir/finished" ] || exit 0
+[ ! -f "$save_dir/finished" ] || [ -n "$dry_run" ] || exit 0
 say "$data: training ${names[1]} (log: $save_dir/train.log)"
 run mkdir -p "$save_dir"
 if [ -n "$dry_run" ]; then

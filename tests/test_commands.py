@@ -84,7 +84,7 @@ def test_validate_reports_the_criterions_measures(data, student):
         "translation",
     )
     assert_quiet(result)
-    assert "teacher_agreement" in result.stderr
+    assert "teacher_agreement" in result.stdout
 
 
 def test_a_student_translates_in_stock_fairseq_without_this_package_or_the_teacher(

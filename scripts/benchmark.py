@@ -1,0 +1,216 @@
+"""Time and memory of a training step, distilled and plain, in one run on one machine.
+
+    python scripts/benchmark.py --json benchmark.json
+
+Whole steps (forward, backward, optimiser) of fairseq models on random batches with padding, without a trained teacher,
+which changes nothing about the cost. "textbook" is word-level distillation as research code has it: both models' logits
+for the whole batch, padding included. Systems take turns, so that a change of the machine's speed meets all of them;
+ratios are medians over the rounds. Memory is what a step adds at its peak: on the CPU to the process, measured in a
+process of its own; on a GPU as torch counts it.
+"""
+
+import argparse
+import json
+import multiprocessing
+import resource
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from fairseq import options, tasks
+from fairseq.data import Dictionary
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from torch.nn import functional
+
+import nmt_kd  # noqa: F401  (registers the criteria)
+
+PLAIN = "plain"
+TEXTBOOK = "word_kd, textbook"
+SYSTEMS = [PLAIN, TEXTBOOK, "word_kd"]
+
+
+def transformer(layers: int, width: int) -> list[str]:
+    sizes = {"layers": layers, "embed-dim": width, "ffn-embed-dim": 4 * width, "attention-heads": width // 64 or 1}
+    flags = [f"--{half}-{name}={size}" for half in ("encoder", "decoder") for name, size in sizes.items()]
+    return ["--arch", "transformer", "--share-all-embeddings", "--dropout", "0.1", *flags]
+
+
+class Textbook:
+    """Label-smoothed cross-entropy and KL divergence with whole tensors."""
+
+    def __init__(self, plain, teacher):
+        self.plain, self.teacher = plain, teacher
+
+    def __call__(self, model, sample):
+        target = sample["target"]
+        output = model(**sample["net_input"])
+        with torch.no_grad():
+            teacher_output = self.teacher(**sample["net_input"])
+            q = self.teacher.get_normalized_probs(teacher_output, log_probs=False)
+        cross_entropy, _ = self.plain.compute_loss(model, output, sample)
+        log_p = model.get_normalized_probs(output, log_probs=True)
+        divergence = functional.kl_div(log_p, q, reduction="none").sum(-1)
+        divergence = divergence.masked_fill(target.eq(self.plain.padding_idx), 0).sum()
+        return 0.5 * cross_entropy + 0.5 * divergence, sample["ntokens"], {}
+
+
+class Bench:
+    """The student, the teacher and one batch of the given sizes."""
+
+    def __init__(self, args):
+        torch.manual_seed(1)
+        torch.set_num_threads(args.threads)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.dtype = torch.float16 if self.device.type == "cuda" else torch.float32
+        with tempfile.TemporaryDirectory() as folder:
+            self._build(args, Path(folder))
+        self.sample = self._batch(args)
+
+    def _build(self, args, folder: Path) -> None:
+        dictionary = Dictionary()
+        for number in range(args.vocabulary - len(dictionary)):
+            dictionary.add_symbol(f"w{number}")
+        for language in ("en", "de"):
+            dictionary.save(str(folder / f"dict.{language}.txt"))
+        self.teacher_flags = [folder, *transformer(args.teacher_layers, args.teacher_width)]
+        teacher_cfg = self._parse(self.teacher_flags)
+        self.task = tasks.setup_task(teacher_cfg.task)
+        torch.save(
+            {"model": self.task.build_model(teacher_cfg.model).state_dict(), "cfg": dict(teacher_cfg)}, folder / "t.pt"
+        )
+        student_flags = [folder, *transformer(args.student_layers, args.student_width)]
+        student_cfg = self._parse(student_flags)
+        self.student = self.task.build_model(student_cfg.model).to(self.device, self.dtype).train()
+        self.optimizer = torch.optim.Adam(self.student.parameters(), lr=1e-6)
+        self.criteria = {}
+        for name in SYSTEMS:
+            if name == TEXTBOOK:
+                continue
+            method = ["label_smoothed_cross_entropy"] if name == PLAIN else [name, "--teacher-path", folder / "t.pt"]
+            cfg = self._parse([*student_flags, "--label-smoothing", "0.1", "--criterion", *method])
+            self.criteria[name] = self.task.build_criterion(cfg.criterion).train()
+        for criterion in self.criteria.values():
+            if hasattr(criterion, "chance_check"):
+                criterion.chance_check.tokens = criterion.chance_check.TOKENS  # the teacher is random
+        teacher = self.criteria["word_kd"].teacher
+        teacher._follow(next(self.student.parameters()))
+        self.criteria[TEXTBOOK] = Textbook(self.criteria[PLAIN], teacher.models[0])
+
+    @staticmethod
+    def _parse(flags):
+        parser = options.get_training_parser()
+        arguments = [str(flag) for flag in flags] + ["--source-lang", "en", "--target-lang", "de"]
+        return convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, arguments))
+
+    def _batch(self, args) -> dict:
+        """Sentences of 0.5 to 1 times the longest length: a fifth of the batch or so is padding."""
+        longest = args.length
+        lengths = torch.linspace(longest // 2, longest, max(1, args.tokens // longest)).long()
+        padding, end = self.task.target_dictionary.pad(), self.task.target_dictionary.eos()
+        target = torch.randint(4, args.vocabulary, (len(lengths), longest))
+        for row, length in zip(target, lengths, strict=True):
+            row[length - 1] = end
+            row[length:] = padding
+        previous = target.roll(1, 1)
+        previous[:, 0] = end
+        net_input = {"src_tokens": target.flip(1), "src_lengths": lengths, "prev_output_tokens": previous}
+        return {
+            "net_input": {name: tensor.to(self.device) for name, tensor in net_input.items()},
+            "target": target.to(self.device),
+            "ntokens": int(lengths.sum()),
+        }
+
+    def step(self, name: str) -> float:
+        """Run one training step; returns its seconds."""
+        started = time.perf_counter()
+        self.optimizer.zero_grad()
+        loss, *_ = self.criteria[name](self.student, self.sample)
+        loss.backward()
+        self.optimizer.step()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - started
+
+    def teacher_forward(self) -> float:
+        started = time.perf_counter()
+        with torch.no_grad():
+            self.criteria[TEXTBOOK].teacher(**self.sample["net_input"])
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - started
+
+
+def peak_megabytes(args, name: str) -> float:
+    """What steps of one system add to the peak memory, in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_peak_here, (args, name))
+
+
+def _peak_here(args, name: str) -> float:
+    bench = Bench(args)
+    if bench.device.type == "cuda":
+        before = torch.cuda.memory_allocated()
+        bench.step(name)
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    bench.step(name)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    number = {"type": int, "help": "(default: %(default)s)"}
+    parser.add_argument("--vocabulary", default=7800, **number)
+    parser.add_argument("--tokens", default=2048, **number)
+    parser.add_argument("--length", default=32, **number)
+    parser.add_argument("--student-layers", default=2, **number)
+    parser.add_argument("--student-width", default=128, **number)
+    parser.add_argument("--teacher-layers", default=3, **number)
+    parser.add_argument("--teacher-width", default=256, **number)
+    parser.add_argument("--threads", default=torch.get_num_threads(), **number)
+    parser.add_argument("--rounds", default=7, **number)
+    parser.add_argument("--no-memory", action="store_true", help="measure time alone")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    args = parser.parse_args()
+
+    bench = Bench(args)
+    times: dict[str, list[float]] = {name: [] for name in SYSTEMS}
+    teacher_times = []
+    for round_number in range(args.rounds + 1):
+        for name in SYSTEMS:
+            seconds = bench.step(name)
+            if round_number > 0:  # the first round warms up
+                times[name].append(seconds)
+        teacher_times.append(bench.teacher_forward())
+    plain = statistics.median(times[PLAIN])
+    floor = plain + statistics.median(teacher_times)
+    rows = []
+    for name in SYSTEMS:
+        ratios = [ours / theirs for ours, theirs in zip(times[PLAIN], times[name], strict=True)]
+        rows.append(
+            {
+                "system": name,
+                "tokens_per_second": bench.sample["ntokens"] / statistics.median(times[name]),
+                "speed_relative_to_plain": statistics.median(ratios),
+                "peak_megabytes": None if args.no_memory else peak_megabytes(args, name),
+            }
+        )
+    print(f"{'system':<20}{'tokens/s':>10}{'relative':>10}{'peak MB':>10}")
+    for row in rows:
+        memory = "" if row["peak_megabytes"] is None else f"{row['peak_megabytes']:.0f}"
+        print(
+            f"{row['system']:<20}{row['tokens_per_second']:>10.0f}{row['speed_relative_to_plain']:>10.2f}{memory:>10}"
+        )
+    print(
+        f"floor of live word_kd (plain step + teacher forward, measured apart): {plain / floor:.2f} relative to plain"
+    )
+    if args.json:
+        settings = {name: value for name, value in vars(args).items() if name != "json"}
+        figures = {"settings": settings, "device": str(bench.device), "systems": rows, "floor": plain / floor}
+        args.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Set up what the tests need (scripts/setup.sh), then lint and test.
+#
+#   bash scripts/test.sh [PYTEST_ARGUMENT...]
+#   bash scripts/test.sh tests/losses -k projection
+. "$(dirname "$0")/common.sh"
+case ${1:-} in
+-h | --help) show_help && exit ;;
+--dry-run) dry_run=yes && shift ;;
+esac
+bash "$root/scripts/setup.sh"
+PATH="$root/.venv/bin:$PATH"
+cd "$root"
+run ruff check .
+run ruff format --check .
+run python -m pytest --durations 10 "$@"
