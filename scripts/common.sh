@@ -44,11 +44,11 @@ load_method_config() {
 
 config_names() { (cd "$root/configs/$1" && echo *.sh | sed 's/\.sh//g'); }
 
-# fairseq's flags for the device at hand
+# device_flags FLAG...: the flags for a GPU where there is one, --cpu elsewhere; NMT_KD_DEVICE=cpu or gpu decides it
 device_flags() {
-    if python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
-        echo "$1"
-    else
-        echo --cpu
+    local device=${NMT_KD_DEVICE:-}
+    if [ -z "$device" ]; then
+        python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' && device=gpu || device=cpu
     fi
+    [ "$device" = cpu ] && echo --cpu || echo "$@"
 }

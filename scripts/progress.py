@@ -15,10 +15,12 @@ LOG_LINE = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \| (\w+) \| ([\w.]+) \| 
 ERROR_LINE = re.compile(r"^(nmt_kd: error: |\w+(\.\w+)*(Error|Exception)\b|fairseq-train: error: )")
 
 
-def describe(stats: dict, last_update: int | None) -> str:
-    """One line about the latest training statistics of fairseq."""
-    update, seconds = int(stats["num_updates"]), float(stats["wall"])
-    parts = [f"  update {update}" + (f" of {last_update}" if last_update else ""), f"loss {stats['loss']}"]
+def describe(stats: dict, last_update: int | None, seconds: float) -> str:
+    """One line about the latest training statistics of fairseq, `seconds` after the start."""
+    parts = [
+        f"  update {stats['num_updates']}" + (f" of {last_update}" if last_update else ""),
+        f"loss {stats['loss']}",
+    ]
     if "kd_loss" in stats:
         parts.append(f"kd_loss {stats['kd_loss']}")
     parts += [f"{float(stats['wps']):.0f} tokens/s", f"{seconds:.0f} s"]
@@ -26,6 +28,7 @@ def describe(stats: dict, last_update: int | None) -> str:
 
 
 def main() -> None:
+    started = time.monotonic()
     last_update = None
     printed_at = 0.0
     open_line = False
@@ -36,7 +39,7 @@ def main() -> None:
         elif found and found[2] == "fairseq_cli.train" and (limit := re.search(r"'max_update': (\d+)", found[3])):
             last_update = int(limit[1])
         elif found and found[2] == "train_inner":
-            text = describe(json.loads(found[3]), last_update)
+            text = describe(json.loads(found[3]), last_update, time.monotonic() - started)
             if sys.stdout.isatty():
                 print(f"\r\033[K{text}", end="", flush=True)
                 open_line = True

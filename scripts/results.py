@@ -2,7 +2,7 @@
 
     python scripts/results.py runs/multi30k teacher plain word_kd
 
-Reads SYSTEM/{train.log,translations.txt,agreement.json} and text/test.*; writes results.md and
+Reads SYSTEM/{train.log,checkpoint_last.pt,translations.txt,agreement.json} and text/test.*; writes results.md and
 results.json beside them.
 Speeds are of this machine: training in target tokens a second, decoding in sentences a second.
 """
@@ -10,9 +10,12 @@ Speeds are of this machine: training in target tokens a second, decoding in sent
 import argparse
 import json
 import re
+import statistics
 from pathlib import Path
 
 from sacrebleu.metrics import BLEU, CHRF
+
+from nmt_kd.compat import read_checkpoint_file
 
 COLUMNS = {
     "system": "system",
@@ -36,20 +39,18 @@ def read_hypotheses(translations: Path) -> list[str]:
     return [hypotheses[number] for number in sorted(hypotheses)]
 
 
-def read_training(train_log: Path) -> dict:
-    """Parameters, updates, time and speed of a training that wrote its log as JSON lines."""
-    log = train_log.read_text(encoding="utf-8")
+def read_training(folder: Path) -> dict:
+    """Parameters, updates, time and speed of a training; the time counts all restarts."""
+    log = (folder / "train.log").read_text(encoding="utf-8")
     epochs = [json.loads(line) for line in re.findall(r"\| INFO \| train \| (\{.*\})$", log, re.MULTILINE)]
-    parameters = re.search(r"num\. shared model params: ([\d,]+)", log)
-    seconds = sum(float(epoch["train_train_wall"]) for epoch in epochs)
-    updates = [int(epoch["train_num_updates"]) for epoch in epochs]
-    counts = [now - before for before, now in zip([0, *updates], updates, strict=False)]
-    tokens = sum(float(epoch["train_wpb"]) * count for epoch, count in zip(epochs, counts, strict=True))
+    state = read_checkpoint_file(folder / "checkpoint_last.pt")
     return {
-        "parameters": int(parameters[1].replace(",", "")),
-        "updates": updates[-1],
-        "training_tokens_per_second": tokens / seconds,
-        "training_minutes": seconds / 60,
+        "parameters": int(re.search(r"num\. shared model params: ([\d,]+)", log)[1].replace(",", "")),
+        "updates": state["optimizer_history"][-1]["num_updates"],
+        "training_tokens_per_second": statistics.median(
+            float(epoch["train_wpb"]) * float(epoch["train_ups"]) for epoch in epochs
+        ),
+        "training_minutes": state["extra_state"]["previous_training_time"] / 60,
     }
 
 
@@ -62,7 +63,7 @@ def read_system(folder: Path, references: list[str]) -> dict:
     speed = re.search(r"\(([\d.]+) sentences/s", (folder / "translations.txt.log").read_text(encoding="utf-8"))
     return {
         "system": folder.name,
-        **read_training(folder / "train.log"),
+        **read_training(folder),
         "bleu": BLEU().corpus_score(hypotheses, [references]).score,
         "chrf": CHRF().corpus_score(hypotheses, [references]).score,
         "teacher_agreement": json.loads((folder / "agreement.json").read_text())["teacher_agreement"],

@@ -30,10 +30,11 @@ model=("${student_model[@]}" "${student_training[@]}")
 [ "$role" = student ] || model=("${teacher_model[@]}" "${teacher_training[@]}")
 case " ${method[*]} " in
 *" --criterion label_smoothed_cross_entropy "*) ;;
-*) method+=(--user-dir "$root/nmt_kd" --teacher-path "$teacher") ;;
+*) method+=(--teacher-path "$teacher") ;;
 esac
 command=(
-    fairseq-train "$work/data-bin" --source-lang "$source_lang" --target-lang "$target_lang" --save-dir "$save_dir"
+    # the plugin also where there is no teacher: without it, fairseq on new torch cannot read its own checkpoints
+    fairseq-train "$work/data-bin" --user-dir "$root/nmt_kd" --source-lang "$source_lang" --target-lang "$target_lang" --save-dir "$save_dir"
     "${model[@]}" "${training[@]}" "${method[@]}" $(device_flags --fp16) "${extra[@]}"
 )
 

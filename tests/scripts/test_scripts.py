@@ -1,0 +1,106 @@
+"""The shell scripts: help, dry runs, errors, and that fairseq takes what the settings compose."""
+
+import gzip
+import shlex
+
+import pytest
+from conftest import ROOT, parse_training, run_command
+
+SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.sh") if path.stem != "common")
+DATA = sorted(path.stem for path in (ROOT / "configs/data").glob("*.sh"))
+METHODS = sorted(path.stem for path in (ROOT / "configs/methods").glob("*.sh"))
+
+
+def script(name, *arguments, **environment):
+    return run_command(
+        "bash", ROOT / f"scripts/{name}.sh", *arguments, environment={"NMT_KD_DEVICE": "cpu", **environment}
+    )
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help_says_how_to_call_it(name):
+    result = script(name, "--help")
+    assert result.returncode == 0
+    assert f"scripts/{name}.sh" in result.stdout
+
+
+@pytest.mark.parametrize("name", ["quickstart", "prepare", "train", "evaluate", "translate", "setup"])
+def test_an_unknown_option_is_an_error_in_one_line(name):
+    result = script(name, "--unknown")
+    assert result.returncode == 1
+    assert result.stderr == f"{name}.sh: error: unknown option --unknown; see --help\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("prepare", ["wmt99"], "no data set 'wmt99'; there are:"),
+        ("train", ["multi30k", "magic"], "no method 'magic'; there are:"),
+        ("train", ["multi30k"], "name a data set"),
+        ("quickstart", ["--data"], "--data wants a value"),
+        ("quickstart", ["--methods", "magic"], "no method 'magic'"),
+    ],
+)
+def test_wrong_names_are_errors_that_say_what_there_is(name, arguments, message):
+    result = script(name, *arguments)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def dry_run(data, method, *flags):
+    """The settings that fairseq's own parser makes of the command that would be run."""
+    result = script("train", data, method, "--dry-run", *flags)
+    assert result.returncode == 0, result.stderr
+    (line,) = (line for line in result.stdout.splitlines() if "fairseq-train" in line)
+    words = shlex.split(line)[2:]
+    del words[words.index("--user-dir") : words.index("--user-dir") + 2]  # imported in this process already
+    return parse_training(words)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("data", DATA)
+def test_fairseq_takes_every_combination_of_data_set_and_method(data, method):
+    cfg = dry_run(data, method)
+    assert cfg.checkpoint.save_dir.endswith(f"{data}/{method}")
+    assert cfg.criterion.label_smoothing == 0.1
+    assert cfg.criterion._name == ("label_smoothed_cross_entropy" if method in ("teacher", "plain") else method)
+    assert cfg.optimization.max_update > 0
+
+
+@pytest.mark.parametrize("data", DATA)
+def test_students_differ_in_the_criterion_alone(data):
+    plain, distilled = dry_run(data, "plain"), dry_run(data, "word_kd")
+    ours, theirs = vars(distilled.model), vars(plain.model)  # fairseq keeps every flag there
+    assert {name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name]} == {"criterion", "save_dir"}
+    assert all(name.startswith(("kd_", "teacher_", "ignore_")) for name in ours.keys() ^ theirs.keys())
+
+
+def test_flags_after_the_dashes_override_every_setting():
+    cfg = dry_run("multi30k", "word_kd", "--", "--kd-alpha", "0.9", "--max-update", "7")
+    assert (cfg.criterion.kd_alpha, cfg.optimization.max_update) == (0.9, 7)
+
+
+def test_multi30k_is_prepared_from_a_folder_and_a_second_run_does_nothing(tmp_path):
+    source = tmp_path / "multi30k"
+    source.mkdir()
+    texts = {"train": 400, "val": 5, "test_2016_flickr": 3}
+    for split, size in texts.items():
+        for language in ("en", "de"):
+            with gzip.open(source / f"{split}.{language}.gz", "wt") as file:
+                file.writelines(
+                    f"{language} sentence number {n * n} {chr(97 + n % 26) * (n % 7 + 1)}\n" for n in range(size)
+                )
+    environment = {"MULTI30K_DIR": str(source), "NMT_KD_RUNS": str(tmp_path / "runs")}
+    too_many = script("prepare", "multi30k", **environment)
+    assert too_many.returncode != 0  # so few sentences have no 6000 subwords
+    text = tmp_path / "runs/multi30k/text"
+    assert len((text / "train.en").read_text().splitlines()) == 400
+    assert len((text / "test.de").read_text().splitlines()) == 3
+    assert not (tmp_path / "runs/multi30k/subwords").exists()
+
+
+def test_a_missing_file_of_multi30k_is_named_with_where_to_get_it(tmp_path):
+    result = script("prepare", "multi30k", MULTI30K_DIR=str(tmp_path), NMT_KD_RUNS=str(tmp_path / "runs"))
+    assert result.returncode == 1
+    assert f"{tmp_path}/train.en.gz is missing; get it from https://" in result.stderr
