@@ -30,6 +30,7 @@ import torch
 from fairseq import checkpoint_utils
 from fairseq.data import data_utils
 from fairseq.distributed import utils as distributed_utils
+from fairseq.modules.transformer_layer import TransformerEncoderLayerBase
 
 from nmt_kd.errors import UserError
 
@@ -47,6 +48,7 @@ def apply() -> None:
     allow_harmless_types()
     forbid_code_in_configurations()
     keep_last_batch()
+    leave_out_the_old_fast_path()
     silence_known_warnings()
 
 
@@ -304,6 +306,21 @@ def keep_last_batch() -> None:
         return batches if batched == len(indices) else [*batches, numpy.asarray(indices[batched:])]
 
     data_utils.batch_by_size = batch_by_size_and_rest
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Stock fairseq on torch 2
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def leave_out_the_old_fast_path() -> None:
+    """Keep stock fairseq 0.12.2 from calling torch's encoder fast path, whose arguments have changed since torch 1.12.
+
+    Its layers take that path in evaluation once `load_to_BT` is set, and then fail with "Mask Type should be defined".
+    """
+    never = property(lambda layer: False, lambda layer, value: None)
+    if fairseq.__version__ == "0.12.2":
+        TransformerEncoderLayerBase.load_to_BT = never
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -132,7 +132,7 @@ def _load_model(path: Path, task: FairseqTask) -> BaseFairseqModel:
     model = fairseq_models.build_model(configuration.model, task, from_checkpoint=True)
     try:
         model.load_state_dict(state["model"], strict=True, model_cfg=configuration.model)
-    except RuntimeError as error:
+    except (RuntimeError, KeyError) as error:
         detail = " ".join(str(error).split())[:300]
         raise UserError(f"teacher {path} does not fit the model its own configuration describes: {detail}") from None
     return model

@@ -4,8 +4,9 @@
 
 The references follow from rules, so any amount can be made offline, but translating them takes what translation
 takes: German puts units before tens in one long word, says "halb sieben" for half past six, inflects articles and
-adjectives by gender and case, splits verbs, moves them to the end of subordinate clauses, and often starts a
-sentence with the time. Writes OUT_DIR/{train,valid,test}.{en,de}; no test or validation sentence is in the training
+adjectives by gender and case, splits verbs and moves them to the end of subordinate clauses. And as in real text, many
+translations are right and the reference is one of them: a sentence may start with the time, Saturday is "Samstag" or
+"Sonnabend", "because" is "weil" or "denn", with another word order. Writes OUT_DIR/{train,valid,test}.{en,de}; no test or validation sentence is in the training
 set. The same seed gives the same corpus.
 """
 
@@ -159,6 +160,14 @@ def _words(*parts: str) -> str:
     return " ".join(part for part in parts if part)
 
 
+USUAL = 0.7  # how often the first of several right translations is taken
+
+
+def either(draw: random.Random, usual: str, other: str) -> str:
+    """One of two right translations."""
+    return usual if draw.random() < USUAL else other
+
+
 def clock_time(draw: random.Random) -> tuple[str, str]:
     hour, minute = draw.randint(1, 12), draw.randrange(0, 60, 5)
     part = draw.choice(PARTS_OF_DAY)
@@ -178,14 +187,17 @@ def clock_time(draw: random.Random) -> tuple[str, str]:
         english, german = f"{amount[0]} to {english_hours[1]}", f"{amount[1]} vor {german_hours[1]}"
     if minute in before_half:
         german = f"{before_half[minute]} {german_hours[1]}"
+    if minute:
+        german = either(draw, german, f"{'ein' if hour == 1 else german_hours[0]} Uhr {german_number(minute)}")
     return f"at {english} {part[0]}", f"um {german} {part[1]}"
 
 
 def date(draw: random.Random) -> tuple[str, str]:
     weekday, month = draw.choice(WEEKDAYS), draw.choice(MONTHS)
     day, year = draw.randint(1, 28), draw.randint(1900, 2029)
+    german_weekday = either(draw, "Samstag", "Sonnabend") if weekday[1] == "Samstag" else weekday[1]
     english = f"on {weekday[0]} the {english_ordinal(day)} of {month[0]} {english_year(year)}"
-    return english, f"am {weekday[1]}, dem {german_ordinal(day)} {month[1]} {german_year(year)}"
+    return english, f"am {german_weekday}, dem {german_ordinal(day)} {month[1]} {german_year(year)}"
 
 
 def price(draw: random.Random) -> tuple[str, str]:
@@ -193,7 +205,8 @@ def price(draw: random.Random) -> tuple[str, str]:
     english, german = f"{english_number(euros)} euros", f"{german_number(euros)} Euro"
     if draw.random() < 0.5:
         return english, german
-    return f"{english} and {english_number(cents)} cents", f"{german} und {german_number(cents)} Cent"
+    german = either(draw, f"{german} und {german_number(cents)} Cent", f"{german} {german_number(cents)}")
+    return f"{english} and {english_number(cents)} cents", german
 
 
 def clause(draw: random.Random) -> Clause:
@@ -202,6 +215,8 @@ def clause(draw: random.Random) -> Clause:
     thing, noun, gender = draw.choice(THINGS)
     quality, adjective = draw.choice(QUALITIES)
     article, ending = INDEFINITE_OBJECT[gender]
+    if noun == "Fahrrad":
+        noun = either(draw, noun, "Rad")
     kind = draw.randrange(7)
     if kind == 0:
         cost = price(draw)
@@ -211,7 +226,12 @@ def clause(draw: random.Random) -> Clause:
         cost = price(draw)
         a = "an" if quality[0] in "aeiou" else "a"
         bought = f"{article} {adjective}{ending} {noun} für {cost[1]}"
-        return Clause(f"{person[0]} buys {a} {quality} {thing} for {cost[0]}", person[1], "kauft", rest=bought)
+        return Clause(
+            f"{person[0]} buys {a} {quality} {thing} for {cost[0]}",
+            person[1],
+            either(draw, "kauft", "erwirbt"),
+            rest=bought,
+        )
     if kind == 2:
         at, um = clock_time(draw)
         return Clause(f"the train to {city[0]} leaves {at}", f"der Zug nach {city[1]}", "fährt", um, particle="ab")
@@ -224,9 +244,11 @@ def clause(draw: random.Random) -> Clause:
     if kind == 5:
         people = draw.randint(2, 10 ** draw.randint(3, 6) - 1)
         english = f"{english_number(people)} people live in {city[0]}"
-        return Clause(english, f"{german_number(people)} Menschen", "leben", rest=f"in {city[1]}")
+        subject = f"{german_number(people)} {either(draw, 'Menschen', 'Leute')}"
+        return Clause(english, subject, either(draw, "leben", "wohnen"), rest=f"in {city[1]}")
     at, um = clock_time(draw)
-    return Clause(f"{person[0]} comes back from {city[0]} {at}", person[1], "kommt", um, f"aus {city[1]}", "zurück")
+    english = f"{person[0]} comes back from {city[0]} {at}"
+    return Clause(english, person[1], either(draw, "kommt", "kehrt"), um, f"aus {city[1]}", "zurück")
 
 
 def sentence(draw: random.Random) -> tuple[str, str]:
@@ -236,10 +258,11 @@ def sentence(draw: random.Random) -> tuple[str, str]:
     if kind == 1:
         speaker = draw.choice(PEOPLE)
         english = f"{speaker[0]} says that {english}"
-        german = f"{speaker[1]} sagt, dass {first.subordinate()}"
+        german = f"{speaker[1]} sagt, {either(draw, f'dass {first.subordinate()}', first.main(False))}"
     elif kind == 2:
         second = clause(draw)
-        english, german = f"{english} because {second.english}", f"{german}, weil {second.subordinate()}"
+        english = f"{english} because {second.english}"
+        german = f"{german}, {either(draw, f'weil {second.subordinate()}', f'denn {second.main(False)}')}"
     elif kind == 3:
         second = clause(draw)
         english, german = f"{english} and {second.english}", f"{german} und {second.main(False)}"

@@ -1,0 +1,38 @@
+"""What the README shows is true: the method in it trains, the commands in it exist."""
+
+import re
+import sys
+from pathlib import Path
+
+from conftest import ROOT, TINY_TRANSFORMER, TRAINING, run_command
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_method_of_the_readme_trains_from_a_folder_of_its_own(data, teacher_path, tmp_path):
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "my_method").mkdir()
+    (tmp_path / "my_method/__init__.py").write_text(code)
+    result = run_command(
+        *(Path(sys.executable).parent / "fairseq-train", data, *TINY_TRANSFORMER, *TRAINING, "--max-update", "3"),
+        *("--user-dir", tmp_path / "my_method", "--criterion", "reverse_kd", "--teacher-path", teacher_path),
+        *("--reverse-kd-alpha", "0.3", "--save-dir", tmp_path / "out"),
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "to reproduce: method:reverse_kd|" in result.stdout
+    assert '"reverse_kd_loss": ' in result.stdout
+
+
+def test_every_script_and_folder_it_names_is_there():
+    names = set(re.findall(r"(?:scripts|configs|nmt_kd|tests)/[\w/]+(?:\.\w+)?", README))
+    assert len(names) > 8
+    assert [name for name in sorted(names) if not (ROOT / name).exists()] == []
+
+
+def test_every_method_of_the_table_is_a_criterion():
+    from fairseq.criterions import CRITERION_REGISTRY
+
+    from nmt_kd.criterions.distillation import DistillationCriterion
+
+    methods = {name for name, kind in CRITERION_REGISTRY.items() if issubclass(kind, DistillationCriterion)}
+    assert set(re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)) == methods
