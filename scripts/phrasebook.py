@@ -6,8 +6,9 @@ The references follow from rules, so any amount can be made offline, but transla
 takes: German puts units before tens in one long word, says "halb sieben" for half past six, inflects articles and
 adjectives by gender and case, splits verbs and moves them to the end of subordinate clauses. And as in real text, many
 translations are right and the reference is one of them: a sentence may start with the time, Saturday is "Samstag" or
-"Sonnabend", "because" is "weil" or "denn", with another word order. Writes OUT_DIR/{train,valid,test}.{en,de}; no test or validation sentence is in the training
-set. The same seed gives the same corpus.
+"Sonnabend", "because" is "weil" or "denn", with another word order. Writes
+OUT_DIR/{train,valid,test}.{en,de}; no test or validation sentence is in the training set. The same seed gives the same
+corpus.
 """
 
 import argparse
