@@ -1,6 +1,6 @@
 """Write a small parallel corpus, English to German: numbers, dates, times and prices in words, in whole sentences.
 
-    python scripts/phrasebook.py OUT_DIR --train 12000 --valid 300 --test 500
+    python scripts/phrasebook.py OUT_DIR --train 1200 --valid 300 --test 500
 
 The references follow from rules, so any amount can be made offline, but translating them takes what translation
 takes: German puts units before tens in one long word, says "halb sieben" for half past six, inflects articles and
@@ -288,7 +288,7 @@ def corpus(sizes: dict[str, int], seed: int) -> dict[str, list[tuple[str, str]]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out_dir", type=Path)
-    parser.add_argument("--train", type=int, default=12000, help="training sentences (default: %(default)s)")
+    parser.add_argument("--train", type=int, default=1200, help="training sentences (default: %(default)s)")
     parser.add_argument("--valid", type=int, default=300, help="validation sentences (default: %(default)s)")
     parser.add_argument("--test", type=int, default=500, help="test sentences (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="(default: %(default)s)")
