@@ -201,6 +201,10 @@ def read_checkpoint(path, arg_overrides=None, load_on_all_ranks=False) -> dict:
         state["cfg"] = _as_configuration(state["cfg"])
         if arg_overrides is not None:
             checkpoint_utils.overwrite_args_by_name(state["cfg"], arg_overrides)
+    # A model shared without its training state is complete for every use but going on with the training.
+    if "optimizer_history" not in state and "best_loss" not in state:
+        state["optimizer_history"] = [{"optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}]
+        state.setdefault("extra_state", {"train_iterator": None})
     return checkpoint_utils._upgrade_state_dict(state)
 
 

@@ -5,8 +5,8 @@
 Whole steps (forward, backward, optimiser) of fairseq models on random batches with padding, without a trained teacher,
 which changes nothing about the cost. "textbook" is word-level distillation as research code has it: both models' logits
 for the whole batch, padding included. Systems take turns, so that a change of the machine's speed meets all of them;
-ratios are medians over the rounds. Memory is what a step adds at its peak: on the CPU to the process, measured in a
-process of its own; on a GPU as torch counts it.
+ratios are medians over the rounds. Memory is what a step adds at its peak, and the projections and losses alone: on the
+CPU to the process, measured in a process of its own; on a GPU as torch counts it.
 """
 
 import argparse
@@ -20,11 +20,16 @@ from pathlib import Path
 
 import torch
 from fairseq import options, tasks
+from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
 from fairseq.data import Dictionary
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from omegaconf import OmegaConf
 from torch.nn import functional
 
 import nmt_kd  # noqa: F401  (registers the criteria)
+from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
+from nmt_kd.losses.divergence import kl_divergence
+from nmt_kd.losses.projection import Projection, chunked_objective
 
 PLAIN = "plain"
 TEXTBOOK = "word_kd, textbook"
@@ -78,7 +83,11 @@ class Bench:
         teacher_cfg = self._parse(self.teacher_flags)
         self.task = tasks.setup_task(teacher_cfg.task)
         torch.save(
-            {"model": self.task.build_model(teacher_cfg.model).state_dict(), "cfg": dict(teacher_cfg)}, folder / "t.pt"
+            {
+                "model": self.task.build_model(teacher_cfg.model).state_dict(),
+                "cfg": OmegaConf.to_container(teacher_cfg, resolve=True, enum_to_str=True),
+            },
+            folder / "t.pt",
         )
         student_flags = [folder, *transformer(args.student_layers, args.student_width)]
         student_cfg = self._parse(student_flags)
@@ -142,21 +151,57 @@ class Bench:
         return time.perf_counter() - started
 
 
-def peak_megabytes(args, name: str) -> float:
-    """What steps of one system add to the peak memory, in a process of its own."""
+def in_own_process(function, *arguments) -> float:
+    """The result of a measurement of memory, undisturbed by what this process has used before."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_peak_here, (args, name))
+        return pool.apply(function, arguments)
 
 
-def _peak_here(args, name: str) -> float:
-    bench = Bench(args)
-    if bench.device.type == "cuda":
+def added_megabytes(work, device: torch.device) -> float:
+    """What `work` adds to the peak memory: of the process on the CPU, of torch's tensors on a GPU."""
+    if device.type == "cuda":
         before = torch.cuda.memory_allocated()
-        bench.step(name)
+        work()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    bench.step(name)
+    work()
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+
+
+def step_memory(args, name: str) -> float:
+    """Peak memory of a training step of one system, in MB."""
+    bench = Bench(args)
+    return added_megabytes(lambda: bench.step(name), bench.device)
+
+
+def loss_memory(args, name: str) -> float:
+    """Peak memory of the projections, the losses and their gradients alone, of `tokens` tokens, in MB."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = torch.float16 if device.type == "cuda" else torch.float32
+
+    def projection(width: int, trained: bool) -> Projection:
+        shapes = (args.tokens, width), (args.vocabulary, width)
+        return Projection(*(torch.randn(shape, device=device, dtype=dtype).requires_grad_(trained) for shape in shapes))
+
+    student, teacher = projection(args.student_width, True), projection(args.teacher_width, False)
+    gold = torch.randint(args.vocabulary, (args.tokens,), device=device)
+
+    def chunked() -> None:
+        def objective(logits, rows):
+            cross_entropy, _ = label_smoothed_cross_entropy(logits, gold[rows], 0.1)
+            return 0.5 * cross_entropy + 0.5 * kl_divergence(logits, teacher.logits(rows)), {}
+
+        chunked_objective(student, objective)[0].backward()
+
+    def textbook() -> None:
+        everything = slice(None)
+        q = teacher.logits(everything).float().softmax(-1)
+        student_logits = student.logits(everything).float()
+        loss, _ = label_smoothed_nll_loss(student_logits.log_softmax(-1), gold, 0.1)
+        divergence = functional.kl_div(student_logits.log_softmax(-1), q, reduction="none").sum()
+        (0.5 * loss + 0.5 * divergence).backward()
+
+    return added_megabytes(textbook if name == TEXTBOOK else chunked, device)
 
 
 def main() -> None:
@@ -194,14 +239,17 @@ def main() -> None:
                 "system": name,
                 "tokens_per_second": bench.sample["ntokens"] / statistics.median(times[name]),
                 "speed_relative_to_plain": statistics.median(ratios),
-                "peak_megabytes": None if args.no_memory else peak_megabytes(args, name),
+                "step_megabytes": None if args.no_memory else in_own_process(step_memory, args, name),
+                "loss_megabytes": None if args.no_memory or name == PLAIN else in_own_process(loss_memory, args, name),
             }
         )
-    print(f"{'system':<20}{'tokens/s':>10}{'relative':>10}{'peak MB':>10}")
+    print(f"{'system':<20}{'tokens/s':>10}{'relative':>10}{'step, MB':>10}{'loss, MB':>10}")
     for row in rows:
-        memory = "" if row["peak_megabytes"] is None else f"{row['peak_megabytes']:.0f}"
+        memory = (row["step_megabytes"], row["loss_megabytes"])
         print(
-            f"{row['system']:<20}{row['tokens_per_second']:>10.0f}{row['speed_relative_to_plain']:>10.2f}{memory:>10}"
+            f"{row['system']:<20}{row['tokens_per_second']:>10.0f}{row['speed_relative_to_plain']:>10.2f}",
+            *(f"{'' if size is None else round(size):>10}" for size in memory),
+            sep="",
         )
     print(
         f"floor of live word_kd (plain step + teacher forward, measured apart): {plain / floor:.2f} relative to plain"

@@ -82,6 +82,12 @@ def test_needs_neither_the_folder_it_was_trained_on_nor_its_embedding_files(teac
     assert "symbols of the source and target are unchecked" in caplog.text
 
 
+def test_a_model_shared_without_its_training_state_will_do(teacher_run, task, tmp_path):
+    state = teacher_run.checkpoint()
+    torch.save({"model": state["model"], "cfg": state["cfg"]}, tmp_path / "teacher.pt")
+    Teacher.load(str(tmp_path / "teacher.pt"), task)
+
+
 def test_does_not_become_the_model_whose_bleu_is_measured(teacher_path, data):
     task = tasks.setup_task(parse_training([data, *TINY_TRANSFORMER, "--eval-bleu"]).task)
     Teacher.load(str(teacher_path), task)
