@@ -1,6 +1,8 @@
 """Run a fairseq encoder-decoder model up to its output projection."""
 
+from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from fairseq.models import BaseFairseqModel
 from torch import Tensor, nn
@@ -22,12 +24,23 @@ def target_token_index(target: Tensor, padding_index: int, ignore_prefix_size: i
     return counts.flatten().nonzero().squeeze(1)
 
 
-def read_features(model: BaseFairseqModel, net_input: dict, token_index: Tensor) -> Projection:
-    """What `model` says about some target tokens, as features and the projection that turns them into logits.
+@dataclass(frozen=True)
+class Reading:
+    """What a model says about some target tokens, and a way to let it decode again."""
+
+    projection: Projection
+    decode_again: Callable[
+        [Tensor], Projection
+    ]  # with other decoder inputs [batch, length], on the same encoder output
+
+
+def read_features(model: BaseFairseqModel, net_input: dict, token_index: Tensor) -> Reading:
+    """Run `model` once and keep what it says about some target tokens: features, and what turns them into logits.
 
     `net_input` is fairseq's; `token_index` [tokens] holds positions in the flattened [batch * length] target. The model
-    is called as a whole, so that a wrapper for several workers does its part. Where it has no linear layer of its own
-    at the end (a fairseq LSTM whose embeddings are shared, for one), its logits take the place of the features.
+    is called as a whole, so that a wrapper for several workers does its part; only `decode_again` calls the decoder
+    alone, on the encoder output of that call. Where the model has no linear layer of its own at the end (a fairseq LSTM
+    whose embeddings are shared, for one), its logits take the place of the features.
 
     Raises UserError for a model with an adaptive softmax: its outputs are no distribution over the vocabulary.
     """
@@ -36,17 +49,23 @@ def read_features(model: BaseFairseqModel, net_input: dict, token_index: Tensor)
             f"{type(model.decoder).__name__} uses --adaptive-softmax-cutoff, which word-level distillation cannot "
             "compare token by token; train the model with a full softmax"
         )
-    projection = _output_projection(model.decoder)
-    if projection is None:
-        output, _ = model(**net_input)
-        return Projection(_select(output, token_index))
-    with _passing_through(projection):
-        output, _ = model(**net_input)
-    return Projection(_select(output, token_index), projection.weight, projection.bias)
+    layer = _output_projection(model.decoder)
+    encoder_outputs: list = []
+    hook = model.encoder.register_forward_hook(lambda module, inputs, output: encoder_outputs.append(output))
 
+    def select(output: Tensor) -> Projection:
+        features = output.reshape(-1, output.size(-1)).index_select(0, token_index)
+        return Projection(features) if layer is None else Projection(features, layer.weight, layer.bias)
 
-def _select(output: Tensor, token_index: Tensor) -> Tensor:
-    return output.reshape(-1, output.size(-1)).index_select(0, token_index)
+    def decode_again(prev_output_tokens: Tensor) -> Projection:
+        with _passing_through(layer):
+            return select(model.decoder(prev_output_tokens, encoder_out=encoder_outputs[0])[0])
+
+    try:
+        with _passing_through(layer):
+            return Reading(select(model(**net_input)[0]), decode_again)
+    finally:
+        hook.remove()
 
 
 def _output_projection(decoder: nn.Module) -> nn.Linear | None:
@@ -58,8 +77,11 @@ def _output_projection(decoder: nn.Module) -> nn.Linear | None:
 
 
 @contextmanager
-def _passing_through(layer: nn.Linear):
-    """Let `layer` return its input, within the block."""
+def _passing_through(layer: nn.Linear | None):
+    """Let `layer`, if there is one, return its input within the block."""
+    if layer is None:
+        yield
+        return
     layer.forward = lambda features: features
     try:
         yield

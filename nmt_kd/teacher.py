@@ -6,7 +6,6 @@ A teacher is no `torch.nn.Module`, so nothing that saves, optimises or reduces t
 import hashlib
 import logging
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -18,9 +17,10 @@ from torch import Tensor
 
 from nmt_kd import compat
 from nmt_kd.errors import UserError
-from nmt_kd.features import read_features
+from nmt_kd.features import Reading, read_features
 from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
 from nmt_kd.losses.precision import at_least_float32
+from nmt_kd.losses.projection import Projection
 
 logger = logging.getLogger(__name__)
 
@@ -54,24 +54,15 @@ class Teacher:
         sources, targets = zip(*(model.max_positions() for model in self.models), strict=True)
         return min(sources), min(targets)
 
-    def predict(self, net_input: dict, token_index: Tensor, like: Tensor) -> Callable[[slice], Tensor]:
-        """Run the teacher; the result gives the logits [rows, V] of any slice of the tokens in `token_index`.
+    def read(self, net_input: dict, token_index: Tensor, like: Tensor) -> "TeacherReading":
+        """Run the teacher on a batch; `net_input` and `token_index` are those of `read_features`.
 
-        `net_input` and `token_index` are those of `read_features`. The teacher first moves to the device and the
-        precision of `like`. An ensemble's logits are the logarithms of its averaged probabilities.
+        The teacher first moves to the device and the precision of `like`.
         """
         self._follow(like)
         self._check_lengths(net_input)
         with torch.no_grad():
-            members = [read_features(model, net_input, token_index) for model in self.models]
-        if len(members) == 1:
-            return members[0].logits
-
-        def averaged(rows: slice) -> Tensor:
-            log_probabilities = [at_least_float32(member.logits(rows)).log_softmax(-1) for member in members]
-            return torch.stack(log_probabilities).logsumexp(0) - math.log(len(members))
-
-        return averaged
+            return TeacherReading([read_features(model, net_input, token_index) for model in self.models])
 
     def _follow(self, like: Tensor) -> None:
         for model in self.models:
@@ -87,6 +78,28 @@ class Teacher:
                     f"a {side} sentence of {length} tokens is longer than the {longest} positions of the teacher; "
                     f"give the student --max-{side}-positions {longest} and --skip-invalid-size-inputs-valid-test"
                 )
+
+
+class TeacherReading:
+    """What a teacher says about some target tokens."""
+
+    def __init__(self, readings: list[Reading], projections: list[Projection] | None = None):
+        self.readings = readings
+        self.projections = projections or [reading.projection for reading in readings]
+
+    def logits(self, rows: slice) -> Tensor:
+        """The logits [rows, V] of any slice of the tokens; an ensemble's are the logs of its averaged probabilities."""
+        if len(self.projections) == 1:
+            return self.projections[0].logits(rows)
+        members = [at_least_float32(projection.logits(rows)).log_softmax(-1) for projection in self.projections]
+        return torch.stack(members).logsumexp(0) - math.log(len(members))
+
+    def decode_again(self, prev_output_tokens: Tensor) -> "TeacherReading":
+        """The same tokens with other decoder inputs [batch, length]; the encoders do not run again."""
+        with torch.no_grad():
+            return TeacherReading(
+                self.readings, [reading.decode_again(prev_output_tokens) for reading in self.readings]
+            )
 
 
 class ChanceCheck:

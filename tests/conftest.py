@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 from fairseq import options, tasks
+from fairseq.criterions import CRITERION_REGISTRY
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import preprocess, train
 
 import nmt_kd  # noqa: F401  (registers the criteria)
 from nmt_kd.compat import read_checkpoint_file
+from nmt_kd.criterions.distillation import DistillationCriterion
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -23,6 +25,7 @@ import phrasebook  # noqa: E402
 import subwords  # noqa: E402
 
 torch.set_num_threads(2)
+METHODS = sorted(name for name, kind in CRITERION_REGISTRY.items() if issubclass(kind, DistillationCriterion))
 TINY_TRANSFORMER = [
     *("--arch", "transformer_iwslt_de_en", "--share-all-embeddings", "--dropout", "0.1"),
     *("--encoder-layers", "1", "--encoder-embed-dim", "16", "--encoder-ffn-embed-dim", "32"),

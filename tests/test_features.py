@@ -23,12 +23,18 @@ def test_features_times_projection_are_the_models_own_logits(architecture, data,
     model = task.build_model(parse_training([data, *architecture]).model).eval()
     token_index = target_token_index(sample["target"], PADDING)
     expected, _ = model(**sample["net_input"])
-    projection = read_features(model, sample["net_input"], token_index)
+    reading = read_features(model, sample["net_input"], token_index)
+    projection = reading.projection
     logits = projection.logits(slice(None))
     torch.testing.assert_close(logits, expected.flatten(0, 1)[token_index])
     assert projection.vocabulary_size == len(task.target_dictionary)
     again, _ = model(**sample["net_input"])
     torch.testing.assert_close(again, expected)  # the model is left as it was
+
+    other_inputs = sample["net_input"]["prev_output_tokens"].roll(1, 0)
+    decoded_again = reading.decode_again(other_inputs).logits(slice(None))
+    expected_again, _ = model(**{**sample["net_input"], "prev_output_tokens": other_inputs})
+    torch.testing.assert_close(decoded_again, expected_again.flatten(0, 1)[token_index])
 
 
 def test_padding_and_prefixes_do_not_count():

@@ -38,7 +38,7 @@ def test_gives_the_models_own_predictions_for_the_tokens_that_count(teacher_path
     teacher = Teacher.load(str(teacher_path), task)
     with torch.no_grad():
         output, _ = teacher.models[0](**sample["net_input"])
-    logits = teacher.predict(sample["net_input"], token_index, LIKE)
+    logits = teacher.read(sample["net_input"], token_index, LIKE).logits
     kept = sample["target"].ne(task.target_dictionary.pad())
     torch.testing.assert_close(logits(slice(None)), output[kept])
     torch.testing.assert_close(logits(slice(3, 8)), output[kept][3:8])
@@ -47,13 +47,17 @@ def test_gives_the_models_own_predictions_for_the_tokens_that_count(teacher_path
 def test_an_ensemble_averages_probabilities(teacher_path, data, task, sample, token_index, tmp_path):
     other = train_here(data, tmp_path, *BRIEFLY, architecture=["--arch", "lstm_wiseman_iwslt_de_en"])
     paths = [str(teacher_path), str(other.save_dir / "checkpoint_last.pt")]
-    members = [Teacher.load(path, task).predict(sample["net_input"], token_index, LIKE) for path in paths]
+    members = [Teacher.load(path, task).read(sample["net_input"], token_index, LIKE).logits for path in paths]
     ensemble = Teacher.load(":".join(paths), task)
     mean = sum(member(slice(None)).softmax(-1) for member in members) / 2
-    ours = ensemble.predict(sample["net_input"], token_index, LIKE)(slice(None))
+    ours = ensemble.read(sample["net_input"], token_index, LIKE).logits(slice(None))
     torch.testing.assert_close(ours.softmax(-1), mean)
     torch.testing.assert_close(ours.exp(), mean)
     assert ensemble.fingerprint.count("+") == 1
+    again = ensemble.read(sample["net_input"], token_index, LIKE).decode_again(
+        sample["net_input"]["prev_output_tokens"]
+    )
+    torch.testing.assert_close(again.logits(slice(None)), ours)
 
 
 def test_is_frozen_in_evaluation_mode_and_no_module(teacher_path, task):
@@ -67,8 +71,8 @@ def test_is_frozen_in_evaluation_mode_and_no_module(teacher_path, task):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_follows_the_students_precision(teacher_path, task, sample, token_index, dtype):
     teacher = Teacher.load(str(teacher_path), task)
-    exact = teacher.predict(sample["net_input"], token_index, LIKE)(slice(None))
-    logits = teacher.predict(sample["net_input"], token_index, torch.zeros((), dtype=dtype))(slice(None))
+    exact = teacher.read(sample["net_input"], token_index, LIKE).logits(slice(None))
+    logits = teacher.read(sample["net_input"], token_index, torch.zeros((), dtype=dtype)).logits(slice(None))
     assert logits.dtype == dtype
     torch.testing.assert_close(logits.float(), exact, rtol=0.1, atol=0.1)
 
@@ -191,7 +195,7 @@ def test_a_sentence_longer_than_the_teachers_positions_is_an_error(teacher_path,
     teacher.models[0].decoder.max_target_positions = 3
     length = sample["target"].size(1)
     with pytest.raises(UserError, match=f"target sentence of {length} tokens is longer than the 3 positions"):
-        teacher.predict(sample["net_input"], token_index, LIKE)
+        teacher.read(sample["net_input"], token_index, LIKE)
 
 
 def test_a_teacher_no_better_than_chance_is_an_error_once_enough_tokens_are_seen():

@@ -7,7 +7,7 @@ weights; `word_kd.py` is the shortest example.
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import fairseq
 import torch
@@ -22,7 +22,7 @@ from nmt_kd.errors import UserError
 from nmt_kd.features import read_features, target_token_index
 from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
 from nmt_kd.losses.projection import Projection, chunked_objective
-from nmt_kd.teacher import ChanceCheck, Teacher
+from nmt_kd.teacher import ChanceCheck, Teacher, TeacherReading
 from nmt_kd.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -58,8 +58,23 @@ class Batch:
     """One batch as the methods see it: its non-padding target tokens, as one list."""
 
     gold: Tensor  # [tokens], the target tokens
+    token_index: Tensor  # [tokens], where each stands in the flattened [batch * length] target
+    prev_output_tokens: Tensor  # [batch, length], the decoders' inputs
     student: Projection
-    teacher_logits: Callable[[slice], Tensor]  # of any slice of the tokens: [rows, V]
+    teacher: TeacherReading
+    student_decodes_again: Callable[[Tensor], Projection]
+
+    def decode_again(self, prev_output_tokens: Tensor) -> "Batch":
+        """Both models' predictions of the same tokens from other decoder inputs [batch, length].
+
+        The encoders do not run again; the student's decoder has fresh dropout.
+        """
+        return replace(
+            self,
+            prev_output_tokens=prev_output_tokens,
+            student=self.student_decodes_again(prev_output_tokens),
+            teacher=self.teacher.decode_again(prev_output_tokens),
+        )
 
 
 @dataclass(frozen=True)
@@ -106,10 +121,7 @@ class DistillationCriterion(FairseqCriterion):
 
     def forward(self, model, sample, reduce=True):
         """The loss summed over the batch's tokens, fairseq's sample size, and what is logged, all summed."""
-        batch = self.read_batch(model, sample)
-        loss, sums = chunked_objective(
-            batch.student, lambda logits, rows: self.objective(batch, logits, rows), self.cfg.kd_chunk_tokens
-        )
+        loss, sums = self.distill(self.read_batch(model, sample))
         sample_size = sample["target"].size(0) if self.cfg.sentence_avg else sample["ntokens"]
         logging_output = {
             "loss": loss.detach(),
@@ -124,16 +136,29 @@ class DistillationCriterion(FairseqCriterion):
         """Run both models on `sample`, which stays as it is, and keep what belongs to target tokens."""
         target = model.get_targets(sample, None)
         token_index = target_token_index(target, self.padding_idx, self.cfg.ignore_prefix_size)
-        student = read_features(model, sample["net_input"], token_index)
-        teacher_logits = self.teacher.predict(sample["net_input"], token_index, like=next(model.parameters()))
-        return Batch(target.flatten()[token_index], student, teacher_logits)
+        net_input = sample["net_input"]
+        student = read_features(model, net_input, token_index)
+        return Batch(
+            gold=target.flatten()[token_index],
+            token_index=token_index,
+            prev_output_tokens=net_input["prev_output_tokens"],
+            student=student.projection,
+            teacher=self.teacher.read(net_input, token_index, like=next(model.parameters())),
+            student_decodes_again=student.decode_again,
+        )
+
+    def distill(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The batch's loss and the sums to log; a method with several decoder passes adds theirs to the first's."""
+        return chunked_objective(
+            batch.student, lambda logits, rows: self.objective(batch, logits, rows), self.cfg.kd_chunk_tokens
+        )
 
     def objective(self, batch: Batch, student_logits: Tensor, rows: slice) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of some tokens of the batch, [tokens], and what is logged of them.
 
         In validation the loss is the cross-entropy alone, so that runs with and without a teacher compare.
         """
-        chunk = Chunk(rows, batch.gold[rows], student_logits, batch.teacher_logits(rows))
+        chunk = Chunk(rows, batch.gold[rows], student_logits, batch.teacher.logits(rows))
         if self.training and not self.chance_check.done:
             self.chance_check.observe(chunk.teacher_logits, chunk.gold)
         cross_entropy, nll = label_smoothed_cross_entropy(student_logits, chunk.gold, self.cfg.label_smoothing)

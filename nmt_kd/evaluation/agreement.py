@@ -54,7 +54,7 @@ def measure_agreement(student_path: str, teacher_path: str, data: str, subset: s
         for sample in batches:
             sample = utils.move_to_cuda(sample) if device.type == "cuda" else sample
             token_index = target_token_index(sample["target"], task.target_dictionary.pad())
-            logits = [model.predict(sample["net_input"], token_index, like) for model in models]
+            logits = [model.read(sample["net_input"], token_index, like).logits for model in models]
             agreement.tokens += token_index.numel()
             agreement.agreeing += _count_equal_first_choices(
                 *logits, tokens=token_index, size=len(task.target_dictionary)

@@ -5,14 +5,10 @@ import copy
 
 import pytest
 import torch
-from conftest import TINY_TRANSFORMER, parse_training
+from conftest import METHODS, TINY_TRANSFORMER, parse_training
 from fairseq import options
 from fairseq.criterions import CRITERION_DATACLASS_REGISTRY, CRITERION_REGISTRY
 from fairseq.dataclass.utils import gen_parser_from_dataclass
-
-from nmt_kd.criterions.distillation import DistillationCriterion
-
-METHODS = sorted(name for name, kind in CRITERION_REGISTRY.items() if issubclass(kind, DistillationCriterion))
 
 
 def gradients(student):
