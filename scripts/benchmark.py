@@ -6,13 +6,13 @@ Whole steps (forward, backward, optimiser) of fairseq models on random batches w
 which changes nothing about the cost. "textbook" is word-level distillation as research code has it: both models' logits
 for the whole batch, padding included. Systems take turns, so that a change of the machine's speed meets all of them;
 ratios are medians over the rounds. Memory is what a step adds at its peak, and the projections and losses alone: on the
-CPU to the process, measured in a process of its own; on a GPU as torch counts it.
+CPU to a process of its own, as Linux counts it; on a GPU as torch counts it.
 """
 
 import argparse
 import json
 import multiprocessing
-import resource
+import re
 import statistics
 import tempfile
 import time
@@ -163,9 +163,14 @@ def added_megabytes(work, device: torch.device) -> float:
         before = torch.cuda.memory_allocated()
         work()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # the kernel's way to forget the peak so far
+    before = _kernel_kilobytes("VmRSS")
     work()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+    return (_kernel_kilobytes("VmHWM") - before) / 2**10
+
+
+def _kernel_kilobytes(name: str) -> int:
+    return int(re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)[1])
 
 
 def step_memory(args, name: str) -> float:

@@ -7,9 +7,9 @@ target_lang=de
 vocabulary_size=400
 
 teacher_model=($(transformer 2 2 128 512 4))
-teacher_training=(--max-tokens 3000 --max-update 450 --lr 0.003 --warmup-updates 200 --dropout 0.3)
+teacher_training=(--max-tokens 3000 --max-update 400 --lr 0.003 --warmup-updates 200 --dropout 0.3)
 student_model=($(transformer 1 1 48 96 2))
-student_training=(--max-tokens 3000 --max-update 550 --lr 0.006 --warmup-updates 200 --dropout 0.0)
+student_training=(--max-tokens 3000 --max-update 700 --lr 0.006 --warmup-updates 200 --dropout 0.0)
 
 generation=(--beam 4 --lenpen 0.6 --max-tokens 6000)
 
