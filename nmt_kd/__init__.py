@@ -6,10 +6,17 @@ Importing the package makes fairseq work on the installed torch and registers th
 import importlib
 import pkgutil
 
-from nmt_kd import compat, errors
+import fairseq
+
+from nmt_kd import errors
 from nmt_kd.version import __version__ as __version__
+from nmt_kd.version import check_fairseq_version
 
 errors.show_user_errors_in_one_line()
+check_fairseq_version(getattr(fairseq, "__version__", "of unknown version"))
+
+from nmt_kd import compat  # noqa: E402  (another fairseq may lack what it imports)
+
 compat.apply()
 
 from nmt_kd import criterions  # noqa: E402  (fairseq must be made to work first)

@@ -34,14 +34,9 @@ from fairseq.modules.transformer_layer import TransformerEncoderLayerBase
 
 from nmt_kd.errors import UserError
 
-logger = logging.getLogger(__name__)
-
-SUPPORTED_FAIRSEQ = "0.12."
-
 
 def apply() -> None:
     """Make the running fairseq work on the installed torch. Calling it twice does nothing more."""
-    check_fairseq_version(fairseq.__version__)
     if checkpoint_utils.load_checkpoint_to_cpu is read_checkpoint:
         return
     checkpoint_utils.load_checkpoint_to_cpu = read_checkpoint
@@ -50,15 +45,6 @@ def apply() -> None:
     keep_last_batch()
     leave_out_the_old_fast_path()
     silence_known_warnings()
-
-
-def check_fairseq_version(version: str) -> None:
-    """Raise UserError unless `version` is one this package was written for."""
-    if not version.startswith(SUPPORTED_FAIRSEQ):
-        raise UserError(
-            f"fairseq {version} is not supported: nmt_kd needs fairseq {SUPPORTED_FAIRSEQ}x; "
-            "install it with: pip install fairseq-fixed==0.12.3.1"
-        )
 
 
 # ---------------------------------------------------------------------------------------------------------------------

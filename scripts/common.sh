@@ -1,4 +1,4 @@
-# What every script here does first; to be sourced. Sets $root, $dry_run and $extra, and defines the functions below.
+# What every script here does first; to be sourced. Sets $root and $dry_run, and defines the functions below.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -12,6 +12,30 @@ show_help() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$0"; }
 fail() {
     echo "$(basename "$0"): error: $*" >&2
     exit 1
+}
+
+# read_arguments ARGUMENT...: names into $names, what follows -- into $extra; sees to --help and --dry-run
+read_arguments() {
+    names=() extra=()
+    while [ $# -gt 0 ]; do
+        case $1 in
+        -h | --help) show_help && exit ;;
+        --dry-run) dry_run=yes ;;
+        --) shift && extra=("$@") && break ;;
+        -*) fail "unknown option $1; see --help" ;;
+        *) names+=("$1") ;;
+        esac
+        shift
+    done
+}
+
+# read_data_and_method ARGUMENT...: the same for scripts that want a data set and a method, into $data and $method_name
+read_data_and_method() {
+    read_arguments "$@"
+    [ ${#names[@]} -eq 2 ] || fail "name a data set ($(config_names data)) and a method ($(config_names methods))"
+    load_data_config "${names[0]}"
+    method_name=${names[1]}
+    load_method_config "$method_name"
 }
 
 say() { printf '\n== %s\n' "$*"; }

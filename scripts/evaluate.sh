@@ -5,18 +5,8 @@
 #
 # Writes runs/DATA/METHOD/{translations.txt,agreement.json}, each once; delete a file to have it made again.
 . "$(dirname "$0")/common.sh"
-names=()
-for argument; do
-    case $argument in
-    -h | --help) show_help && exit ;;
-    --dry-run) dry_run=yes ;;
-    -*) fail "unknown option $argument; see --help" ;;
-    *) names+=("$argument") ;;
-    esac
-done
-[ ${#names[@]} -eq 2 ] || fail "name a data set ($(config_names data)) and a method ($(config_names methods))"
-load_data_config "${names[0]}"
-folder=$work/${names[1]}
+read_data_and_method "$@"
+folder=$work/$method_name
 checkpoint=$folder/checkpoint_best.pt
 
 # into FILE COMMAND...: keep what the command prints in FILE, and its messages in FILE.log, unless FILE is there already
@@ -32,7 +22,7 @@ into() {
     mv "$file.partial" "$file"
 }
 
-say "$data: translating the test set with ${names[1]}"
+say "$data: translating the test set with $method_name"
 into "$folder/translations.txt" fairseq-generate "$work/data-bin" --user-dir "$root/nmt_kd" --path "$checkpoint" \
     --gen-subset test --remove-bpe sentencepiece "${generation[@]}" $(device_flags --fp16)
 into "$folder/agreement.json" nmt-kd agreement "$checkpoint" "$work/teacher/checkpoint_best.pt" "$work/data-bin" --json

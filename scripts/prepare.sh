@@ -6,15 +6,7 @@
 # DATA is a file name in configs/data. Writes runs/DATA/{text,subwords,data-bin} (NMT_KD_RUNS names another folder than
 # runs). Each step appears under its name only when it is complete, and is done once.
 . "$(dirname "$0")/common.sh"
-names=()
-for argument; do
-    case $argument in
-    -h | --help) show_help && exit ;;
-    --dry-run) dry_run=yes ;;
-    -*) fail "unknown option $argument; see --help" ;;
-    *) names+=("$argument") ;;
-    esac
-done
+read_arguments "$@"
 [ ${#names[@]} -eq 1 ] || fail "name one data set; there are: $(config_names data)"
 load_data_config "${names[0]}"
 

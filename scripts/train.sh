@@ -8,23 +8,10 @@
 # was stopped goes on from its last checkpoint. What follows -- is handed to fairseq-train after everything else.
 # TEACHER names the teacher's checkpoint (default: runs/DATA/teacher/checkpoint_best.pt), SAVE_DIR another folder.
 . "$(dirname "$0")/common.sh"
-names=() extra=()
-while [ $# -gt 0 ]; do
-    case $1 in
-    -h | --help) show_help && exit ;;
-    --dry-run) dry_run=yes ;;
-    --) shift && extra=("$@") && break ;;
-    -*) fail "unknown option $1; see --help" ;;
-    *) names+=("$1") ;;
-    esac
-    shift
-done
-[ ${#names[@]} -eq 2 ] || fail "name a data set ($(config_names data)) and a method ($(config_names methods))"
-load_data_config "${names[0]}"
-load_method_config "${names[1]}"
+read_data_and_method "$@"
 . "$root/configs/training.sh"
 
-save_dir=${SAVE_DIR:-$work/${names[1]}}
+save_dir=${SAVE_DIR:-$work/$method_name}
 teacher=${TEACHER:-$work/teacher/checkpoint_best.pt}
 model=("${student_model[@]}" "${student_training[@]}")
 [ "$role" = student ] || model=("${teacher_model[@]}" "${teacher_training[@]}")
@@ -39,7 +26,7 @@ command=(
 )
 
 [ ! -f "$save_dir/finished" ] || [ -n "$dry_run" ] || exit 0
-say "$data: training ${names[1]} (log: $save_dir/train.log)"
+say "$data: training $method_name (log: $save_dir/train.log)"
 run mkdir -p "$save_dir"
 if [ -n "$dry_run" ]; then
     run "${command[@]}"

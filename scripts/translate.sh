@@ -5,19 +5,9 @@
 #
 # DATA is a file name in configs/data, METHOD one in configs/methods.
 . "$(dirname "$0")/common.sh"
-names=()
-for argument; do
-    case $argument in
-    -h | --help) show_help && exit ;;
-    --dry-run) dry_run=yes ;;
-    -*) fail "unknown option $argument; see --help" ;;
-    *) names+=("$argument") ;;
-    esac
-done
-[ ${#names[@]} -eq 2 ] || fail "name a data set ($(config_names data)) and a method ($(config_names methods))"
-load_data_config "${names[0]}"
+read_data_and_method "$@"
 command=(
-    fairseq-interactive "$work/data-bin" --user-dir "$root/nmt_kd" --path "$work/${names[1]}/checkpoint_best.pt"
+    fairseq-interactive "$work/data-bin" --user-dir "$root/nmt_kd" --path "$work/$method_name/checkpoint_best.pt"
     --bpe sentencepiece --sentencepiece-model "$work/subwords/subwords.model" --source-lang "$source_lang"
     --target-lang "$target_lang" "${generation[@]}" --buffer-size 100 $(device_flags --fp16)
 )

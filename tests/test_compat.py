@@ -160,10 +160,3 @@ def test_batches_hold_every_sentence_once_and_in_order(sentences, multiple):
     )
     assert [index for batch in batches for index in batch] == list(range(sentences))
     assert all(len(batch) * lengths[batch].max() <= 300 for batch in batches)
-
-
-@pytest.mark.parametrize("version", ["0.10.2", "1.0.0a0"])
-def test_an_unsupported_fairseq_is_named_with_what_to_install(version):
-    with pytest.raises(UserError, match=rf"fairseq {version} is not supported.*pip install fairseq-fixed") as error:
-        compat.check_fairseq_version(version)
-    one_line(error)
