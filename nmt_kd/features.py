@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from fairseq.models import BaseFairseqModel
 from torch import Tensor, nn
@@ -26,12 +27,23 @@ def target_token_index(target: Tensor, padding_index: int, ignore_prefix_size: i
 
 @dataclass(frozen=True)
 class Reading:
-    """What a model says about some target tokens, and a way to let it decode again."""
+    """What a model says about some target tokens, its layers, and a way to let it decode again."""
 
+    model: BaseFairseqModel
     projection: Projection
-    decode_again: Callable[
-        [Tensor], Projection
-    ]  # with other decoder inputs [batch, length], on the same encoder output
+    encoder_output: Any  # whatever the encoder returned
+    decoder_extra: Any  # what the decoder returned beside its features
+    decode_again: Callable[[Tensor], Projection]  # other decoder inputs [batch, length], the same encoder output
+
+    @property
+    def encoder_states(self) -> list[Tensor]:
+        """The embeddings and the output of each encoder layer, [source length, batch, width] each (transformers)."""
+        return self.encoder_output["encoder_states"]
+
+    @property
+    def decoder_states(self) -> list[Tensor]:
+        """The embeddings and the output of each decoder layer, [target length, batch, width] each (transformers)."""
+        return self.decoder_extra["inner_states"]
 
 
 def read_features(model: BaseFairseqModel, net_input: dict, token_index: Tensor) -> Reading:
@@ -63,7 +75,8 @@ def read_features(model: BaseFairseqModel, net_input: dict, token_index: Tensor)
 
     try:
         with _passing_through(layer):
-            return Reading(select(model(**net_input)[0]), decode_again)
+            output, extra = model(**net_input)[:2]
+            return Reading(model, select(output), encoder_outputs[0], extra, decode_again)
     finally:
         hook.remove()
 

@@ -6,6 +6,8 @@ A teacher is no `torch.nn.Module`, so nothing that saves, optimises or reduces t
 import hashlib
 import logging
 import math
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -19,8 +21,8 @@ from nmt_kd import compat
 from nmt_kd.errors import UserError
 from nmt_kd.features import Reading, read_features
 from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
-from nmt_kd.losses.precision import at_least_float32
-from nmt_kd.losses.projection import Projection
+from nmt_kd.losses.precision import log_probabilities
+from nmt_kd.losses.projection import Projection, in_chunks
 
 logger = logging.getLogger(__name__)
 
@@ -55,14 +57,17 @@ class Teacher:
         return min(sources), min(targets)
 
     def read(self, net_input: dict, token_index: Tensor, like: Tensor) -> "TeacherReading":
-        """Run the teacher on a batch; `net_input` and `token_index` are those of `read_features`.
+        """What the teacher says about a batch; `net_input` and `token_index` are those of `read_features`.
 
-        The teacher first moves to the device and the precision of `like`.
+        The models run when something of it is first asked for, on the device and in the precision of `like`.
         """
-        self._follow(like)
         self._check_lengths(net_input)
+        return TeacherReading(lambda: self._run(net_input, token_index, like))
+
+    def _run(self, net_input: dict, token_index: Tensor, like: Tensor) -> list[Reading]:
+        self._follow(like)
         with torch.no_grad():
-            return TeacherReading([read_features(model, net_input, token_index) for model in self.models])
+            return [read_features(model, net_input, token_index) for model in self.models]
 
     def _follow(self, like: Tensor) -> None:
         for model in self.models:
@@ -81,25 +86,39 @@ class Teacher:
 
 
 class TeacherReading:
-    """What a teacher says about some target tokens."""
+    """What a teacher says about some target tokens; its models run when this is first asked for."""
 
-    def __init__(self, readings: list[Reading], projections: list[Projection] | None = None):
-        self.readings = readings
-        self.projections = projections or [reading.projection for reading in readings]
+    def __init__(self, run: Callable[[], list[Reading]], prev_output_tokens: Tensor | None = None):
+        self._run = run
+        self._prev_output_tokens = prev_output_tokens
+
+    @cached_property
+    def readings(self) -> list[Reading]:
+        """What each model of the teacher returned for the batch's own decoder inputs."""
+        return self._run()
+
+    @cached_property
+    def projections(self) -> list[Projection]:
+        """Features and output weights of each model."""
+        if self._prev_output_tokens is None:
+            return [reading.projection for reading in self.readings]
+        with torch.no_grad():
+            return [reading.decode_again(self._prev_output_tokens) for reading in self.readings]
 
     def logits(self, rows: slice) -> Tensor:
         """The logits [rows, V] of any slice of the tokens; an ensemble's are the logs of its averaged probabilities."""
         if len(self.projections) == 1:
             return self.projections[0].logits(rows)
-        members = [at_least_float32(projection.logits(rows)).log_softmax(-1) for projection in self.projections]
+        members = [log_probabilities(projection.logits(rows)) for projection in self.projections]
         return torch.stack(members).logsumexp(0) - math.log(len(members))
+
+    def first_choices(self, chunk_size: int = 0) -> Tensor:
+        """The most probable symbol at each of the tokens, [tokens]."""
+        return in_chunks(self.logits, self.projections[0], lambda logits, rows: logits.argmax(-1), chunk_size)
 
     def decode_again(self, prev_output_tokens: Tensor) -> "TeacherReading":
         """The same tokens with other decoder inputs [batch, length]; the encoders do not run again."""
-        with torch.no_grad():
-            return TeacherReading(
-                self.readings, [reading.decode_again(prev_output_tokens) for reading in self.readings]
-            )
+        return TeacherReading(lambda: self.readings, prev_output_tokens)
 
 
 class ChanceCheck:
@@ -115,14 +134,14 @@ class ChanceCheck:
     def done(self) -> bool:
         return self.tokens >= self.TOKENS
 
-    def observe(self, teacher_logits: Tensor, gold: Tensor) -> None:
-        """Count `gold` [tokens] under the teacher's logits [tokens, V]; UserError once enough tokens say no."""
+    def observe(self, teacher_log_q: Tensor, gold: Tensor) -> None:
+        """Count `gold` [tokens] under the teacher's log-probabilities [tokens, V]; UserError once enough say no."""
         if self.done:
             return
-        _, nll = label_smoothed_cross_entropy(teacher_logits, gold, 0.0)
+        _, nll = label_smoothed_cross_entropy(teacher_log_q, gold, 0.0)
         self.tokens += gold.numel()
         self.nll += nll.sum().item()
-        chance = math.log(teacher_logits.size(-1))
+        chance = math.log(teacher_log_q.size(-1))
         if self.done and not self.nll / self.tokens < chance:
             raise UserError(
                 f"the teacher predicts the first {self.tokens} training tokens no better than chance "

@@ -161,7 +161,17 @@ def build(data, task, teacher_path):
     """A criterion and a student without dropout, the same ones for the same arguments."""
 
     def build(method, *flags, architecture=TINY_TRANSFORMER):
-        arguments = ["--criterion", method, "--teacher-path", teacher_path, "--label-smoothing", "0.1", *flags]
+        arguments = [
+            "--criterion",
+            method,
+            "--teacher-path",
+            teacher_path,
+            "--label-smoothing",
+            "0.1",
+            "--max-update",
+            100,
+            *flags,
+        ]
         cfg = parse_training([data, *architecture, "--dropout", "0", *arguments])
         torch.manual_seed(7)
         student = task.build_model(cfg.model).train()

@@ -4,53 +4,78 @@ A method subclasses `DistillationCriterion` and says which loss terms it adds to
 weights; `word_kd.py` is the shortest example.
 """
 
+import functools
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import fairseq
 import torch
 from fairseq import utils
-from fairseq.criterions import FairseqCriterion
+from fairseq.criterions import CRITERION_DATACLASS_REGISTRY, FairseqCriterion
 from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
 from omegaconf import II
 from torch import Tensor
 
 from nmt_kd.errors import UserError
-from nmt_kd.features import read_features, target_token_index
+from nmt_kd.features import Reading, read_features, target_token_index
 from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
-from nmt_kd.losses.projection import Projection, chunked_objective
+from nmt_kd.losses.precision import log_probabilities
+from nmt_kd.losses.projection import Projection, TokenObjective, summed_objective
 from nmt_kd.teacher import ChanceCheck, Teacher, TeacherReading
 from nmt_kd.version import __version__
 
 logger = logging.getLogger(__name__)
 
 
+def option(default, help: str, allowed: str = "", holds: Callable[..., bool] | None = None):
+    """A field of a criterion's dataclass: a flag with its default, what it means, and which values are `allowed`.
+
+    A value for which `holds` is false ends the run with one line that says what is allowed.
+    """
+    return field(default=default, metadata={"help": help, "allowed": allowed, "holds": holds})
+
+
 @dataclass
 class DistillationConfig(FairseqDataclass):
     """The options that every method has; a method's own dataclass inherits from this one."""
 
-    teacher_path: str = field(
-        default="",
-        metadata={"help": "checkpoint of the teacher; several, separated by ':', are an ensemble (required)"},
+    teacher_path: str = option("", "checkpoint of the teacher; several, separated by ':', are an ensemble (required)")
+    label_smoothing: float = option(
+        0.0,
+        "epsilon of the cross-entropy's label smoothing, from 0 to below 1; 0 means none",
+        allowed="from 0 to below 1",
+        holds=lambda value: 0 <= value < 1,
     )
-    label_smoothing: float = field(
-        default=0.0,
-        metadata={"help": "epsilon of the cross-entropy's label smoothing, from 0 to below 1; 0 means none"},
+    report_accuracy: bool = option(False, "log how many gold tokens are the student's first choice, in percent")
+    ignore_prefix_size: int = option(
+        0,
+        "leave the first N target tokens out of every loss (language tags, for example)",
+        allowed="0 or more",
+        holds=lambda value: value >= 0,
     )
-    report_accuracy: bool = field(
-        default=False, metadata={"help": "log how many gold tokens are the student's first choice, in percent"}
-    )
-    ignore_prefix_size: int = field(
-        default=0, metadata={"help": "leave the first N target tokens out of every loss (language tags, for example)"}
-    )
-    kd_chunk_tokens: int = field(
-        default=0,
-        metadata={"help": "target tokens whose logits are held at a time; 0 chooses by vocabulary size and device"},
+    kd_chunk_tokens: int = option(
+        0,
+        "target tokens whose logits are held at a time; 0 chooses by vocabulary size and device",
+        allowed="0 or more",
+        holds=lambda value: value >= 0,
     )
     sentence_avg: bool = II("optimization.sentence_avg")
+
+
+@dataclass
+class InterpolationConfig(DistillationConfig):
+    """For methods that share the loss out between cross-entropy and distillation."""
+
+    kd_alpha: float = option(
+        0.5,
+        "share of the distillation terms: loss = (1 - alpha) CE + alpha KD; from 0 to 1",
+        allowed="from 0 to 1",
+        holds=lambda value: 0 <= value <= 1,
+    )
 
 
 @dataclass(frozen=True)
@@ -59,10 +84,11 @@ class Batch:
 
     gold: Tensor  # [tokens], the target tokens
     token_index: Tensor  # [tokens], where each stands in the flattened [batch * length] target
+    sentence_ids: Tensor  # [batch], the sentences' numbers in the data set
+    source_tokens: Tensor  # [batch, source length]
     prev_output_tokens: Tensor  # [batch, length], the decoders' inputs
-    student: Projection
-    teacher: TeacherReading
-    student_decodes_again: Callable[[Tensor], Projection]
+    student: Reading
+    teacher: TeacherReading  # runs when it is first asked for
 
     def decode_again(self, prev_output_tokens: Tensor) -> "Batch":
         """Both models' predictions of the same tokens from other decoder inputs [batch, length].
@@ -72,26 +98,64 @@ class Batch:
         return replace(
             self,
             prev_output_tokens=prev_output_tokens,
-            student=self.student_decodes_again(prev_output_tokens),
+            student=replace(self.student, projection=self.student.decode_again(prev_output_tokens)),
             teacher=self.teacher.decode_again(prev_output_tokens),
         )
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some tokens of a batch, with both models' logits."""
+    """Some tokens of a batch, with what both models predict; computed when first asked for."""
 
+    batch: Batch
     rows: slice  # which of the batch's tokens these are
-    gold: Tensor  # [tokens]
     student_logits: Tensor  # [tokens, V], with gradients in training
-    teacher_logits: Tensor  # [tokens, V], without
+
+    @property
+    def gold(self) -> Tensor:
+        """The target tokens, [tokens]."""
+        return self.batch.gold[self.rows]
+
+    @cached_property
+    def student_log_p(self) -> Tensor:
+        """The student's log-probabilities, [tokens, V], float32 or float64, with gradients in training."""
+        return log_probabilities(self.student_logits)
+
+    @cached_property
+    def teacher_logits(self) -> Tensor:
+        """[tokens, V], without gradients."""
+        return self.batch.teacher.logits(self.rows)
+
+    @cached_property
+    def teacher_log_q(self) -> Tensor:
+        """The teacher's log-probabilities, [tokens, V], float32 or float64, without gradients."""
+        return log_probabilities(self.teacher_logits)
+
+    @property
+    def teacher_was_read(self) -> bool:
+        """Whether anything has asked for the teacher's predictions."""
+        return "teacher_logits" in vars(self)
+
+
+@dataclass
+class Progress:
+    """Where the training stands."""
+
+    updates: int = 0  # done before the current batch
+    is_dummy_batch: bool = False  # fairseq repeats a batch, without its gradients, on a worker that has run dry
 
 
 class DistillationCriterion(FairseqCriterion):
     """Cross-entropy plus the terms of a method; the base class of every criterion here.
 
-    A method defines `token_losses` and `loss_weights`.
+    A method defines `token_losses` and `loss_weights`. It may also decode several times (`passes`), add losses that
+    belong to no target token (`distill`), and keep parameters and state as any torch module.
     """
+
+    # Whether a token's loss is the same in any batch. Selection among the batch's tokens makes it depend on the others.
+    TOKENS_ARE_INDEPENDENT = True
+    # Whether the method works with models that are no transformers.
+    ANY_ARCHITECTURE = True
 
     def __init__(self, cfg: DistillationConfig, task):
         super().__init__(task)
@@ -99,6 +163,8 @@ class DistillationCriterion(FairseqCriterion):
         self.check_settings()
         self.teacher = Teacher.load(cfg.teacher_path, task)
         self.chance_check = ChanceCheck()
+        self.progress = Progress()
+        _keep_up_with_training(self.progress, task)
         logger.info(f"to reproduce: {self.signature}")
 
     # -- what a method defines ----------------------------------------------------------------------------------------
@@ -107,15 +173,25 @@ class DistillationCriterion(FairseqCriterion):
         """The method's own terms, by their log names (`..._loss`), each [tokens], unweighted and in nats."""
         raise NotImplementedError
 
-    def loss_weights(self) -> dict[str, float | Tensor]:
-        """The weight of `ce_loss` and of each term of `token_losses` in the training loss."""
+    def loss_weights(self, batch: Batch) -> dict[str, float | Tensor]:
+        """The weight of `ce_loss` and of each term of `token_losses` in the training loss.
+
+        A weight is a number, or a tensor with one for each token of the batch, [tokens].
+        """
         raise NotImplementedError
 
+    def load_state_dict(self, state_dict, *args, **kwargs):
+        """Start with a fresh state where the checkpoint, one of plain training for instance, holds none."""
+        if state_dict is not None:
+            return super().load_state_dict(state_dict, *args, **kwargs)
+        logger.warning(f"the checkpoint has no state of {self.cfg._name}; its state starts anew")
+
     def check_settings(self) -> None:
-        """Raise UserError for settings that make no sense; a method adds its own checks to these."""
-        require(0 <= self.cfg.label_smoothing < 1, "--label-smoothing", self.cfg.label_smoothing, "from 0 to below 1")
-        require(self.cfg.ignore_prefix_size >= 0, "--ignore-prefix-size", self.cfg.ignore_prefix_size, "0 or more")
-        require(self.cfg.kd_chunk_tokens >= 0, "--kd-chunk-tokens", self.cfg.kd_chunk_tokens, "0 or more")
+        """Raise UserError for settings that make no sense; a method may add checks to those of its options."""
+        for name, item in CRITERION_DATACLASS_REGISTRY[self.cfg._name].__dataclass_fields__.items():
+            if item.metadata.get("holds"):
+                flag, value = "--" + name.replace("_", "-"), self.cfg[name]
+                require(item.metadata["holds"](value), flag, value, item.metadata["allowed"])
 
     # -- one batch ----------------------------------------------------------------------------------------------------
 
@@ -133,49 +209,61 @@ class DistillationCriterion(FairseqCriterion):
         return loss, sample_size, logging_output
 
     def read_batch(self, model, sample) -> Batch:
-        """Run both models on `sample`, which stays as it is, and keep what belongs to target tokens."""
+        """Run the student on `sample`, which stays as it is, and keep what belongs to target tokens."""
         target = model.get_targets(sample, None)
         token_index = target_token_index(target, self.padding_idx, self.cfg.ignore_prefix_size)
         net_input = sample["net_input"]
-        student = read_features(model, net_input, token_index)
         return Batch(
             gold=target.flatten()[token_index],
             token_index=token_index,
+            sentence_ids=sample["id"],
+            source_tokens=net_input["src_tokens"],
             prev_output_tokens=net_input["prev_output_tokens"],
-            student=student.projection,
+            student=read_features(model, net_input, token_index),
             teacher=self.teacher.read(net_input, token_index, like=next(model.parameters())),
-            student_decodes_again=student.decode_again,
         )
 
     def distill(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The batch's loss and the sums to log; a method with several decoder passes adds theirs to the first's."""
-        return chunked_objective(
-            batch.student, lambda logits, rows: self.objective(batch, logits, rows), self.cfg.kd_chunk_tokens
-        )
+        """The batch's loss and the sums to log."""
+        return summed_objective(self.passes(batch), self.cfg.kd_chunk_tokens)
 
-    def objective(self, batch: Batch, student_logits: Tensor, rows: slice) -> tuple[Tensor, dict[str, Tensor]]:
+    def passes(self, batch: Batch) -> Iterator[tuple[Projection, TokenObjective]]:
+        """The student's features and their objective, once for each time that the decoders run."""
+        weights = self.loss_weights(batch) if self.training else {}
+        yield batch.student.projection, lambda logits, rows: self.objective(batch, weights, logits, rows)
+
+    def objective(
+        self, batch: Batch, weights: dict[str, float | Tensor], student_logits: Tensor, rows: slice
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of some tokens of the batch, [tokens], and what is logged of them.
 
         In validation the loss is the cross-entropy alone, so that runs with and without a teacher compare.
         """
-        chunk = Chunk(rows, batch.gold[rows], student_logits, batch.teacher.logits(rows))
-        if self.training and not self.chance_check.done:
-            self.chance_check.observe(chunk.teacher_logits, chunk.gold)
-        cross_entropy, nll = label_smoothed_cross_entropy(student_logits, chunk.gold, self.cfg.label_smoothing)
+        chunk = Chunk(batch, rows, student_logits)
+        cross_entropy, nll = label_smoothed_cross_entropy(chunk.student_log_p, chunk.gold, self.cfg.label_smoothing)
         terms = {"ce_loss": cross_entropy, **self.token_losses(chunk)}
+        if self.training and chunk.teacher_was_read:
+            self.chance_check.observe(chunk.teacher_log_q, chunk.gold)
         logged = {"nll_loss": nll, **terms}
         if self.cfg.report_accuracy or not self.training:
             logged.update(self.measures(chunk))
-        if not self.training:
-            return cross_entropy, logged
-        weights = self.loss_weights()
-        return sum(weights[name] * term for name, term in terms.items()), logged
+        return self.weighted_sum(terms, weights, rows) if self.training else cross_entropy, logged
+
+    @staticmethod
+    def weighted_sum(terms: dict[str, Tensor], weights: dict[str, float | Tensor], rows: slice) -> Tensor:
+        """The training loss of some tokens, [tokens]."""
+        parts = []
+        for name, term in terms.items():
+            weight = weights[name]
+            parts.append(term * (weight[rows] if isinstance(weight, Tensor) else weight))
+        return sum(parts[1:], start=parts[0])
 
     def measures(self, chunk: Chunk) -> dict[str, Tensor]:
         """Counts, [tokens], of which validation reports the shares."""
         first_choice = chunk.student_logits.argmax(-1)
-        counts = {"n_agree": first_choice == chunk.teacher_logits.argmax(-1)}
-        counts["n_counted"] = torch.ones_like(first_choice)
+        counts = {"n_counted": torch.ones_like(first_choice)}
+        if not self.training:
+            counts["n_agree"] = first_choice == chunk.teacher_logits.argmax(-1)
         if self.cfg.report_accuracy:
             counts["n_correct"] = first_choice == chunk.gold
         return counts
@@ -214,6 +302,18 @@ class DistillationCriterion(FairseqCriterion):
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:
         return True
+
+
+def _keep_up_with_training(progress: Progress, task) -> None:
+    """Note what fairseq tells the task, and no criterion: the number of updates, and which batches do not count."""
+    train_step = task.train_step
+
+    @functools.wraps(train_step)
+    def train_step_with_note(sample, model, criterion, optimizer, update_num, ignore_grad=False, **kwargs):
+        progress.updates, progress.is_dummy_batch = update_num, ignore_grad
+        return train_step(sample, model, criterion, optimizer, update_num, ignore_grad=ignore_grad, **kwargs)
+
+    task.train_step = train_step_with_note
 
 
 def require(holds: bool, flag: str, value, allowed: str) -> None:

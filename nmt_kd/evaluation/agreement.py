@@ -5,12 +5,10 @@ from dataclasses import asdict, dataclass
 import torch
 from fairseq import tasks, utils
 from omegaconf import open_dict
-from torch import Tensor
 
 from nmt_kd import compat
 from nmt_kd.errors import UserError
 from nmt_kd.features import target_token_index
-from nmt_kd.losses.projection import default_chunk_size
 from nmt_kd.teacher import Teacher
 
 
@@ -54,18 +52,10 @@ def measure_agreement(student_path: str, teacher_path: str, data: str, subset: s
         for sample in batches:
             sample = utils.move_to_cuda(sample) if device.type == "cuda" else sample
             token_index = target_token_index(sample["target"], task.target_dictionary.pad())
-            logits = [model.read(sample["net_input"], token_index, like).logits for model in models]
+            first, second = (model.read(sample["net_input"], token_index, like).first_choices() for model in models)
             agreement.tokens += token_index.numel()
-            agreement.agreeing += _count_equal_first_choices(
-                *logits, tokens=token_index, size=len(task.target_dictionary)
-            )
+            agreement.agreeing += (first == second).sum().item()
     return agreement
-
-
-def _count_equal_first_choices(first, second, tokens: Tensor, size: int) -> int:
-    step = default_chunk_size(size, tokens.device.type)
-    slices = (slice(start, start + step) for start in range(0, tokens.numel(), step))
-    return sum((first(rows).argmax(-1) == second(rows).argmax(-1)).sum().item() for rows in slices)
 
 
 def _task_on(checkpoint: str, data: str):

@@ -1,23 +1,58 @@
-"""How far the student's distribution is from the teacher's."""
+"""How far the student's distribution is from the teacher's, over the vocabulary or over a part of it."""
 
 from torch import Tensor
+from torch.nn.functional import mse_loss
 
-from nmt_kd.losses.precision import at_least_float32
+from nmt_kd.losses.precision import at_least_float32, log_probabilities
+from nmt_kd.losses.top_k import top_k_indices
 
 
-def kl_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
+def kl_divergence(student_log_p: Tensor, teacher_log_q: Tensor, temperature: float = 1.0) -> Tensor:
     """`KL(q || p) = sum_v q_v (log q_v - log p_v)` of word-level distillation (Kim & Rush, 2016, eq. 4), in nats.
 
-    `q` is the teacher's softmax and `p` the student's, both of logits divided by `temperature`; the divergence is
-    multiplied by its square, so that gradients keep their size (Hinton et al., 2015). Both logits are [tokens, V];
-    returns [tokens] in float32. Exact: no epsilon inside the logarithms. Gradients reach the student alone.
+    Both arguments are log-probabilities [tokens, V]; both distributions are taken at `temperature`, and the divergence
+    is multiplied by its square, so that gradients keep their size (Hinton et al., 2015). Returns [tokens]. Exact: no
+    epsilon inside the logarithms. Gradients reach the student alone.
     """
-    student = at_least_float32(student_logits)
-    teacher = at_least_float32(teacher_logits.detach())
+    log_p, log_q = student_log_p, teacher_log_q.detach()
     if temperature != 1:
-        student, teacher = student / temperature, teacher / temperature
-    teacher_normaliser = teacher.logsumexp(-1)
-    q = (teacher - teacher_normaliser.unsqueeze(-1)).exp()
-    # log q - log p = (z_t - z_s) + (normaliser of s - normaliser of t), and q sums to one
-    divergence = (q * (teacher - student)).sum(-1) + student.logsumexp(-1) - teacher_normaliser
-    return divergence * temperature**2
+        log_p, log_q = log_probabilities(log_p, temperature), log_probabilities(log_q, temperature)
+    divergence = (log_q.exp() * (log_q - log_p)).sum(-1)
+    return divergence if temperature == 1 else divergence * temperature**2
+
+
+def top_k_cross_entropy(student_log_p: Tensor, teacher_log_q: Tensor, top_k: int) -> Tensor:
+    """`-sum_{v in top-k(q)} q_v log p_v`, not renormalised (TIE-KD paper, section 3): what the top of q alone teaches.
+
+    With `top_k` 1 it is `-q(t_1) log p(t_1)`, without any correlation between words; with all of V it is the
+    cross-entropy form of word-level distillation. Both arguments are log-probabilities [tokens, V]; returns [tokens].
+    """
+    log_q = teacher_log_q.detach()
+    top = top_k_indices(log_q, top_k)
+    return -(log_q.gather(-1, top).exp() * student_log_p.gather(-1, top)).sum(-1)
+
+
+def without_top_1(teacher_log_q: Tensor, gold: Tensor) -> Tensor:
+    """The log-probabilities of the teacher once the mass of its first choice is moved to the gold token.
+
+    [tokens, V] and [tokens] to [tokens, V]; unchanged where the first choice is the gold token (TIE-KD paper,
+    section 3). The first choice keeps the smallest positive probability instead of none, so that logs stay finite.
+    """
+    log_q = teacher_log_q.detach()
+    first, gold = top_k_indices(log_q, 1), gold.unsqueeze(-1)
+    moved = log_q.gather(-1, first).logaddexp(log_q.gather(-1, gold))
+    nothing = moved.new_full((), LOG_OF_NOTHING).expand_as(moved)
+    changed = log_q.scatter(-1, first, nothing).scatter(-1, gold, moved)
+    return changed.where(first != gold, log_q)
+
+
+def scaled_logit_error(student_logits: Tensor, teacher_logits: Tensor, scale: float) -> Tensor:
+    """`mean_v (z_s - scale z_t)^2`, annealing KD's first stage (Jafari et al., 2021, eq. 5) with `scale` its Phi(T).
+
+    Both logits are [tokens, V]; returns [tokens] in float32 or the logits' float64.
+    """
+    student, teacher = at_least_float32(student_logits), at_least_float32(teacher_logits.detach())
+    return mse_loss(student, teacher * scale, reduction="none").mean(-1)
+
+
+LOG_OF_NOTHING = -100.0  # a probability of 1e-44

@@ -6,7 +6,7 @@ exist for one chunk at a time: its logits are computed, its losses and their gra
 that gradient is carried on to the features and the weights at once. Nothing is computed twice.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +21,7 @@ FLOAT16_WEIGHT_SCALE = 16.0
 # Logits of one chunk: they should stay in the processor's cache, or be large enough to fill a GPU.
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**25}
 
+TokenFunction = Callable[[Tensor, slice], Tensor]
 TokenObjective = Callable[[Tensor, slice], tuple[Tensor, dict[str, Tensor]]]
 
 
@@ -46,10 +47,28 @@ class Projection:
         return features if self.weight is None else functional.linear(features, self.weight, self.bias)
 
 
-def default_chunk_size(vocabulary_size: int, device_type: str) -> int:
-    """A number of tokens whose logits make a good chunk on this kind of device."""
-    elements = CHUNK_ELEMENTS.get(device_type, CHUNK_ELEMENTS["cuda"])
-    return max(32, elements // vocabulary_size)
+def default_chunk_size(projection: Projection) -> int:
+    """A number of tokens whose logits make a good chunk for this vocabulary on this kind of device."""
+    elements = CHUNK_ELEMENTS.get(projection.features.device.type, CHUNK_ELEMENTS["cuda"])
+    return max(32, elements // projection.vocabulary_size)
+
+
+def chunk_slices(tokens: int, chunk_size: int) -> Iterator[slice]:
+    """Slices of `chunk_size` that cover `tokens` rows in order; no tokens are one empty slice."""
+    for start in range(0, max(tokens, 1), chunk_size):
+        yield slice(start, min(start + chunk_size, tokens))
+
+
+def in_chunks(
+    logits: Callable[[slice], Tensor], like: Projection, function: TokenFunction, chunk_size: int = 0
+) -> Tensor:
+    """`function(logits(rows), rows)`, [rows], for all tokens, [tokens], without gradients and a chunk at a time.
+
+    `like` is a projection of the same tokens to the same vocabulary; `chunk_size` is that of `chunked_objective`.
+    """
+    chunk_size = chunk_size or default_chunk_size(like)
+    with torch.no_grad():
+        return torch.cat([function(logits(rows), rows) for rows in chunk_slices(like.features.size(0), chunk_size)])
 
 
 def chunked_objective(
@@ -64,42 +83,58 @@ def chunked_objective(
     Returns the loss (a scalar with gradients to the student's features, weight and bias) and the sums of the named
     values (scalars without gradients), in float32 or the features' float64.
     """
-    rows_in_all = student.features.size(0)
-    chunk_size = chunk_size or default_chunk_size(student.vocabulary_size, student.features.device.type)
-    inputs = [tensor for tensor in (student.features, student.weight, student.bias) if tensor is not None]
-    wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
-    loss = student.features.new_zeros((), dtype=_accumulation_dtype(student.features))
-    sums: dict[str, Tensor] = {}
-    with torch.no_grad():
-        detached = Projection(*(None if t is None else t.detach() for t in vars(student).values()))
-        gradients = _Gradients(detached) if wanted else None
-        # A batch without tokens still goes through the objective once, so that its sums have their names.
-        for start in range(0, max(rows_in_all, 1), chunk_size):
-            rows = slice(start, min(start + chunk_size, rows_in_all))
-            logits = detached.logits(rows).requires_grad_(wanted)
-            with torch.set_grad_enabled(wanted):
-                token_losses, named = objective(logits, rows)
-                chunk_loss = token_losses.sum()
-            if gradients is not None:
-                gradients.add(rows, chunk_loss, logits)
-            loss += chunk_loss.detach()
-            for name, values in named.items():
-                total = values.detach().sum()
-                sums[name] = sums[name] + total if name in sums else total
-    if gradients is not None:
-        loss = _WithGradients.apply(loss, gradients.all(), *inputs)
+    return summed_objective([(student, objective)], chunk_size)
+
+
+def summed_objective(
+    passes: Iterable[tuple[Projection, TokenObjective]], chunk_size: int = 0
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The sum of `chunked_objective` over several passes of one decoder, which share their weight and its gradient.
+
+    A pass is asked for when the one before is done, so a generator may let one depend on what the last predicted.
+    """
+    inputs: list[Tensor] = []
+    gradients: list[Tensor] = []
+    shared: _Gradients | None = None
+    loss, sums = torch.zeros(()), {}
+    for student, objective in passes:
+        trained = [tensor for tensor in (student.features, student.weight, student.bias) if tensor is not None]
+        wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in trained)
+        with torch.no_grad():
+            of_this_pass = _Gradients(student, shared) if wanted else None
+            loss = loss.to(student.features.device, _accumulation_dtype(student.features))
+            for rows in chunk_slices(student.features.size(0), chunk_size or default_chunk_size(student)):
+                logits = student.logits(rows).detach().requires_grad_(wanted)
+                with torch.set_grad_enabled(wanted):
+                    token_losses, named = objective(logits, rows)
+                    chunk_loss = token_losses.sum()
+                if of_this_pass is not None:
+                    of_this_pass.add(rows, chunk_loss, logits)
+                loss += chunk_loss.detach()
+                for name, values in named.items():
+                    total = values.detach().sum()
+                    sums[name] = sums[name] + total if name in sums else total
+        if of_this_pass is not None:
+            new = [of_this_pass.features] if shared is not None else of_this_pass.all()
+            inputs += trained[: len(new)]
+            gradients += new
+            shared = shared or of_this_pass
+    if gradients:
+        loss = _WithGradients.apply(loss, gradients, *inputs)
     return loss, sums
 
 
 class _Gradients:
-    """The gradients of the summed loss, gathered chunk by chunk."""
+    """The gradients of the summed loss of one pass, gathered chunk by chunk; the weight's and bias's are shared."""
 
-    def __init__(self, student: Projection):
+    def __init__(self, student: Projection, shared: "_Gradients | None"):
+        def zeros(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else torch.zeros_like(tensor, dtype=_accumulation_dtype(tensor))
+
         self.student = student
-        dtype = _accumulation_dtype(student.features)
-        self.features, self.weight, self.bias = (
-            None if tensor is None else torch.zeros_like(tensor, dtype=dtype) for tensor in vars(student).values()
-        )
+        self.features = zeros(student.features)
+        self.weight = shared.weight if shared else zeros(student.weight)
+        self.bias = shared.bias if shared else zeros(student.bias)
 
     def add(self, rows: slice, chunk_loss: Tensor, logits: Tensor) -> None:
         in_float16 = logits.dtype == torch.float16
@@ -138,5 +173,5 @@ class _WithGradients(torch.autograd.Function):
         return (None, None, *(gradient.to(dtype) for gradient, dtype in zip(scaled, ctx.dtypes, strict=True)))
 
 
-def _accumulation_dtype(features: Tensor) -> torch.dtype:
-    return torch.float64 if features.dtype == torch.float64 else torch.float32
+def _accumulation_dtype(tensor: Tensor) -> torch.dtype:
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32

@@ -9,9 +9,8 @@ from nmt_kd.criterions.word_kd import WordKD, WordKDConfig
 class TwoPasses(WordKD):
     """Word-level distillation on the usual decoder inputs and once more on inputs of which every other is the first."""
 
-    def distill(self, batch):
-        loss, sums = super().distill(batch)
+    def passes(self, batch):
+        yield from super().passes(batch)
         other_inputs = batch.prev_output_tokens.clone()
         other_inputs[:, 2::2] = other_inputs[:, :1]
-        second_loss, _ = super().distill(batch.decode_again(other_inputs))
-        return loss + second_loss, sums
+        yield from super().passes(batch.decode_again(other_inputs))

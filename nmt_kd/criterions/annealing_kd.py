@@ -1,0 +1,112 @@
+"""Annealing distillation (Jafari et al., EACL 2021): a softened teacher that sharpens, then none."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from fairseq.criterions import register_criterion
+from omegaconf import II
+
+from nmt_kd.criterions.distillation import Batch, Chunk, DistillationConfig, DistillationCriterion, option
+from nmt_kd.errors import UserError
+from nmt_kd.losses.divergence import kl_divergence, scaled_logit_error
+from nmt_kd.losses.precision import log_probabilities
+from nmt_kd.losses.schedule import annealing_scale, linear
+
+HIGHEST_TEMPERATURE = {"kl": 1.1, "mse": 10.0}
+
+
+@dataclass
+class AnnealingKDConfig(DistillationConfig):
+    kd_alpha: float = option(
+        1.0,
+        "share of the distillation term in the first stage: loss = (1 - alpha) CE + alpha KD; from 0 to 1",
+        allowed="from 0 to 1",
+        holds=lambda value: 0 <= value <= 1,
+    )
+    annealing_loss: str = option(
+        "kl",
+        "first stage: 'kl' to the teacher's softmax at a falling temperature (the TIE-KD paper's recipe), or 'mse' "
+        "between the logits, the teacher's times a rising factor (the original form)",
+        allowed="kl or mse",
+        holds=lambda value: value in HIGHEST_TEMPERATURE,
+    )
+    annealing_temperature: float = option(
+        0.0,
+        "temperature at the first update, which falls in equal steps to 1 at the end of the first stage; "
+        "0 means 1.1 for kl and 10 for mse",
+        allowed="1 or more, or 0 for the default",
+        holds=lambda value: value >= 1 or value == 0,
+    )
+    annealing_share: float = option(
+        2 / 3,
+        "share of the training, in updates, that is the first stage; from 0 to 1",
+        allowed="from 0 to 1",
+        holds=lambda value: 0 <= value <= 1,
+    )
+    max_update: int = II("optimization.max_update")
+    max_epoch: int = II("optimization.max_epoch")
+    update_freq: Any = II("optimization.update_freq")  # noqa: RUF009  (a string that stands for a list)
+    train_subset: str = II("dataset.train_subset")
+
+
+@register_criterion("annealing_kd", dataclass=AnnealingKDConfig)
+class AnnealingKD(DistillationCriterion):
+    """`(1 - alpha) CE + alpha KD(T)` for the first 2/3 of the training, CE without the teacher for the rest.
+
+    The schedule depends on the number of updates and the length of the training alone, so a restart continues it. In
+    validation, `kd_loss` is the divergence at temperature 1 in both stages.
+    """
+
+    def check_settings(self):
+        super().check_settings()
+        if self.cfg.max_update <= 0 and self.cfg.max_epoch <= 0:
+            raise UserError("annealing_kd must know how long the training will be; give --max-update or --max-epoch")
+
+    @property
+    def temperature(self) -> float:
+        """The teacher's temperature at the current update; 1 once the first stage is over."""
+        highest = self.cfg.annealing_temperature or HIGHEST_TEMPERATURE[self.cfg.annealing_loss]
+        return linear(highest, 1.0, self.progress.updates, self.first_stage_updates)
+
+    @property
+    def first_stage_updates(self) -> int:
+        """How many updates distil."""
+        return math.floor(self.cfg.annealing_share * self.training_updates + 1e-6)
+
+    @property
+    def training_updates(self) -> float:
+        """The length of the training in updates, whichever limit comes first."""
+        limits = [self.cfg.max_update] if self.cfg.max_update > 0 else []
+        if self.cfg.max_epoch > 0:
+            batches = len(self.task.dataset_to_epoch_iter[self.task.dataset(self.cfg.train_subset)])
+            frequencies = self.cfg.update_freq
+            limits.append(
+                sum(
+                    math.ceil(batches / frequencies[min(epoch, len(frequencies) - 1)])
+                    for epoch in range(self.cfg.max_epoch)
+                )
+            )
+        return min(limits)
+
+    @property
+    def distils(self) -> bool:
+        """Whether the training is in its first stage."""
+        return self.progress.updates < self.first_stage_updates
+
+    def token_losses(self, chunk: Chunk):
+        if not self.training:
+            return {"kd_loss": kl_divergence(chunk.student_log_p, chunk.teacher_log_q)}
+        if not self.distils:
+            return {}
+        if self.cfg.annealing_loss == "mse":
+            highest = self.cfg.annealing_temperature or HIGHEST_TEMPERATURE["mse"]
+            scale = annealing_scale(self.temperature, highest)
+            return {"kd_loss": scaled_logit_error(chunk.student_logits, chunk.teacher_logits, scale)}
+        softened = log_probabilities(chunk.teacher_log_q, self.temperature)
+        return {"kd_loss": kl_divergence(chunk.student_log_p, softened)}
+
+    def loss_weights(self, batch: Batch):
+        if not self.distils:
+            return {"ce_loss": 1.0}
+        return {"ce_loss": 1 - self.cfg.kd_alpha, "kd_loss": self.cfg.kd_alpha}

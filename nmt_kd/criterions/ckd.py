@@ -1,0 +1,237 @@
+"""CKD and PKD (Wu et al., EMNLP 2020): hidden layers of the student learn from combinations of the teacher's."""
+
+from dataclasses import dataclass
+
+import torch
+from fairseq import models
+from fairseq.criterions import register_criterion
+from fairseq.logging import metrics
+from fairseq.models.transformer import TransformerDecoderBase, TransformerEncoderBase
+from torch import Tensor, nn
+
+from nmt_kd.criterions.distillation import Batch, Chunk, DistillationConfig, DistillationCriterion, option, require
+from nmt_kd.errors import UserError
+from nmt_kd.losses.divergence import kl_divergence
+from nmt_kd.losses.hidden import attention_error, student_up_error, teacher_down_error
+from nmt_kd.losses.layer_map import LAYER_MAPS, LayerMap, layer_map
+
+FUSIONS = ("student-up", "teacher-down")
+
+
+@dataclass
+class CKDConfig(DistillationConfig):
+    kd_alpha: float = option(
+        0.1,
+        "weight of the divergence, the paper's eta: loss = (1 - alpha - lambda) CE + alpha KD + lambda hidden; "
+        "from 0 to 1",
+        allowed="from 0 to 1",
+        holds=lambda value: 0 <= value <= 1,
+    )
+    ckd_lambda: float = option(
+        0.7,
+        "weight of the hidden layers' loss, from 0 to 1 - alpha; 0 leaves it out",
+        allowed="from 0 to 1",
+        holds=lambda value: 0 <= value <= 1,
+    )
+    ckd_layers: str = option(
+        "rc",
+        "which of the teacher's encoder layers each student layer learns from: "
+        f"{', '.join(LAYER_MAPS)}, or all of them written out, as '1,2,3;4,5,6' for a student of two layers",
+    )
+    ckd_decoder_layers: str = option("", "the same for the decoder; empty leaves the decoder out, as the paper advises")
+    ckd_fusion: str = option(
+        "student-up",
+        "'student-up' projects the student to the concatenated teacher layers and compares directions (the published "
+        "numbers), 'teacher-down' projects these to the student's width and takes the mean squared error",
+        allowed="student-up or teacher-down",
+        holds=lambda value: value in FUSIONS,
+    )
+    ckd_attention: float = option(
+        0.0,
+        "weight, within the hidden layers' loss, of the encoder's self-attention scores against those of the last "
+        "teacher layer of each map; 0 leaves them out",
+        allowed="0 or more",
+        holds=lambda value: value >= 0,
+    )
+
+
+class HiddenMatch(nn.Module):
+    """The projections of one side, encoder or decoder, and the loss of its layers."""
+
+    def __init__(self, layers: LayerMap, student_width: int, teacher_width: int, fusion: str, seed: int):
+        super().__init__()
+        self.layers = layers
+        self.student_up = fusion == "student-up"
+        widths = [len(group) * teacher_width for group in layers]
+        # not every way of training with several workers hands out the initial values, so all must draw the same
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.projections = nn.ModuleList(
+                nn.Identity()
+                if len(group) == 1 and width == student_width
+                else nn.Linear(*((student_width, width) if self.student_up else (width, student_width)))
+                for group, width in zip(layers, widths, strict=True)
+            )
+
+    def forward(self, student: list[Tensor], teacher: list[Tensor], index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Losses, and norms of both sides as compared, each [tokens], summed over the layers.
+
+        `student` and `teacher` are fairseq's states, the embeddings first, [length, batch, width] each; `index`
+        [tokens] says which tokens count, in the flattened [batch * length].
+        """
+
+        def tokens(states: Tensor) -> Tensor:
+            return states.transpose(0, 1).flatten(0, 1).index_select(0, index)
+
+        losses, student_norms, teacher_norms = [], [], []
+        for number, (group, project) in enumerate(zip(self.layers, self.projections, strict=True), start=1):
+            ours = tokens(student[number])
+            theirs = torch.cat([tokens(teacher[layer]) for layer in group], dim=-1)
+            if self.student_up:
+                ours = project(ours)
+                losses.append(student_up_error(ours, theirs))
+            else:
+                theirs = project(theirs)
+                losses.append(teacher_down_error(ours, theirs))
+            student_norms.append(ours.detach().float().norm(dim=-1))
+            teacher_norms.append(theirs.detach().float().norm(dim=-1))
+        return sum(losses), sum(student_norms), sum(teacher_norms)
+
+
+@register_criterion("ckd", dataclass=CKDConfig)
+class CKD(DistillationCriterion):
+    """`(1 - alpha - lambda) CE + alpha KL + lambda hidden`; with lambda = 0 it is `word_kd` (the paper's RKD).
+
+    The hidden layers' loss is summed over non-padding source tokens (target tokens for the decoder) and over layers.
+    States are taken as fairseq returns them: normalised in post-norm models, the raw residual stream in pre-norm ones.
+    The projections are trained and saved with the student, but are no part of its model.
+    """
+
+    ANY_ARCHITECTURE = False
+
+    def __init__(self, cfg: CKDConfig, task):
+        super().__init__(cfg, task)
+        self.matches = nn.ModuleDict()
+        if cfg.ckd_lambda == 0:
+            return
+        student, teacher = self._student_outline(task), self._only_teacher()
+        self._check_transformers(student, teacher)
+        for side, maps in (("encoder", cfg.ckd_layers), ("decoder", cfg.ckd_decoder_layers)):
+            if maps:
+                self.matches[side] = self._match(side, maps, getattr(student, side), getattr(teacher, side))
+        if cfg.ckd_attention:
+            self._check_heads(student.encoder, teacher.encoder)
+
+    # -- what is compared ---------------------------------------------------------------------------------------------
+
+    def _student_outline(self, task) -> nn.Module:
+        """The student's model without its weights: fairseq does not show criteria the model they will train."""
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            return models.build_model(self.cfg._get_root().model, task)
+
+    def _only_teacher(self) -> nn.Module:
+        if len(self.teacher.models) > 1:
+            raise UserError(
+                "ckd compares layers with one teacher; name one checkpoint with --teacher-path, no ensemble"
+            )
+        return self.teacher.models[0]
+
+    @staticmethod
+    def _check_transformers(student: nn.Module, teacher: nn.Module) -> None:
+        for role, model in (("student", student), ("teacher", teacher)):
+            for half, kind in ((model.encoder, TransformerEncoderBase), (model.decoder, TransformerDecoderBase)):
+                if not isinstance(half, kind):
+                    raise UserError(
+                        f"ckd compares the layers of transformers and the {role} has a {type(half).__name__}; "
+                        "take a method that needs predictions alone, word_kd for instance"
+                    )
+        for name in ("encoder", "decoder"):
+            if getattr(getattr(student, name), f"{name}_layerdrop", 0) > 0:
+                raise UserError(f"ckd needs all layers of the student at every update; leave --{name}-layerdrop out")
+
+    def _match(self, side: str, maps: str, student: nn.Module, teacher: nn.Module) -> HiddenMatch:
+        flag = "--ckd-layers" if side == "encoder" else "--ckd-decoder-layers"
+        try:
+            layers = layer_map(maps, len(teacher.layers), len(student.layers))
+        except ValueError as error:
+            raise UserError(f"{flag}: {error}") from None
+        return HiddenMatch(layers, _width(student), _width(teacher), self.cfg.ckd_fusion, seed=1)
+
+    @staticmethod
+    def _check_heads(student: nn.Module, teacher: nn.Module) -> None:
+        ours, theirs = (model.layers[0].self_attn.num_heads for model in (student, teacher))
+        require(ours == theirs, "--encoder-attention-heads", ours, f"{theirs} as the teacher's, for --ckd-attention")
+
+    def check_settings(self):
+        super().check_settings()
+        alpha, share = self.cfg.kd_alpha, self.cfg.ckd_lambda
+        require(alpha + share <= 1, "--ckd-lambda", share, f"at most 1 - alpha, with --kd-alpha {alpha}")
+
+    # -- one batch ----------------------------------------------------------------------------------------------------
+
+    def token_losses(self, chunk: Chunk):
+        return {"kd_loss": kl_divergence(chunk.student_log_p, chunk.teacher_log_q)}
+
+    def loss_weights(self, batch: Batch):
+        return {"ce_loss": 1 - self.cfg.kd_alpha - self.cfg.ckd_lambda, "kd_loss": self.cfg.kd_alpha}
+
+    def distill(self, batch: Batch):
+        loss, sums = super().distill(batch)
+        if not self.matches:
+            return loss, sums
+        (teacher,) = batch.teacher.readings
+        is_padding = batch.source_tokens.eq(self.task.source_dictionary.pad())
+        source_index = (~is_padding).flatten().nonzero().squeeze(1)
+        hidden, student_norm, teacher_norm = (
+            values.sum()
+            for values in self.matches["encoder"](batch.student.encoder_states, teacher.encoder_states, source_index)
+        )
+        if "decoder" in self.matches:
+            losses, _, _ = self.matches["decoder"](
+                batch.student.decoder_states, teacher.decoder_states, batch.token_index
+            )
+            hidden = hidden + losses.sum()
+        sums |= {"hidden_loss": hidden.detach(), "student_norm": student_norm, "teacher_norm": teacher_norm}
+        sums["n_states"] = source_index.new_tensor(source_index.numel() * len(self.matches["encoder"].layers))
+        if self.cfg.ckd_attention:
+            attention = self._attention_loss(batch.student, teacher, is_padding)
+            hidden = hidden + self.cfg.ckd_attention * attention
+            sums["attention_loss"] = attention.detach()
+        return loss + self.cfg.ckd_lambda * hidden if self.training else loss, sums
+
+    def _attention_loss(self, student, teacher, is_padding: Tensor) -> Tensor:
+        total = 0.0
+        for number, group in enumerate(self.matches["encoder"].layers, start=1):
+            ours, theirs = (
+                self_attention_scores(reading.model.encoder.layers[layer - 1], reading.encoder_states[layer - 1])
+                for reading, layer in ((student, number), (teacher, group[-1]))
+            )
+            total = total + attention_error(ours, theirs, is_padding).masked_fill(is_padding, 0).sum()
+        return total
+
+    @classmethod
+    def reduce_metrics(cls, logging_outputs) -> None:
+        super().reduce_metrics(logging_outputs)
+        states = sum(log.get("n_states", 0) for log in logging_outputs)
+        if states > 0:
+            for name in ("student_norm", "teacher_norm"):
+                metrics.log_scalar(name, sum(log[name] for log in logging_outputs) / states, states, round=3)
+
+
+def self_attention_scores(layer: nn.Module, layer_input: Tensor) -> Tensor:
+    """What an encoder layer's self-attention computes before its softmax, [batch, heads, queries, keys].
+
+    `layer_input` is [length, batch, width], the state that enters the layer.
+    """
+    states = layer.self_attn_layer_norm(layer_input) if layer.normalize_before else layer_input
+    attention = layer.self_attn
+
+    def heads(projected: Tensor) -> Tensor:
+        return projected.unflatten(-1, (attention.num_heads, -1)).permute(1, 2, 0, 3)
+
+    query = heads(attention.q_proj(states) * attention.scaling)
+    return query @ heads(attention.k_proj(states)).transpose(-1, -2)
+
+
+def _width(half: nn.Module) -> int:
+    return half.layers[0].embed_dim

@@ -1,0 +1,102 @@
+"""Probes of word-level distillation: what is left without parts of the teacher's knowledge (TIE-KD, section 3)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from fairseq.criterions import register_criterion
+from torch import Tensor
+
+from nmt_kd.criterions.distillation import Batch, Chunk, DistillationCriterion, InterpolationConfig, option, require
+from nmt_kd.losses.divergence import kl_divergence, top_k_cross_entropy, without_top_1
+from nmt_kd.losses.selection import uniform_hash
+
+
+@dataclass
+class ProbingKDConfig(InterpolationConfig):
+    probing_loss: str = option(
+        "top-k",
+        "what is learnt from the teacher: 'top-k' the probabilities of its top words as they are, 'no-top-1' all but "
+        "its first choice, whose mass goes to the gold token, or 'all'",
+        allowed="top-k, no-top-1 or all",
+        holds=lambda value: value in PROBES,
+    )
+    probing_top_k: int = option(
+        1,
+        "words of the teacher that --probing-loss top-k keeps; with 1, no correlation between words is left",
+        allowed="1 or more",
+        holds=lambda value: value >= 1,
+    )
+    probing_above: float = option(
+        0.0,
+        "leave the distillation term out where the teacher's highest probability is at most this",
+        allowed="from 0 to below 1",
+        holds=lambda value: 0 <= value < 1,
+    )
+    probing_up_to: float = option(
+        1.0,
+        "leave the distillation term out where the teacher's highest probability is above this",
+        allowed="above 0 and at most 1",
+        holds=lambda value: 0 < value <= 1,
+    )
+    probing_targets: str = option(
+        "all",
+        "for a corpus that the teacher has decoded, whether its target tokens are the teacher's first choice: CE only "
+        "on those that are ('top-1'), are not ('not-top-1'), on a share of those that are ('share-of-top-1'), or CE on "
+        "those that are and half CE, half the distillation term on the others ('top-1-information'); 'all' is "
+        "(1 - alpha) CE + alpha KD everywhere",
+        allowed="all, top-1, not-top-1, share-of-top-1 or top-1-information",
+        holds=lambda value: value in TARGETS,
+    )
+    probing_share: float = option(
+        0.5,
+        "the share of --probing-targets share-of-top-1, chosen by sentence and position alone; from 0 to 1",
+        allowed="from 0 to 1",
+        holds=lambda value: 0 <= value <= 1,
+    )
+
+
+PROBES: dict[str, Callable[[Chunk, ProbingKDConfig], Tensor]] = {
+    "all": lambda chunk, cfg: kl_divergence(chunk.student_log_p, chunk.teacher_log_q),
+    "top-k": lambda chunk, cfg: top_k_cross_entropy(chunk.student_log_p, chunk.teacher_log_q, cfg.probing_top_k),
+    "no-top-1": lambda chunk, cfg: kl_divergence(chunk.student_log_p, without_top_1(chunk.teacher_log_q, chunk.gold)),
+}
+
+# The weights of cross-entropy and distillation, [tokens], for target tokens that are the teacher's first choice or not.
+TARGETS: dict[str, Callable[[Tensor, Tensor, ProbingKDConfig], tuple]] = {
+    "all": lambda is_first, chance, cfg: (1 - cfg.kd_alpha, cfg.kd_alpha),
+    "top-1": lambda is_first, chance, cfg: (is_first.float(), 0.0),
+    "not-top-1": lambda is_first, chance, cfg: ((~is_first).float(), 0.0),
+    "share-of-top-1": lambda is_first, chance, cfg: ((is_first & (chance < cfg.probing_share)).float(), 0.0),
+    "top-1-information": lambda is_first, chance, cfg: (torch.where(is_first, 1.0, 0.5), (~is_first) * 0.5),
+}
+
+
+@register_criterion("probing_kd", dataclass=ProbingKDConfig)
+class ProbingKD(DistillationCriterion):
+    """Word-level distillation on a part of the teacher's distribution, or on a part of the tokens."""
+
+    def check_settings(self):
+        super().check_settings()
+        size, above = len(self.task.target_dictionary), self.cfg.probing_above
+        require(self.cfg.probing_top_k <= size, "--probing-top-k", self.cfg.probing_top_k, f"at most {size}, all words")
+        require(
+            above < self.cfg.probing_up_to, "--probing-above", above, f"below --probing-up-to, {self.cfg.probing_up_to}"
+        )
+
+    def token_losses(self, chunk: Chunk):
+        term = PROBES[self.cfg.probing_loss](chunk, self.cfg)
+        confidence = chunk.teacher_log_q.amax(-1).exp()
+        # float32 rounds a probability to 1 and above, and an interval up to 1 has no end
+        inside = (confidence > self.cfg.probing_above) & (
+            (confidence <= self.cfg.probing_up_to) | (self.cfg.probing_up_to == 1)
+        )
+        return {"kd_loss": term * inside}
+
+    def loss_weights(self, batch: Batch):
+        weigh = TARGETS[self.cfg.probing_targets]
+        length = batch.prev_output_tokens.size(1)
+        is_first = batch.teacher.first_choices(self.cfg.kd_chunk_tokens) == batch.gold
+        chance = uniform_hash(batch.sentence_ids[batch.token_index // length], batch.token_index % length)
+        ce_weight, kd_weight = weigh(is_first, chance, self.cfg)
+        return {"ce_loss": ce_weight, "kd_loss": kd_weight}

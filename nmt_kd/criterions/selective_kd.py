@@ -1,0 +1,123 @@
+"""Selective distillation (Wang et al., ACL 2021): only tokens that are hard for the student learn from the teacher."""
+
+from dataclasses import dataclass
+
+import torch
+from fairseq.criterions import register_criterion
+from fairseq.distributed import utils as distributed_utils
+from torch import Tensor, nn
+
+from nmt_kd.criterions.distillation import Batch, Chunk, DistillationConfig, DistillationCriterion, option
+from nmt_kd.errors import UserError
+from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
+from nmt_kd.losses.divergence import kl_divergence
+from nmt_kd.losses.precision import log_probabilities
+from nmt_kd.losses.projection import in_chunks
+from nmt_kd.losses.selection import ScoreQueue, largest
+
+LEVELS = ("batch", "global")
+
+
+@dataclass
+class SelectiveKDConfig(DistillationConfig):
+    kd_alpha: float = option(
+        1.0,
+        "weight of the distillation term on the selected tokens: loss = CE + alpha KD; 0 or more",
+        allowed="0 or more",
+        holds=lambda value: value >= 0,
+    )
+    selection: str = option(
+        "global",
+        "where a token must be among the hardest: in its batch, or among the newest scores of all workers (global)",
+        allowed="batch or global",
+        holds=lambda value: value in LEVELS,
+    )
+    selection_rate: float = option(
+        0.5,
+        "share of the tokens that are selected, above 0 to 1",
+        allowed="above 0 and at most 1",
+        holds=lambda value: 0 < value <= 1,
+    )
+    selection_queue_size: int = option(
+        30000, "newest scores kept for --selection global, tokens", allowed="1 or more", holds=lambda value: value >= 1
+    )
+    selection_interpolate: bool = option(
+        False, "on selected tokens, take (1 - alpha) CE + alpha KD with alpha from 0 to 1 instead of CE + alpha KD"
+    )
+
+
+@register_criterion("selective_kd", dataclass=SelectiveKDConfig)
+class SelectiveKD(DistillationCriterion):
+    """`CE + alpha KL` on the tokens with the largest negative log-likelihood of the gold token, CE on the others.
+
+    The queue is one for all workers: each pushes the scores of all, in order of rank, so every worker has the same
+    queue, any checkpoint holds all of it, and a training restarted with more or fewer workers goes on with it.
+    """
+
+    TOKENS_ARE_INDEPENDENT = False
+
+    def __init__(self, cfg: SelectiveKDConfig, task):
+        super().__init__(cfg, task)
+        self.queue = ScoreQueue(cfg.selection_queue_size) if cfg.selection == "global" else None
+        if self.queue:
+            # fairseq saves the state of a criterion only if it has a parameter
+            self.saved_with_the_model = nn.Parameter(torch.zeros(1))
+
+    def check_settings(self):
+        super().check_settings()
+        if self.cfg.selection_interpolate and self.cfg.kd_alpha > 1:
+            raise UserError(f"--kd-alpha is {self.cfg.kd_alpha}; with --selection-interpolate it must be from 0 to 1")
+
+    def token_losses(self, chunk: Chunk):
+        return {"kd_loss": kl_divergence(chunk.student_log_p, chunk.teacher_log_q)}
+
+    def loss_weights(self, batch: Batch):
+        kd_weight = self.cfg.kd_alpha * self.select(self.scores(batch))
+        return {"ce_loss": 1 - kd_weight if self.cfg.selection_interpolate else 1.0, "kd_loss": kd_weight}
+
+    def scores(self, batch: Batch) -> Tensor:
+        """The plain negative log-likelihood of each gold token, [tokens], in nats."""
+
+        def nll(logits, rows):
+            return label_smoothed_cross_entropy(log_probabilities(logits), batch.gold[rows], 0.0)[1]
+
+        student = batch.student.projection
+        return in_chunks(student.logits, student, nll, self.cfg.kd_chunk_tokens)
+
+    def select(self, scores: Tensor) -> Tensor:
+        """Which of the batch's tokens are distilled, [tokens]; the queue takes the batch's scores in first."""
+        if self.queue is None:
+            return largest(scores, self.cfg.selection_rate)
+        self.queue.push(_from_all_workers(scores[:0] if self.progress.is_dummy_batch else scores))
+        return scores >= self.queue.threshold(self.cfg.selection_rate)
+
+    def distill(self, batch: Batch):
+        loss, sums = super().distill(batch)
+        # a wrapper for several workers wants every parameter to have a gradient
+        return (loss + 0 * self.saved_with_the_model.sum() if self.queue else loss), sums
+
+    def get_extra_state(self):
+        return {"size": self.queue.size, "values": self.queue.values.cpu()} if self.queue else {}
+
+    def set_extra_state(self, state):
+        if not self.queue or not state:
+            return
+        if state["size"] != self.queue.size:
+            raise UserError(
+                f"--selection-queue-size is {self.queue.size}, the checkpoint has a queue of {state['size']}; "
+                f"go on with --selection-queue-size {state['size']}, or start anew in another --save-dir"
+            )
+        self.queue.values = state["values"]
+
+
+def _from_all_workers(scores: Tensor) -> Tensor:
+    """The scores of all workers, one worker after the other; all must call this equally often."""
+    workers = distributed_utils.get_data_parallel_world_size() if torch.distributed.is_initialized() else 1
+    if workers == 1:
+        return scores
+    group = distributed_utils.get_data_parallel_group()
+    sizes = distributed_utils.all_gather(torch.tensor([scores.numel()], device=scores.device), group)
+    longest = int(max(size.item() for size in sizes))
+    padded = nn.functional.pad(scores, (0, longest - scores.numel()))
+    gathered = distributed_utils.all_gather(padded, group)
+    return torch.cat([part[: int(size)] for part, size in zip(gathered, sizes, strict=True)])
