@@ -3,10 +3,10 @@
     python scripts/benchmark.py --json benchmark.json
 
 Whole steps (forward, backward, optimiser) of fairseq models on random batches with padding, without a trained teacher,
-which changes nothing about the cost. "textbook" is word-level distillation as research code has it: both models' logits
-for the whole batch, padding included. Systems take turns, so that a change of the machine's speed meets all of them;
-ratios are medians over the rounds. Memory is what a step adds at its peak, and the projections and losses alone: on the
-CPU to a process of its own, as Linux counts it; on a GPU as torch counts it.
+which changes nothing about the cost. "textbook" is a method as research code has it: both models' logits for the whole
+batch, padding included, once for each time that the decoders run. Systems take turns, so that a change of the machine's
+speed meets all of them; ratios are medians over the rounds. Memory is what a step adds at its peak, and the projections
+and losses alone: on the CPU to a process of its own, as Linux counts it; on a GPU as torch counts it.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 from fairseq import options, tasks
+from fairseq.criterions import CRITERION_REGISTRY
 from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
 from fairseq.data import Dictionary
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
@@ -27,13 +28,18 @@ from omegaconf import OmegaConf
 from torch.nn import functional
 
 import nmt_kd  # noqa: F401  (registers the criteria)
+from nmt_kd.criterions.distillation import DistillationCriterion
 from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
 from nmt_kd.losses.divergence import kl_divergence
+from nmt_kd.losses.precision import log_probabilities
 from nmt_kd.losses.projection import Projection, chunked_objective
 
 PLAIN = "plain"
-TEXTBOOK = "word_kd, textbook"
-SYSTEMS = [PLAIN, TEXTBOOK, "word_kd"]
+TEXTBOOK_WORD_KD = "word_kd, textbook"
+TEXTBOOK_TIE_KD = "tie_kd, textbook"
+METHODS = sorted(name for name, kind in CRITERION_REGISTRY.items() if issubclass(kind, DistillationCriterion))
+LOSS_ALONE = (TEXTBOOK_WORD_KD, "word_kd")
+SYSTEMS = [PLAIN, TEXTBOOK_WORD_KD, TEXTBOOK_TIE_KD, *METHODS]
 
 
 def transformer(layers: int, width: int) -> list[str]:
@@ -42,7 +48,7 @@ def transformer(layers: int, width: int) -> list[str]:
     return ["--arch", "transformer", "--share-all-embeddings", "--dropout", "0.1", *flags]
 
 
-class Textbook:
+class TextbookWordKD:
     """Label-smoothed cross-entropy and KL divergence with whole tensors."""
 
     def __init__(self, plain, teacher):
@@ -59,6 +65,40 @@ class Textbook:
         divergence = functional.kl_div(log_p, q, reduction="none").sum(-1)
         divergence = divergence.masked_fill(target.eq(self.plain.padding_idx), 0).sum()
         return 0.5 * cross_entropy + 0.5 * divergence, sample["ntokens"], {}
+
+
+class TextbookTIEKD(TextbookWordKD):
+    """The same, with the ranking loss, and both models run from the start in each of three iterations."""
+
+    ITERATIONS, TOP_K = 3, 5
+
+    def __call__(self, model, sample):
+        padding = sample["target"].eq(self.plain.padding_idx)
+        net_input = dict(sample["net_input"])
+        loss = 0
+        for iteration in range(self.ITERATIONS):
+            output = model(**net_input)
+            if iteration == 0:
+                loss, _ = self.plain.compute_loss(model, output, sample)
+                loss = 0.5 * loss
+            with torch.no_grad():
+                q = self.teacher.get_normalized_probs(self.teacher(**net_input), log_probs=False)
+            log_p = model.get_normalized_probs(output, log_probs=True)
+            terms = functional.kl_div(log_p, q, reduction="none").sum(-1) + self.ranking(log_p.exp(), q)
+            loss = loss + 0.5 / self.ITERATIONS * terms.masked_fill(padding, 0).sum()
+            predicted = output[0].argmax(-1)
+            previous = net_input["prev_output_tokens"].clone()
+            previous[:, 1:] = predicted[:, :-1].masked_fill(padding[:, 1:], self.plain.padding_idx)
+            net_input["prev_output_tokens"] = previous
+        return loss, sample["ntokens"], {}
+
+    def ranking(self, p, q):
+        top_q, t = q.topk(self.TOP_K)
+        top_p, s = p.topk(self.TOP_K)
+        p_t = p.gather(-1, t)
+        prefers_t = top_q.unsqueeze(-1) > q.gather(-1, s).unsqueeze(-2)
+        order = (top_p.unsqueeze(-2) - p_t.unsqueeze(-1)).relu() * prefers_t
+        return order.sum((-1, -2)) + (p_t - p_t[..., :1]).relu().sum(-1)
 
 
 class Bench:
@@ -94,18 +134,18 @@ class Bench:
         self.student = self.task.build_model(student_cfg.model).to(self.device, self.dtype).train()
         self.optimizer = torch.optim.Adam(self.student.parameters(), lr=1e-6)
         self.criteria = {}
-        for name in SYSTEMS:
-            if name == TEXTBOOK:
-                continue
+        for name in (PLAIN, *METHODS):
             method = ["label_smoothed_cross_entropy"] if name == PLAIN else [name, "--teacher-path", folder / "t.pt"]
-            cfg = self._parse([*student_flags, "--label-smoothing", "0.1", "--criterion", *method])
-            self.criteria[name] = self.task.build_criterion(cfg.criterion).train()
+            shared = ["--label-smoothing", "0.1", "--max-update", "1000000"]
+            cfg = self._parse([*student_flags, *shared, "--criterion", *method])
+            self.criteria[name] = self.task.build_criterion(cfg.criterion).train().to(self.device, self.dtype)
         for criterion in self.criteria.values():
             if hasattr(criterion, "chance_check"):
                 criterion.chance_check.tokens = criterion.chance_check.TOKENS  # the teacher is random
         teacher = self.criteria["word_kd"].teacher
         teacher._follow(next(self.student.parameters()))
-        self.criteria[TEXTBOOK] = Textbook(self.criteria[PLAIN], teacher.models[0])
+        self.criteria[TEXTBOOK_WORD_KD] = TextbookWordKD(self.criteria[PLAIN], teacher.models[0])
+        self.criteria[TEXTBOOK_TIE_KD] = TextbookTIEKD(self.criteria[PLAIN], teacher.models[0])
 
     @staticmethod
     def _parse(flags):
@@ -129,6 +169,7 @@ class Bench:
             "net_input": {name: tensor.to(self.device) for name, tensor in net_input.items()},
             "target": target.to(self.device),
             "ntokens": int(lengths.sum()),
+            "id": torch.arange(len(lengths), device=self.device),
         }
 
     def step(self, name: str) -> float:
@@ -143,9 +184,10 @@ class Bench:
         return time.perf_counter() - started
 
     def teacher_forward(self) -> float:
+        """Run the teacher alone, once; returns its seconds."""
         started = time.perf_counter()
         with torch.no_grad():
-            self.criteria[TEXTBOOK].teacher(**self.sample["net_input"])
+            self.criteria[TEXTBOOK_WORD_KD].teacher(**self.sample["net_input"])
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter() - started
@@ -193,8 +235,9 @@ def loss_memory(args, name: str) -> float:
 
     def chunked() -> None:
         def objective(logits, rows):
-            cross_entropy, _ = label_smoothed_cross_entropy(logits, gold[rows], 0.1)
-            return 0.5 * cross_entropy + 0.5 * kl_divergence(logits, teacher.logits(rows)), {}
+            log_p = log_probabilities(logits)
+            cross_entropy, _ = label_smoothed_cross_entropy(log_p, gold[rows], 0.1)
+            return 0.5 * cross_entropy + 0.5 * kl_divergence(log_p, log_probabilities(teacher.logits(rows))), {}
 
         chunked_objective(student, objective)[0].backward()
 
@@ -206,7 +249,7 @@ def loss_memory(args, name: str) -> float:
         divergence = functional.kl_div(student_logits.log_softmax(-1), q, reduction="none").sum()
         (0.5 * loss + 0.5 * divergence).backward()
 
-    return added_megabytes(textbook if name == TEXTBOOK else chunked, device)
+    return added_megabytes(textbook if name == TEXTBOOK_WORD_KD else chunked, device)
 
 
 def main() -> None:
@@ -221,15 +264,17 @@ def main() -> None:
     parser.add_argument("--teacher-width", default=256, **number)
     parser.add_argument("--threads", default=torch.get_num_threads(), **number)
     parser.add_argument("--rounds", default=7, **number)
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS, help="what to time (default: all)")
     parser.add_argument("--no-memory", action="store_true", help="measure time alone")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args()
 
     bench = Bench(args)
-    times: dict[str, list[float]] = {name: [] for name in SYSTEMS}
+    systems = [name for name in SYSTEMS if name == PLAIN or name in args.systems]  # all is relative to plain
+    times: dict[str, list[float]] = {name: [] for name in systems}
     teacher_times = []
     for round_number in range(args.rounds + 1):
-        for name in SYSTEMS:
+        for name in systems:
             seconds = bench.step(name)
             if round_number > 0:  # the first round warms up
                 times[name].append(seconds)
@@ -237,7 +282,7 @@ def main() -> None:
     plain = statistics.median(times[PLAIN])
     floor = plain + statistics.median(teacher_times)
     rows = []
-    for name in SYSTEMS:
+    for name in systems:
         ratios = [ours / theirs for ours, theirs in zip(times[PLAIN], times[name], strict=True)]
         rows.append(
             {
@@ -245,7 +290,9 @@ def main() -> None:
                 "tokens_per_second": bench.sample["ntokens"] / statistics.median(times[name]),
                 "speed_relative_to_plain": statistics.median(ratios),
                 "step_megabytes": None if args.no_memory else in_own_process(step_memory, args, name),
-                "loss_megabytes": None if args.no_memory or name == PLAIN else in_own_process(loss_memory, args, name),
+                "loss_megabytes": None
+                if args.no_memory or name not in LOSS_ALONE
+                else in_own_process(loss_memory, args, name),
             }
         )
     print(f"{'system':<20}{'tokens/s':>10}{'relative':>10}{'step, MB':>10}{'loss, MB':>10}")

@@ -69,8 +69,10 @@ def parse_training(arguments) -> object:
     return convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, [str(item) for item in arguments]))
 
 
-def train_here(data: Path, save_dir: Path, *arguments, architecture=TINY_TRANSFORMER) -> Run:
-    """Run fairseq-train in this process; later arguments override earlier ones."""
+def train_here(data: Path, save_dir: Path, *arguments, architecture=TINY_TRANSFORMER, common=None) -> Run:
+    """Run fairseq-train in this process; later arguments override earlier ones, `common` fairseq's common settings."""
+    cfg = parse_training([data, *architecture, *TRAINING, "--save-dir", save_dir, *arguments])
+    cfg.common.update(common or {})
     run = Run(save_dir)
     handler = _Statistics(run)
     root_logger = logging.getLogger()
@@ -78,7 +80,7 @@ def train_here(data: Path, save_dir: Path, *arguments, architecture=TINY_TRANSFO
     root_logger.addHandler(handler)
     root_logger.setLevel(logging.INFO)
     try:
-        train.main(parse_training([data, *architecture, *TRAINING, "--save-dir", save_dir, *arguments]))
+        train.main(cfg)
     finally:
         root_logger.removeHandler(handler)
         root_logger.setLevel(level)

@@ -5,7 +5,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
 from nmt_kd.losses.divergence import kl_divergence
-from nmt_kd.losses.projection import Projection, chunked_objective
+from nmt_kd.losses.precision import log_probabilities
+from nmt_kd.losses.projection import Projection, chunked_objective, in_chunks, summed_objective
 
 WIDTH, VOCABULARY = 5, 13
 
@@ -23,8 +24,9 @@ def objective_for(gold, teacher_logits):
     """What word-level distillation computes, with its two terms as named values."""
 
     def objective(logits, rows):
-        cross_entropy, _ = label_smoothed_cross_entropy(logits, gold[rows], 0.1)
-        divergence = kl_divergence(logits, teacher_logits[rows])
+        log_p = log_probabilities(logits)
+        cross_entropy, _ = label_smoothed_cross_entropy(log_p, gold[rows], 0.1)
+        divergence = kl_divergence(log_p, log_probabilities(teacher_logits[rows]))
         return 0.3 * cross_entropy + 0.7 * divergence, {"ce_loss": cross_entropy, "kd_loss": divergence}
 
     return objective
@@ -70,12 +72,57 @@ def test_rare_words_keep_a_gradient_in_float16():
     weight = torch.tensor([[16.0], [0.0], [0.5]], dtype=torch.float16, requires_grad=True)
     gold = torch.zeros(1, dtype=torch.long)
     loss, _ = chunked_objective(
-        Projection(features, weight), lambda z, rows: (label_smoothed_cross_entropy(z, gold, 0)[0], {})
+        Projection(features, weight),
+        lambda z, rows: (label_smoothed_cross_entropy(log_probabilities(z), gold, 0)[0], {}),
     )
     (gradient,) = torch.autograd.grad(loss * 2.0**12, weight)
     exact = weight.detach().double().requires_grad_()
     (expected,) = torch.autograd.grad(functional.cross_entropy(exact.t(), gold) * 2.0**12, exact)
     torch.testing.assert_close(gradient.double()[1:], expected[1:], rtol=5e-2, atol=0)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_several_passes_are_the_sum_of_each_and_share_the_weights_gradient(bias):
+    inputs, gold, teacher_logits = make_inputs(9, bias=bias)
+    others = [torch.randn_like(inputs[0]).requires_grad_() for _ in range(2)]
+    objective = objective_for(gold, teacher_logits)
+    passes = [(Projection(features, *inputs[1:]), objective) for features in (inputs[0], *others)]
+    loss, sums = summed_objective(passes, 4)
+    assert [tensor.shape for tensor in loss.grad_fn.saved_tensors].count(inputs[1].shape) == 1
+    apart = [chunked_objective(*one_pass, 4) for one_pass in passes]
+    torch.testing.assert_close(loss, sum(value for value, _ in apart), rtol=1e-12, atol=0)
+    torch.testing.assert_close(sums["kd_loss"], sum(named["kd_loss"] for _, named in apart), rtol=1e-12, atol=0)
+    everything = [*inputs, *others]
+    torch.testing.assert_close(
+        torch.autograd.grad(loss, everything), torch.autograd.grad(sum(value for value, _ in apart), everything)
+    )
+
+
+def test_a_pass_is_asked_for_when_the_one_before_is_done():
+    inputs, gold, teacher_logits = make_inputs(5)
+    done = []
+
+    def objective(logits, rows):
+        done.append(rows)
+        return objective_for(gold, teacher_logits)(logits, rows)
+
+    def passes():
+        for count in (0, 2, 4):
+            assert len(done) == count
+            assert torch.is_grad_enabled()
+            yield Projection(*inputs), objective
+
+    summed_objective(passes(), 3)
+    assert len(done) == 6
+
+
+def test_a_function_of_each_chunk_gives_that_of_all_tokens():
+    inputs, gold, _ = make_inputs(11)
+    student = Projection(*inputs)
+    ours = in_chunks(student.logits, student, lambda logits, rows: logits.argmax(-1) == gold[rows], 3)
+    assert torch.equal(ours, functional.linear(*inputs).argmax(-1) == gold)
+    empty = Projection(inputs[0][:0], *inputs[1:])
+    assert in_chunks(empty.logits, empty, lambda logits, rows: logits.argmax(-1)).shape == (0,)
 
 
 def test_gradcheck_through_the_chunks():
@@ -147,8 +194,9 @@ def test_no_tensor_of_tokens_times_vocabulary_is_ever_made():
     gold = torch.randint(500, (300,))
 
     def objective(logits, rows):
-        cross_entropy, _ = label_smoothed_cross_entropy(logits, gold[rows], 0.1)
-        return cross_entropy + kl_divergence(logits, teacher.logits(rows)), {}
+        log_p = log_probabilities(logits)
+        cross_entropy, _ = label_smoothed_cross_entropy(log_p, gold[rows], 0.1)
+        return cross_entropy + kl_divergence(log_p, log_probabilities(teacher.logits(rows))), {}
 
     with LargestTensor() as largest:
         loss, _ = chunked_objective(Projection(features, weight), objective, chunk_size=20)
