@@ -7,7 +7,7 @@
 #
 #   --data NAME        phrasebook (default) or multi30k
 #   --from DIR         folder with the data set's files, instead of a download (the same as MULTI30K_DIR=DIR)
-#   --methods "A B"    what to train beside the teacher (default: plain word_kd)
+#   --methods "A B"    what to train beside the teacher (default: plain word_kd); all: every method there is
 #   --dry-run          print the commands without running them
 . "$(dirname "$0")/common.sh"
 data=phrasebook methods="plain word_kd"
@@ -29,6 +29,9 @@ while [ $# -gt 0 ]; do
     shift
 done
 load_data_config "$data"
+if [ "$methods" = all ]; then
+    methods="plain $(config_names methods | tr ' ' '\n' | grep -vx -e plain -e teacher | tr '\n' ' ')"
+fi
 for method in $methods; do load_method_config "$method"; done
 
 script() { bash "$root/scripts/$1.sh" "${@:2}" $dry_run; }
@@ -37,16 +40,20 @@ script() { bash "$root/scripts/$1.sh" "${@:2}" $dry_run; }
 PATH="$root/.venv/bin:$PATH"
 started=$SECONDS
 script prepare "$data"
+finished=()
 for method in teacher $methods; do
     script train "$data" "$method"
     script evaluate "$data" "$method"
+    finished+=("$method")
+    # written anew after each, so that a long run shows what it has so far
+    [ -n "$dry_run" ] || table=$(python "$root/scripts/results.py" "$work" "${finished[@]}" --target-lang "$target_lang")
 done
 [ -z "$dry_run" ] || exit 0
 say "$data: results after $(((SECONDS - started) / 60)) minutes, without the setup"
-python "$root/scripts/results.py" "$work" teacher $methods --target-lang "$target_lang"
+echo "$table"
 cat <<EOF
 
 models: $work/{teacher,$(echo $methods | tr ' ' ,)}/checkpoint_best.pt
 table:  $work/results.md (also as results.json)
-try:    echo "The red table costs five euros." | bash scripts/translate.sh $data word_kd
+try:    echo "The red table costs five euros." | bash scripts/translate.sh $data ${methods##* }
 EOF

@@ -24,6 +24,7 @@ COLUMNS = {
     "chrf": "chrF",
     "teacher_agreement": "agreement with the teacher, %",
     "updates": "updates",
+    "seconds_per_update": "training, seconds an update",
     "training_tokens_per_second": "training, tokens/s",
     "training_minutes": "training, minutes",
     "decoding_sentences_per_second": "decoding, sentences/s",
@@ -47,6 +48,7 @@ def read_training(folder: Path) -> dict:
     return {
         "parameters": int(re.search(r"num\. shared model params: ([\d,]+)", log)[1].replace(",", "")),
         "updates": state["optimizer_history"][-1]["num_updates"],
+        "seconds_per_update": 1 / statistics.median(float(epoch["train_ups"]) for epoch in epochs),
         "training_tokens_per_second": statistics.median(
             float(epoch["train_wpb"]) * float(epoch["train_ups"]) for epoch in epochs
         ),
@@ -74,7 +76,7 @@ def read_system(folder: Path, references: list[str]) -> dict:
 def as_markdown(rows: list[dict]) -> str:
     def cell(value) -> str:
         if isinstance(value, float):
-            return f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
+            return f"{value:,.{2 if value < 10 else 1 if value < 1000 else 0}f}"
         return f"{value:,}" if isinstance(value, int) else str(value)
 
     table = [list(COLUMNS.values()), *([cell(row[column]) for column in COLUMNS] for row in rows)]

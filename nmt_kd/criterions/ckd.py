@@ -177,7 +177,8 @@ class CKD(DistillationCriterion):
 
     def distill(self, batch: Batch):
         loss, sums = super().distill(batch)
-        if not self.matches:
+        restored_or_trained = self.training or self.progress.updates > 0  # fairseq-validate restores no criterion
+        if not (self.matches and restored_or_trained):
             return loss, sums
         (teacher,) = batch.teacher.readings
         is_padding = batch.source_tokens.eq(self.task.source_dictionary.pad())
