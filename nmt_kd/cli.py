@@ -7,6 +7,8 @@ from pathlib import Path
 
 import nmt_kd
 from nmt_kd import averaging
+from nmt_kd.decoding.corpus import SIMILARITIES, Filters, assemble, binarise, write_corpus
+from nmt_kd.decoding.shards import ShardFolder
 from nmt_kd.errors import UserError
 from nmt_kd.evaluation.agreement import measure_agreement
 
@@ -32,6 +34,20 @@ def run_agreement(args: argparse.Namespace) -> None:
         print(f"top-1 agreement: {agreement.percent:.2f} % of {agreement.tokens} tokens")
 
 
+def run_assemble(args: argparse.Namespace) -> None:
+    filters = Filters(args.max_length_ratio, args.drop_loops, args.drop_copies)
+    parts = args.corpus.split("+")
+    pairs, report = assemble(args.folder, args.data, parts, filters, args.similarity, args.reverse)
+    languages = ShardFolder(args.folder).settings()["languages"].split("-")
+    count = write_corpus(pairs, args.output / "text", *languages)
+    for part, number in report.pairs.items():
+        print(f"{part}: {number:,} pairs")
+    for reason, number in report.dropped.items():
+        print(f"left out, {reason}: {number:,}")
+    binarise(args.output / "text", args.data, args.output, *languages, workers=args.workers)
+    print(f"wrote {count:,} pairs to {args.output}, binarised, and as text to {args.output / 'text'}")
+
+
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="nmt-kd", description=__doc__)
     parser.add_argument("--version", action="version", version=nmt_kd.__version__)
@@ -49,6 +65,35 @@ def build_parser() -> argparse.ArgumentParser:
     which.add_argument("--last-updates", type=int, metavar="N", help="the last N checkpoints by update of the folder")
     average.add_argument("--output", type=Path, required=True, help="the checkpoint to write")
     average.set_defaults(run=run_average)
+
+    assembling = commands.add_parser(
+        "assemble",
+        help="make a training corpus of decoded sentences",
+        description="Put what --task seq_kd has decoded back into the order of the data, and binarise it.",
+        epilog="example: nmt-kd assemble kd --data data-bin --corpus base+kd --output data-bin-base+kd",
+    )
+    assembling.add_argument("folder", type=Path, help="the --distill-dir that was decoded into")
+    assembling.add_argument("--data", type=Path, required=True, help="the binarised data that was decoded")
+    assembling.add_argument(
+        "--corpus",
+        default="kd",
+        help="what it is made of, joined by '+': base (the original pairs), kd (the best hypotheses), best-2 (the two "
+        "best), inter (those closest to the references), bt (see --reverse) (default: %(default)s)",
+    )
+    assembling.add_argument("--output", type=Path, required=True, help="folder for the binarised corpus")
+    assembling.add_argument(
+        "--similarity", choices=SIMILARITIES, default="bleu", help="how inter compares (default: %(default)s)"
+    )
+    assembling.add_argument(
+        "--reverse", type=Path, help="for bt: the --distill-dir of a reverse teacher that decoded the targets"
+    )
+    assembling.add_argument(
+        "--max-length-ratio", type=float, help="leave out decoded pairs of which one side has so many times more tokens"
+    )
+    assembling.add_argument("--drop-loops", action="store_true", help="leave out targets with a repetition loop")
+    assembling.add_argument("--drop-copies", action="store_true", help="leave out targets that are their source")
+    assembling.add_argument("--workers", type=int, default=1, help="processes that binarise (default: %(default)s)")
+    assembling.set_defaults(run=run_assemble)
 
     agreement = commands.add_parser(
         "agreement",

@@ -36,7 +36,8 @@ class Teacher:
         self.models = models
         self.fingerprint = fingerprint
         for model in models:
-            model.eval().requires_grad_(False)
+            model.eval()  # returns nothing once fairseq has prepared the model for inference
+            model.requires_grad_(False)
 
     @classmethod
     def load(cls, teacher_path: str, task: FairseqTask) -> "Teacher":
@@ -49,7 +50,7 @@ class Teacher:
         if not paths:
             raise UserError("no teacher is named; give a fairseq checkpoint with --teacher-path")
         models = [_load_model(path, task) for path in paths]
-        return cls(models, "+".join(_file_hash(path) for path in paths))
+        return cls(models, "+".join(file_hash(path) for path in paths))
 
     def max_positions(self) -> tuple[int, int]:
         """The longest source and the longest target that every model of the teacher can read, in tokens."""
@@ -242,7 +243,7 @@ def _difference(path: Path, side: str, file: Path, teacher: list[str], student: 
     )
 
 
-def _file_hash(path: Path) -> str:
+def file_hash(path: Path) -> str:
     """The first 12 digits of the file's SHA-256, as `sha256sum` prints it."""
     digest = hashlib.sha256()
     with path.open("rb") as file:

@@ -9,11 +9,12 @@ from fairseq.logging import metrics
 from fairseq.models.transformer import TransformerDecoderBase, TransformerEncoderBase
 from torch import Tensor, nn
 
-from nmt_kd.criterions.distillation import Batch, Chunk, DistillationConfig, DistillationCriterion, option, require
+from nmt_kd.criterions.distillation import Batch, Chunk, DistillationConfig, DistillationCriterion
 from nmt_kd.errors import UserError
 from nmt_kd.losses.divergence import kl_divergence
 from nmt_kd.losses.hidden import attention_error, student_up_error, teacher_down_error
 from nmt_kd.losses.layer_map import LAYER_MAPS, LayerMap, layer_map
+from nmt_kd.options import option, require
 
 FUSIONS = ("student-up", "teacher-down")
 

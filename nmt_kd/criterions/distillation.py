@@ -7,8 +7,8 @@ weights; `word_kd.py` is the shortest example.
 import functools
 import logging
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import fairseq
@@ -20,23 +20,15 @@ from fairseq.logging import metrics
 from omegaconf import II
 from torch import Tensor
 
-from nmt_kd.errors import UserError
 from nmt_kd.features import Reading, read_features, target_token_index
 from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
 from nmt_kd.losses.precision import log_probabilities
 from nmt_kd.losses.projection import Projection, TokenObjective, summed_objective
+from nmt_kd.options import check_options, option
 from nmt_kd.teacher import ChanceCheck, Teacher, TeacherReading
 from nmt_kd.version import __version__
 
 logger = logging.getLogger(__name__)
-
-
-def option(default, help: str, allowed: str = "", holds: Callable[..., bool] | None = None):
-    """A field of a criterion's dataclass: a flag with its default, what it means, and which values are `allowed`.
-
-    A value for which `holds` is false ends the run with one line that says what is allowed.
-    """
-    return field(default=default, metadata={"help": help, "allowed": allowed, "holds": holds})
 
 
 @dataclass
@@ -188,10 +180,7 @@ class DistillationCriterion(FairseqCriterion):
 
     def check_settings(self) -> None:
         """Raise UserError for settings that make no sense; a method may add checks to those of its options."""
-        for name, item in CRITERION_DATACLASS_REGISTRY[self.cfg._name].__dataclass_fields__.items():
-            if item.metadata.get("holds"):
-                flag, value = "--" + name.replace("_", "-"), self.cfg[name]
-                require(item.metadata["holds"](value), flag, value, item.metadata["allowed"])
+        check_options(self.cfg, CRITERION_DATACLASS_REGISTRY[self.cfg._name])
 
     # -- one batch ----------------------------------------------------------------------------------------------------
 
@@ -314,9 +303,3 @@ def _keep_up_with_training(progress: Progress, task) -> None:
         return train_step(sample, model, criterion, optimizer, update_num, ignore_grad=ignore_grad, **kwargs)
 
     task.train_step = train_step_with_note
-
-
-def require(holds: bool, flag: str, value, allowed: str) -> None:
-    """Raise a UserError that names the flag, its value and what it may be, unless it holds."""
-    if not holds:
-        raise UserError(f"{flag} is {value}; it must be {allowed}")

@@ -6,10 +6,11 @@ import torch
 from fairseq.criterions import register_criterion
 from torch import Tensor
 
-from nmt_kd.criterions.distillation import Batch, Chunk, DistillationCriterion, InterpolationConfig, option, require
+from nmt_kd.criterions.distillation import Batch, Chunk, DistillationCriterion, InterpolationConfig
 from nmt_kd.losses.divergence import kl_divergence
 from nmt_kd.losses.ranking import hierarchical_ranking_loss
 from nmt_kd.losses.top_k import top_k_indices
+from nmt_kd.options import option, require
 
 
 @dataclass

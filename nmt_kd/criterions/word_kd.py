@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from fairseq.criterions import register_criterion
 
-from nmt_kd.criterions.distillation import Batch, Chunk, DistillationCriterion, InterpolationConfig, option
+from nmt_kd.criterions.distillation import Batch, Chunk, DistillationCriterion, InterpolationConfig
 from nmt_kd.losses.divergence import kl_divergence
+from nmt_kd.options import option
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""Tasks that fairseq's commands can be given with --task."""

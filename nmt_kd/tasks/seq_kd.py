@@ -1,0 +1,364 @@
+"""The task that decodes a set with the teacher, for sequence-level distillation (Kim & Rush, 2016).
+
+    fairseq-generate data-bin --user-dir nmt_kd --task seq_kd --gen-subset train --path teacher.pt \\
+        --beam 4 --lenpen 0.6 --nbest 4 --distill-dir kd
+"""
+
+import logging
+import os
+import time
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Optional
+
+import numpy
+import torch
+from fairseq.data import FairseqDataset
+from fairseq.tasks import register_task
+from fairseq.tasks.translation import TranslationConfig, TranslationTask
+from omegaconf import II
+
+from nmt_kd.decoding.backends import (
+    Backend,
+    CTranslate2Backend,
+    FairseqBackend,
+    converted_model,
+    why_not_ctranslate2,
+)
+from nmt_kd.decoding.first_choices import first_choices
+from nmt_kd.decoding.loops import has_loop
+from nmt_kd.decoding.shards import Blocks, Decoded, Hypothesis, ShardFolder
+from nmt_kd.decoding.text import dictionary_checksum, source_checksum, subwords
+from nmt_kd.errors import UserError
+from nmt_kd.options import check_options, option
+from nmt_kd.teacher import file_hash
+
+logger = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_REPORTS = 10
+
+
+@dataclass
+class SeqKDConfig(TranslationConfig):
+    distill_dir: Optional[str] = option(None, "folder for the decoded sentences (required); go on where it ends")
+    distill_backend: str = option(
+        "fairseq",
+        "what decodes: fairseq, ctranslate2, or auto, which is ctranslate2 where it is installed and knows the model",
+        allowed="fairseq, ctranslate2 or auto",
+        holds=lambda value: value in ("fairseq", "ctranslate2", "auto"),
+    )
+    distill_compute_type: str = option(
+        "default", "precision of ctranslate2: float32, float16, int8, ...; default keeps the model's"
+    )
+    distill_block_sentences: int = option(
+        1000,
+        "sentences decoded and saved together; a worker that is killed loses at most one such block",
+        allowed="1 or more",
+        holds=lambda value: value >= 1,
+    )
+    distill_too_long: str = option(
+        "error",
+        "what to do with sources that are longer than the teacher can read: error, skip or truncate",
+        allowed="error, skip or truncate",
+        holds=lambda value: value in ("error", "skip", "truncate"),
+    )
+    distill_first_choices: bool = option(
+        False,
+        "also note for each token of the best hypothesis whether it is the teacher's first choice (needs a "
+        "forward pass more)",
+    )
+    # what fairseq-generate was called with
+    distill_path: Optional[str] = II("common_eval.path")
+    distill_subset: str = II("dataset.gen_subset")
+    distill_num_shards: int = II("dataset.num_shards")
+    distill_shard_id: int = II("dataset.shard_id")
+    distill_max_tokens: Optional[int] = II("dataset.max_tokens")
+    distill_batch_size: Optional[int] = II("dataset.batch_size")
+    distill_buffer_size: int = II("interactive.buffer_size")
+
+
+@register_task("seq_kd", dataclass=SeqKDConfig)
+class SeqKDTask(TranslationTask):
+    """Translation, but what fairseq-generate decodes goes to --distill-dir instead of the screen."""
+
+    def __init__(self, cfg: SeqKDConfig, src_dict, tgt_dict):
+        super().__init__(cfg, src_dict, tgt_dict)
+        if not cfg.distill_dir:
+            raise UserError("seq_kd needs a folder for what it decodes; give --distill-dir")
+        check_options(cfg, SeqKDConfig)
+        self.worker, self.workers = _worker(cfg)
+        self.typed, self.typed_sentences = None, 0
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+
+    # fairseq-generate builds the iterator first, then the generator, and then asks the iterator for batches.
+
+    def get_batch_iterator(self, dataset, *args, max_positions=None, **kwargs):
+        """An iterator that decodes `dataset` into the folder when it is gone through, and hands out nothing."""
+        decoding = _TypedDecoding if dataset is self.typed else _Decoding
+        return decoding(self, dataset, max_positions)
+
+    def build_dataset_for_inference(self, src_tokens, src_lengths, **kwargs):
+        """What fairseq-interactive has read."""
+        self.typed = super().build_dataset_for_inference(src_tokens, src_lengths, **kwargs)
+        return self.typed
+
+    def build_generator(self, models, args, *rest, **kwargs):
+        """fairseq's generator, as always; the task keeps what it needs to decode by itself."""
+        generator = super().build_generator(models, args, *rest, **kwargs)
+        self.models, self.generation, self.generator = models, args, generator
+        return generator
+
+    @cached_property
+    def backend(self) -> tuple[str, Backend]:
+        """The backend that was asked for, behind its name."""
+        paths = self.cfg.distill_path.split(":")
+        wanted = self.cfg.distill_backend
+        if wanted != "fairseq":
+            reason = why_not_ctranslate2(self.generation, paths)
+            if reason is None:
+                try:
+                    return "ctranslate2", self._ctranslate2(paths[0])
+                except UserError as error:
+                    reason = str(error)
+            if wanted == "ctranslate2":
+                raise UserError(f"--distill-backend ctranslate2 cannot be used: {reason}")
+            logger.warning(f"decoding with fairseq, for CTranslate2 cannot be used: {reason}")
+        return "fairseq", FairseqBackend(
+            self,
+            self.models,
+            self.generator,
+            self.generation.nbest,
+            self.cfg.distill_max_tokens or (None if self.cfg.distill_batch_size else 12000),
+            self.cfg.distill_batch_size,
+        )
+
+    def _ctranslate2(self, checkpoint: str) -> CTranslate2Backend:
+        data = self.cfg.data.split(os.pathsep)[0]
+        languages = self.cfg.source_lang, self.cfg.target_lang
+        folder = converted_model(checkpoint, data, *languages, file_hash(Path(checkpoint)))
+        on_gpu = next(self.models[0].parameters()).is_cuda
+        return CTranslate2Backend(self, folder, self.generation, self.compute_type, self.cfg.distill_max_tokens, on_gpu)
+
+    @property
+    def compute_type(self) -> str:
+        """CTranslate2's precision: the one that was asked for, or the model's."""
+        own = str(next(self.models[0].parameters()).dtype).removeprefix("torch.")
+        return own if self.cfg.distill_compute_type == "default" else self.cfg.distill_compute_type
+
+
+def _worker(cfg: SeqKDConfig) -> tuple[int, int]:
+    """Which of how many workers this process is: by --shard-id and --num-shards, or as torchrun says."""
+    worker, workers = cfg.distill_shard_id, cfg.distill_num_shards
+    if workers == 1 and "WORLD_SIZE" in os.environ:
+        worker, workers = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if not 0 <= worker < workers:
+        raise UserError(f"--shard-id is {worker}; with --num-shards {workers} it must be from 0 to {workers - 1}")
+    return worker, workers
+
+
+class _Decoding:
+    """The decoding of a set, in the place of fairseq's iterator over batches."""
+
+    def __init__(self, task: SeqKDTask, dataset: FairseqDataset, max_positions):
+        self.task, self.dataset = task, dataset
+        self.longest_source = min(max_positions[0], task.max_positions()[0])
+        self.folder = ShardFolder(task.cfg.distill_dir)
+        self.blocks = Blocks(dataset.src_sizes, self.block_sentences)
+        self.counts = {"sentences that are too long": 0, "repetition loops": 0}
+
+    @property
+    def block_sentences(self) -> int:
+        """How many sentences are decoded and saved together."""
+        return self.task.cfg.distill_block_sentences
+
+    def next_epoch_itr(self, shuffle=False):
+        """fairseq's way to ask for an iterator."""
+        return self
+
+    def __len__(self) -> int:
+        return len(self.blocks.of_worker(self.task.worker, self.task.workers))
+
+    def __iter__(self):
+        """Hand fairseq-generate one batch without content for each block, and end the program.
+
+        fairseq-generate would go on to divide by the time it took to decode, which is none of its own.
+        """
+        name, backend = self.task.backend
+        self.folder.claim(self.settings(name))
+        own = self.blocks.of_worker(self.task.worker, self.task.workers)
+        missing = [block for block in own if not self.folder.is_complete(block)]
+        logger.info(
+            f"worker {self.task.worker + 1} of {self.task.workers}: {len(missing)} of {len(own)} blocks to decode"
+        )
+        progress = _Report(sum(len(self.blocks.sentences(block)) for block in missing))
+        for block in missing:
+            numbers = self.blocks.sentences(block)
+            self.folder.write(block, self.decode(backend, numbers))
+            progress.add(len(numbers))
+            yield {}
+        self.report_counts(backend)
+        logger.info(f"decoded {progress.done} sentences into {self.folder.folder}; go on with nmt-kd assemble")
+        raise SystemExit(0)
+
+    def report_counts(self, backend: Backend) -> None:
+        """Say what did not go as it should."""
+        for what, count in {**self.counts, **backend.counts}.items():
+            if count:
+                logger.warning(f"{what}: {count}")
+
+    def settings(self, backend: str) -> dict:
+        """All that decides what the shards hold."""
+        cfg, generation = self.task.cfg, self.task.generation
+        precision = str(next(self.task.models[0].parameters()).dtype).removeprefix("torch.")
+        decoder = {
+            name: getattr(generation, name)
+            for name in ("beam", "nbest", "lenpen", "unkpen", "max_len_a", "max_len_b", "min_len", "sampling")
+        }
+        return {
+            "languages": f"{cfg.source_lang}-{cfg.target_lang}",
+            "source_dictionary": dictionary_checksum(self.task.source_dictionary),
+            "target_dictionary": dictionary_checksum(self.task.target_dictionary),
+            **self.data_settings(),
+            "teacher": "+".join(file_hash(Path(path)) for path in cfg.distill_path.split(":")),
+            "backend": backend,
+            "precision": self.task.compute_type if backend == "ctranslate2" else precision,
+            **decoder,
+            "max_tokens": cfg.distill_max_tokens,
+            "batch_size": cfg.distill_batch_size,
+            "too_long": cfg.distill_too_long,
+            "first_choices": cfg.distill_first_choices,
+        }
+
+    def data_settings(self) -> dict:
+        """Which sentences are decoded, and how they are cut into blocks."""
+        sizes = torch.from_numpy(numpy.ascontiguousarray(self.dataset.src_sizes, dtype="<i8"))
+        return {
+            "subset": self.task.cfg.distill_subset,
+            "sentences": len(sizes),
+            "source_lengths": source_checksum(sizes),
+            "block_sentences": self.blocks.block_sentences,
+        }
+
+    def decode(self, backend: Backend, numbers: numpy.ndarray) -> list[Decoded]:
+        """The sentences of a block with their hypotheses; a source that is too long and skipped has none."""
+        too_long = self.dataset.src_sizes[numbers] > self.longest_source
+        self._report_too_long(numbers[too_long])
+        dataset, decodable = self.dataset, numbers[~too_long]
+        if too_long.any() and self.task.cfg.distill_too_long == "truncate":
+            dataset, decodable = _Truncated(self.dataset, self.longest_source), numbers
+        lists = dict(zip(decodable.tolist(), backend.decode(dataset, decodable), strict=True))
+        self.counts["repetition loops"] += sum(has_loop(found[0].text.split(" ")) for found in lists.values() if found)
+        notes = self._first_choices(dataset, decodable, lists) if self.task.cfg.distill_first_choices else {}
+        return [
+            Decoded(
+                number,
+                source_checksum(self.dataset[number]["source"]),
+                lists.get(number, []),
+                notes.get(number, {}),
+            )
+            for number in numbers.tolist()
+        ]
+
+    def _report_too_long(self, numbers: numpy.ndarray) -> None:
+        if len(numbers) == 0:
+            return
+        shown = ", ".join(str(number) for number in numbers[:5])
+        what = f"source sentences (numbers {shown}{', ...' if len(numbers) > 5 else ''}) are longer than the teacher's "
+        what += f"{self.longest_source} positions"
+        if self.task.cfg.distill_too_long == "error":
+            raise UserError(f"{len(numbers)} {what}; give --distill-too-long skip or truncate")
+        self.counts["sentences that are too long"] += len(numbers)
+        logger.warning(f"{len(numbers)} {what}")
+
+    def _first_choices(self, dataset, numbers, lists: dict[int, list[Hypothesis]]) -> dict[int, dict]:
+        best = {number: lists[number][0].text for number in numbers.tolist()}
+        marks = first_choices(self.task, self.task.models, dataset, best, self.task.cfg.distill_max_tokens or 12000)
+        return {number: {"first_choices": text} for number, text in marks.items()}
+
+
+class _TypedDecoding(_Decoding):
+    """What fairseq-interactive has read at once (--buffer-size) is a block; its sources are kept with it."""
+
+    def __iter__(self):
+        name, backend = self.task.backend
+        self.folder.claim(self.settings(name))
+        numbers, first = self.blocks.sentences(0), self.task.typed_sentences
+        block = first // self.blocks.block_sentences
+        self.task.typed_sentences += len(numbers)
+        if self.folder.is_complete(block):
+            self.compare(block, first)
+        else:
+            decoded = self.decode(backend, numbers)
+            texts = {
+                number: subwords(self.task.source_dictionary, self.dataset[number]["source"]) for number in numbers
+            }
+            self.folder.write(
+                block,
+                [
+                    replace(sentence, id=first + sentence.id, notes={"text": texts[sentence.id], **sentence.notes})
+                    for sentence in decoded
+                ],
+            )
+            self.report_counts(backend)
+        logger.info(f"{self.task.typed_sentences:,} sentences are in {self.folder.folder}")
+        yield from ()
+
+    @property
+    def block_sentences(self) -> int:
+        """As many as are read at once."""
+        return self.task.cfg.distill_buffer_size
+
+    def compare(self, block: int, first: int) -> None:
+        """UserError where the sentences of a finished block are not those that were read now."""
+        for sentence in self.folder.read(block):
+            index = sentence.id - first
+            if index >= len(self.dataset) or source_checksum(self.dataset[index]["source"]) != sentence.source:
+                raise UserError(
+                    f"line {sentence.id + 1} of the input is not the one decoded into {self.folder.folder} before; "
+                    "give the same input to go on, or another --distill-dir"
+                )
+
+    def data_settings(self) -> dict:
+        """The number of sentences is not known before the input ends."""
+        return {"subset": None, "sentences": None, "block_sentences": self.blocks.block_sentences}
+
+
+class _Truncated:
+    """A data set whose sources are cut to a length, their end of sentence kept."""
+
+    def __init__(self, dataset: FairseqDataset, length: int):
+        self.dataset, self.length = dataset, length
+        self.collater = dataset.collater
+
+    @property
+    def src_sizes(self) -> numpy.ndarray:
+        """The lengths after cutting."""
+        return numpy.minimum(self.dataset.src_sizes, self.length)
+
+    def __getitem__(self, number):
+        item = self.dataset[number]
+        source = item["source"]
+        if len(source) <= self.length:
+            return item
+        return {**item, "source": torch.cat([source[: self.length - 1], source[-1:]])}
+
+
+class _Report:
+    """Sentences a second and the time left, every few seconds."""
+
+    def __init__(self, sentences: int):
+        self.sentences, self.done = sentences, 0
+        self.started = self.reported = time.monotonic()
+
+    def add(self, sentences: int) -> None:
+        self.done += sentences
+        now = time.monotonic()
+        if now - self.reported >= SECONDS_BETWEEN_REPORTS or self.done == self.sentences:
+            self.reported = now
+            speed = self.done / (now - self.started)
+            left = (self.sentences - self.done) / speed
+            logger.info(
+                f"{self.done:,} of {self.sentences:,} sentences, {speed:,.1f} sentences/s, {left / 60:,.1f} min left"
+            )
