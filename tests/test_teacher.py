@@ -203,6 +203,7 @@ def test_a_teacher_no_better_than_chance_is_an_error_once_enough_tokens_are_seen
     gold = torch.zeros(ChanceCheck.TOKENS // 2, dtype=torch.long)
     wrong = torch.zeros(len(gold), 5)
     wrong[:, 1] = 4
+    wrong = wrong.log_softmax(-1)
     check.observe(wrong, gold)
     with pytest.raises(UserError, match=r"no better than chance \(4\.\d\d nats a token, a uniform guess has 1\.61\)"):
         check.observe(wrong, gold)
@@ -213,7 +214,7 @@ def test_a_teacher_that_knows_something_passes_and_is_asked_no_further():
     gold = torch.zeros(ChanceCheck.TOKENS, dtype=torch.long)
     right = torch.zeros(len(gold), 5)
     right[:, 0] = 0.1
-    check.observe(right, gold)
+    check.observe(right.log_softmax(-1), gold)
     assert check.done
     check.observe(-right * 100, gold)
 

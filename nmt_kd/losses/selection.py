@@ -22,7 +22,7 @@ def largest(scores: Tensor, rate: float) -> Tensor:
 def uniform_hash(first: Tensor, second: Tensor) -> Tensor:
     """A number from 0 to below 1 for each pair of integers, [n], the same on every machine and as good as random."""
     low_bits = 0xFFFFFFFF
-    mixed = (first * 0x9E3779B1 + second * 0x85EBCA77) & low_bits
+    mixed = (first * 0x9E3779B1 + second * 0x85EBCA77 + 0x165667B1) & low_bits
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
         mixed = ((mixed ^ (mixed >> shift)) * factor) & low_bits
     return (mixed ^ (mixed >> 16)).double() / (low_bits + 1)

@@ -5,6 +5,7 @@ import torch
 from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
 
 from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
+from nmt_kd.losses.precision import log_probabilities
 
 
 def slow_form(logits, gold, label_smoothing):
@@ -26,7 +27,7 @@ def test_equals_the_equation_token_by_token(label_smoothing, spread):
     logits = torch.randn(7, 11, dtype=torch.float64) * spread
     gold = torch.randint(11, (7,))
     for ours, slow in zip(
-        label_smoothed_cross_entropy(logits, gold, label_smoothing),
+        label_smoothed_cross_entropy(log_probabilities(logits), gold, label_smoothing),
         slow_form(logits, gold, label_smoothing),
         strict=True,
     ):
@@ -36,7 +37,7 @@ def test_equals_the_equation_token_by_token(label_smoothing, spread):
 def test_equals_fairseq_in_value_and_gradient():
     logits = torch.randn(9, 50, requires_grad=True)
     gold = torch.randint(50, (9,))
-    ours, nll = label_smoothed_cross_entropy(logits, gold, 0.1)
+    ours, nll = label_smoothed_cross_entropy(log_probabilities(logits), gold, 0.1)
     (our_gradient,) = torch.autograd.grad(ours.sum(), logits)
     loss, fairseq_nll = label_smoothed_nll_loss(logits.log_softmax(-1), gold, 0.1)
     (gradient,) = torch.autograd.grad(loss, logits)
@@ -49,7 +50,7 @@ def test_equals_fairseq_in_value_and_gradient():
 def test_half_precision_logits_give_float32_losses_of_the_rounded_logits(dtype):
     logits = (torch.randn(5, 400) * 20).to(dtype)
     gold = torch.randint(400, (5,))
-    ours, _ = label_smoothed_cross_entropy(logits, gold, 0.1)
+    ours, _ = label_smoothed_cross_entropy(log_probabilities(logits), gold, 0.1)
     assert ours.dtype == torch.float32
     torch.testing.assert_close(ours.double(), slow_form(logits.double(), gold, 0.1)[0], rtol=1e-5, atol=1e-4)
 

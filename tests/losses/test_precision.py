@@ -1,0 +1,44 @@
+import math
+
+import pytest
+import torch
+
+from nmt_kd.losses.precision import at_least_float32, log_probabilities
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [
+        (torch.float16, torch.float32),
+        (torch.bfloat16, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ],
+)
+def test_half_precision_becomes_float32_and_the_rest_stays(dtype, expected):
+    values = torch.ones(2, 3, dtype=dtype)
+    assert at_least_float32(values).dtype == expected
+    assert log_probabilities(values).dtype == expected
+    assert log_probabilities(values, 2.0).dtype == expected
+
+
+def test_half_precision_logits_give_the_logs_of_the_rounded_logits_not_rounded_logs():
+    logits = (torch.randn(4, 300) * 20).half()
+    torch.testing.assert_close(
+        log_probabilities(logits).double(), logits.double().log_softmax(-1), rtol=1e-6, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.1])
+def test_equals_the_definition_and_log_probabilities_are_logits(temperature):
+    scores = [0.3, -2.0, 5.0]
+    total = math.log(sum(math.exp(score / temperature) for score in scores))
+    expected = torch.tensor([[score / temperature - total for score in scores]], dtype=torch.float64)
+    logits = torch.tensor([scores], dtype=torch.float64)
+    torch.testing.assert_close(log_probabilities(logits, temperature), expected)
+    torch.testing.assert_close(log_probabilities(log_probabilities(logits), temperature), expected)
+
+
+def test_temperature_one_changes_no_bit():
+    logits = torch.randn(3, 50)
+    assert torch.equal(log_probabilities(logits, 1.0), logits.log_softmax(-1))

@@ -1,0 +1,38 @@
+import math
+
+import pytest
+import torch
+
+from nmt_kd.losses.top_k import BLOCK, top_k_indices
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 5])
+@pytest.mark.parametrize("vocabulary", [5, BLOCK, 2 * BLOCK + 1, 11 * BLOCK, 7800, 37184])
+def test_equals_torchs_top_k(vocabulary, top_k):
+    values = torch.randn(9, vocabulary)
+    assert torch.equal(top_k_indices(values, top_k), values.topk(top_k).indices)
+
+
+@pytest.mark.parametrize("top_k", [1, 5, 20])
+def test_ties_give_different_indices_of_the_largest_values(top_k):
+    values = torch.randint(0, 3, (50, 20 * BLOCK + 3)).float()
+    index = top_k_indices(values, top_k)
+    assert torch.equal(values.gather(1, index), values.topk(top_k).values)
+    assert all(len(set(row)) == top_k for row in index.tolist())
+
+
+def test_the_largest_may_lie_behind_the_last_whole_block_or_all_in_one():
+    values = torch.zeros(2, 30 * BLOCK + 7)
+    values[0, -3:] = torch.tensor([3.0, 2.0, 1.0])
+    values[1, 5:8] = torch.tensor([1.0, 2.0, 3.0])
+    assert top_k_indices(values, 3).tolist() == [[30 * BLOCK + 4, 30 * BLOCK + 5, 30 * BLOCK + 6], [7, 6, 5]]
+
+
+def test_impossible_words_and_rows_in_another_order_are_no_trouble():
+    values = torch.full((20 * BLOCK, 4), -math.inf).t()
+    values[:, [700, 3]] = torch.tensor([2.0, 1.0])
+    assert top_k_indices(values, 2).tolist() == [[700, 3]] * 4
+
+
+def test_no_rows_give_no_indices():
+    assert top_k_indices(torch.zeros(0, 1000), 5).shape == (0, 5)
