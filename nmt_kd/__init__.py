@@ -1,6 +1,6 @@
 """Knowledge distillation for fairseq translation models: `fairseq-train --user-dir nmt_kd --criterion word_kd ...`.
 
-Importing the package makes fairseq work on the installed torch and registers the criteria.
+Importing the package makes fairseq work on the installed torch and registers criteria and tasks.
 """
 
 import importlib
@@ -19,8 +19,9 @@ from nmt_kd import compat  # noqa: E402  (another fairseq may lack what it impor
 
 compat.apply()
 
-from nmt_kd import criterions  # noqa: E402  (fairseq must be made to work first)
+from nmt_kd import criterions, tasks  # noqa: E402  (fairseq must be made to work first)
 
-# A method is one file: whatever lies in criterions/ is registered, and no list has to be kept.
-for module in pkgutil.iter_modules(criterions.__path__, f"{criterions.__name__}."):
-    importlib.import_module(module.name)
+# A method is one file: whatever lies in criterions/ or tasks/ is registered, and no list has to be kept.
+for package in (criterions, tasks):
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)

@@ -88,9 +88,8 @@ class Originals:
             task = tasks.setup_task(cfg)
             task.load_dataset(subset)
         except (FileNotFoundError, AssertionError):
-            raise UserError(
-                f"{data} has no {subset}.{source_lang}-{target_lang}; give the folder that was decoded"
-            ) from None
+            pair = f"{source_lang}-{target_lang}"
+            raise UserError(f"{data} has no {subset}.{pair}; give the data folder that was decoded") from None
         return cls(task, task.dataset(subset))
 
     def check(self, settings: dict, folder: Path) -> None:
