@@ -12,11 +12,13 @@ class UserError(Exception):
 def user_error_in(error: BaseException) -> str | None:
     """The message of the `UserError` behind `error`, or None.
 
-    A worker started by torch reports its exception as text inside another one, whose last line
-    names the original.
+    fairseq answers whatever goes wrong while it loads a checkpoint with an exception of its own, and a worker started
+    by torch reports its exception as text inside another one, whose last line names the original.
     """
     if isinstance(error, UserError):
         return str(error)
+    if error.__context__ is not None:
+        return user_error_in(error.__context__)
     last_line = str(error).rstrip().rpartition("\n")[2]
     prefix = f"{CODE_NAME}: "
     return last_line.removeprefix(prefix) if last_line.startswith(prefix) else None

@@ -22,3 +22,12 @@ def test_a_user_error_ends_a_command_in_one_line_and_other_errors_keep_their_tra
         sys.excepthook(raised.type, raised.value, raised.tb)
     assert capsys.readouterr().err == "nmt_kd: error: wrong dictionary\n"
     assert [error[0] for error in others] == [ValueError]
+
+
+def test_finds_the_message_behind_fairseqs_own_exception():
+    with pytest.raises(Exception, match="Cannot load") as raised:
+        try:
+            raise UserError("a queue of another size")
+        except UserError:
+            raise Exception("Cannot load model parameters") from None  # noqa: TRY002  (as fairseq does)
+    assert user_error_in(raised.value) == "a queue of another size"

@@ -104,7 +104,7 @@ class AnnealingKD(DistillationCriterion):
             highest = self.cfg.annealing_temperature or HIGHEST_TEMPERATURE["mse"]
             scale = annealing_scale(self.temperature, highest)
             return {"kd_loss": scaled_logit_error(chunk.student_logits, chunk.teacher_logits, scale)}
-        softened = log_probabilities(chunk.teacher_log_q, self.temperature)
+        softened = log_probabilities(chunk.teacher_logits, self.temperature)
         return {"kd_loss": kl_divergence(chunk.student_log_p, softened)}
 
     def loss_weights(self, batch: Batch):
