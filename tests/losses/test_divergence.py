@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -7,10 +8,27 @@ from nmt_kd.losses.divergence import kl_divergence, scaled_logit_error, top_k_cr
 from nmt_kd.losses.precision import log_probabilities
 
 
-def softmax(scores, temperature=1.0):
+LOSSES = [
+    kl_divergence,
+    lambda p, q: kl_divergence(p, q, 2.0),
+    lambda p, q: top_k_cross_entropy(p, q, 2),
+    lambda p, q: scaled_logit_error(p, q, 0.5),
+]
+
+
+def log_softmax(scores, temperature=1.0):
     scaled = [score / temperature for score in scores]
-    exponentials = [math.exp(score - max(scaled)) for score in scaled]
-    return [value / sum(exponentials) for value in exponentials]
+    normaliser = max(scaled) + math.log(sum(math.exp(score - max(scaled)) for score in scaled))
+    return [score - normaliser for score in scaled]
+
+
+def softmax(scores):
+    return [math.exp(value) for value in log_softmax(scores)]
+
+
+def slow_divergence(student, teacher, temperature=1.0):
+    pairs = zip(log_softmax(student, temperature), log_softmax(teacher, temperature), strict=True)
+    return temperature**2 * sum(math.exp(log_q) * (log_q - log_p) for log_p, log_q in pairs)
 
 
 def each_token(function, *logits):
@@ -24,14 +42,12 @@ def random_logits(count=2, tokens=6, vocabulary=9):
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_the_divergence_equals_the_equation_token_by_token(temperature):
-    def slow_form(student, teacher):
-        p, q = softmax(student, temperature), softmax(teacher, temperature)
-        return temperature**2 * sum(b * (math.log(b) - math.log(a)) for a, b in zip(p, q, strict=True) if b > 0)
-
-    student, teacher = random_logits()
+@pytest.mark.parametrize("tokens", [1, 6])
+def test_the_divergence_equals_the_equation_token_by_token(temperature, tokens):
+    student, teacher = random_logits(tokens=tokens)
     ours = kl_divergence(log_probabilities(student), log_probabilities(teacher), temperature)
-    torch.testing.assert_close(ours, each_token(slow_form, student, teacher), rtol=1e-11, atol=1e-12)
+    expected = each_token(lambda *row: slow_divergence(*row, temperature), student, teacher)
+    torch.testing.assert_close(ours, expected, rtol=1e-11, atol=1e-12)
 
 
 def test_its_gradient_is_the_difference_of_the_distributions_times_the_temperature():
@@ -43,9 +59,23 @@ def test_its_gradient_is_the_difference_of_the_distributions_times_the_temperatu
     torch.testing.assert_close(gradient, expected.detach())
 
 
-@pytest.mark.parametrize(
-    "loss", [kl_divergence, lambda p, q: top_k_cross_entropy(p, q, 2), lambda p, q: scaled_logit_error(p, q, 0.5)]
-)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradients_are_those_of_the_losses(loss):
+    student, teacher = random_logits(tokens=3)
+    log_q = log_probabilities(teacher)
+    assert torch.autograd.gradcheck(
+        lambda logits: loss(log_probabilities(logits), log_q), student.clone().requires_grad_()
+    )
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_order_in_memory_does_not_matter(loss):
+    student, teacher = random_logits()
+    scattered = (logits.t().contiguous().t() for logits in (student, teacher))
+    torch.testing.assert_close(loss(*scattered), loss(student, teacher))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
 def test_gradients_reach_the_student_and_never_the_teacher(loss):
     student, teacher = (logits.clone().requires_grad_() for logits in random_logits())
     loss(log_probabilities(student), log_probabilities(teacher)).sum().backward()
@@ -61,12 +91,16 @@ def test_the_divergence_is_zero_for_equal_distributions_also_where_the_logits_ar
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("loss", [kl_divergence, lambda p, q: top_k_cross_entropy(p, q, 3)])
-def test_extreme_logits_stay_finite(dtype, loss):
-    student = torch.tensor([[6e4, -6e4, 0.0], [0.0, 0.0, 0.0]], dtype=dtype)
-    teacher = torch.tensor([[-6e4, 6e4, 0.0], [0.0, 0.0, 0.0]], dtype=dtype)
+def test_extreme_logits_give_the_exact_loss_in_float32(dtype, loss):
+    """The teacher is certain, or has no idea as the student has none: its entropy is 0, or the divergence is."""
+    student = torch.tensor([[6e4, -6e4, 0.0], [-6e4, 6e4, 0.0], [0.0, 0.0, 0.0]], dtype=dtype)
+    teacher = torch.tensor([[-6e4, 6e4, 0.0], [-6e4, 6e4, 0.0], [0.0, 0.0, 0.0]], dtype=dtype)
     ours = loss(log_probabilities(student), log_probabilities(teacher))
     assert ours.dtype == torch.float32
-    assert ours.isfinite().all()
+    expected = each_token(slow_divergence, student, teacher)
+    if loss is not kl_divergence:
+        expected[2] = math.log(3)
+    torch.testing.assert_close(ours.double(), expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("top_k", [1, 3, 9])
@@ -79,6 +113,16 @@ def test_the_top_k_cross_entropy_equals_the_equation_token_by_token(top_k):
     student, teacher = random_logits()
     ours = top_k_cross_entropy(log_probabilities(student), log_probabilities(teacher), top_k)
     torch.testing.assert_close(ours, each_token(slow_form, student, teacher), rtol=1e-11, atol=1e-12)
+
+
+def test_of_words_that_the_teacher_finds_equal_the_top_k_cross_entropy_takes_any_but_none_twice():
+    student, teacher = torch.randn(20, 5, dtype=torch.float64), torch.randint(2, (20, 5)).double()
+    losses = top_k_cross_entropy(log_probabilities(student), log_probabilities(teacher), 3)
+    for ours, *rows in zip(losses.tolist(), student.tolist(), teacher.tolist(), strict=True):
+        p, q = map(softmax, rows)
+        most = sorted(q)[-3:]
+        tops = (words for words in itertools.combinations(range(5), 3) if sorted(q[word] for word in words) == most)
+        assert any(ours == pytest.approx(-sum(q[word] * math.log(p[word]) for word in words)) for words in tops)
 
 
 def test_the_top_k_cross_entropy_of_all_words_is_the_divergence_and_the_teachers_entropy():
@@ -100,6 +144,16 @@ def test_without_its_first_choice_the_teacher_gives_that_mass_to_the_gold_token(
         assert row == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_without_its_first_choice_a_certain_or_undecided_teacher_is_still_a_finite_distribution(dtype):
+    teacher = torch.tensor([[6e4, -6e4, 0.0], [1.0, 1.0, 1.0], [1.0, 1.0, 0.0]], dtype=dtype, requires_grad=True)
+    for gold in range(3):
+        ours = without_top_1(log_probabilities(teacher), torch.full((3,), gold))
+        assert not ours.requires_grad
+        assert ours.isfinite().all()
+        torch.testing.assert_close(ours.exp().sum(-1), torch.ones(3, dtype=dtype))
+
+
 def test_the_divergence_from_a_teacher_without_its_first_choice_is_finite_and_has_a_gradient():
     student, teacher = random_logits()
     log_q = without_top_1(log_probabilities(teacher), torch.zeros(6, dtype=torch.long))
@@ -116,11 +170,22 @@ def test_the_logit_error_equals_the_equation_token_by_token():
     torch.testing.assert_close(scaled_logit_error(student, teacher, 0.3), expected)
 
 
-def test_no_tokens_give_no_losses():
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_error_of_half_precision_logits_is_computed_in_float32(dtype):
+    """Squares of 300 are more than float16 holds."""
+    student, teacher = ((logits * 300).to(dtype) for logits in random_logits())
+    ours = scaled_logit_error(student, teacher, 0.9)
+    assert ours.dtype == torch.float32
+    torch.testing.assert_close(
+        ours.double(), scaled_logit_error(student.double(), teacher.double(), 0.9), rtol=1e-5, atol=0
+    )
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_no_tokens_give_no_losses(loss):
     nothing = torch.zeros(0, 7)
-    for values in (
-        kl_divergence(nothing, nothing),
-        top_k_cross_entropy(nothing, nothing, 2),
-        scaled_logit_error(nothing, nothing, 1.0),
-    ):
-        assert values.shape == (0,)
+    assert loss(nothing, nothing).shape == (0,)
+
+
+def test_no_tokens_give_no_teacher_without_its_first_choice():
+    assert without_top_1(torch.zeros(0, 7), torch.zeros(0, dtype=torch.long)).shape == (0, 7)

@@ -47,6 +47,37 @@ def test_attention_is_averaged_over_heads_and_keys_without_padding():
             assert ours[batch, query].item() == pytest.approx(sum(errors) / len(errors), rel=1e-12)
 
 
+def test_what_the_padding_holds_does_not_matter_and_a_row_of_padding_costs_nothing():
+    student, teacher = states(2, 2, 3, 4, 4).unbind()
+    padding = torch.tensor([[True, True, False, False], [True] * 4])
+    other = student.masked_fill(padding[:, None, None], 6e4).requires_grad_()
+    ours = attention_error(other, teacher, padding)
+    torch.testing.assert_close(ours, attention_error(student, teacher, padding))
+    assert ours[1].tolist() == [0.0] * 4
+    ours.sum().backward()
+    assert (other.grad != 0).any(2).any(1).tolist() == (~padding).tolist()
+
+
+def test_attention_has_the_gradients_of_its_equation_and_the_teacher_none():
+    student, teacher = (tensor.clone().requires_grad_() for tensor in states(2, 2, 3, 4, 4))
+    padding = torch.tensor([[True, True, False, False], [False] * 4])
+    attention_error(student, teacher, padding).sum().backward()
+    assert teacher.grad is None
+    assert torch.autograd.gradcheck(lambda ours: attention_error(ours, teacher, padding), student)
+
+
+@pytest.mark.parametrize("fusion", [student_up_error, teacher_down_error])
+def test_the_order_in_memory_does_not_matter(fusion):
+    student, teacher = states(2, 5, 7).unbind()
+    scattered = (tensor.t().contiguous().t() for tensor in (student, teacher))
+    torch.testing.assert_close(fusion(*scattered), fusion(student, teacher))
+
+
+@pytest.mark.parametrize("fusion", [student_up_error, teacher_down_error])
+def test_no_tokens_give_no_errors(fusion):
+    assert fusion(states(0, 7), states(0, 7)).shape == (0,)
+
+
 @pytest.mark.parametrize("fusion", [student_up_error, teacher_down_error])
 def test_gradients_are_those_of_the_equations(fusion):
     student, teacher = states(2, 3, 4).unbind()
@@ -65,7 +96,11 @@ def test_the_projected_teacher_has_gradients_and_the_teacher_itself_none():
 def test_half_precision_states_are_compared_in_float32(dtype):
     """Squares of 300 are more than float16 holds."""
     student, teacher = (torch.randn(2, 4, 8) * 300).to(dtype).unbind()
-    for fusion in (student_up_error, teacher_down_error):
+
+    def attention(ours, theirs):
+        return attention_error(ours.view(1, 2, 2, 8), theirs.view(1, 2, 2, 8), torch.zeros(1, 8, dtype=torch.bool))
+
+    for fusion in (student_up_error, teacher_down_error, attention):
         error = fusion(student, teacher)
         assert error.dtype == torch.float32
         torch.testing.assert_close(error.double(), fusion(student.double(), teacher.double()), rtol=1e-4, atol=1e-5)

@@ -35,6 +35,21 @@ def test_twelve_layers_to_four_follow_the_same_rules(name, expected):
     assert layer_map(name, 12, 4) == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("rc", [(1, 2), (3, 4, 5)]),
+        ("oc", [(1, 2, 3), (2, 3, 4, 5)]),
+        ("sc", [(1, 2), (4, 5)]),
+        ("cc", [(2,), (3, 5)]),
+        ("pkd", [(2,), (5,)]),
+        ("interleaved", [(1, 3, 5), (2, 4)]),
+    ],
+)
+def test_depths_that_do_not_divide_give_the_upper_layers_more(name, expected):
+    assert layer_map(name, 5, 2) == expected
+
+
 @pytest.mark.parametrize("name", sorted(LAYER_MAPS))
 @pytest.mark.parametrize(("teacher_layers", "student_layers"), [(3, 2), (5, 2), (6, 1), (7, 3), (18, 4)])
 def test_every_student_layer_has_layers_that_are_there(name, teacher_layers, student_layers):
@@ -49,6 +64,10 @@ def test_models_of_the_same_depth_are_matched_layer_by_layer(name):
     assert layer_map(name, 3, 3) == [(1,), (2,), (3,)]
 
 
+def test_overlaps_of_models_of_the_same_depth_are_clipped_at_both_ends():
+    assert layer_map("oc", 3, 3) == [(1, 2), (1, 2, 3), (2, 3)]
+
+
 @pytest.mark.parametrize(
     ("name", "depths", "message"),
     [
@@ -59,6 +78,9 @@ def test_models_of_the_same_depth_are_matched_layer_by_layer(name):
         ("1,2,3", (6, 2), "'1,2,3' maps 1 student layers, the student has 2"),
         ("best", (6, 2), "'best' is neither a map like '1,2,3;4,5,6' nor one of pkd, rc, oc, sc, cc, interleaved"),
         ("1;;2", (6, 2), "'1;;2' is neither a map like"),
+        ("", (6, 2), "'' is neither a map like"),
+        ("1.5;2", (6, 2), "'1.5;2' is neither a map like"),
+        ("1;-2", (6, 2), "'1;-2' names layer -2, the teacher has layers 1 to 6"),
     ],
 )
 def test_maps_that_make_no_sense_are_named(name, depths, message):

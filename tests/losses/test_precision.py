@@ -39,6 +39,30 @@ def test_equals_the_definition_and_log_probabilities_are_logits(temperature):
     torch.testing.assert_close(log_probabilities(log_probabilities(logits), temperature), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 10.0])
+def test_extreme_logits_neither_overflow_nor_vanish(dtype, temperature):
+    logits = torch.tensor([[6e4, -6e4, 0.0], [-6e4, -6e4, -6e4]], dtype=dtype)
+    largest = logits[0, 0].item() / temperature
+    expected = torch.tensor([[0.0, -2 * largest, -largest], [-math.log(3)] * 3])
+    torch.testing.assert_close(log_probabilities(logits, temperature), expected)
+
+
+def test_gradients_of_half_precision_logits_are_those_of_float32():
+    logits = torch.randn(3, 8).half().requires_grad_()
+    log_probabilities(logits, 2.0)[:, 0].sum().backward()
+    expected = (torch.eye(8)[0] - (logits.float() / 2).softmax(-1)) / 2
+    torch.testing.assert_close(logits.grad, expected.half().detach(), rtol=2e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_the_order_in_memory_does_not_matter_and_no_tokens_are_none(temperature):
+    logits = torch.randn(5, 7, dtype=torch.float64)
+    expected = log_probabilities(logits, temperature)
+    torch.testing.assert_close(log_probabilities(logits.t().contiguous().t(), temperature), expected)
+    assert log_probabilities(logits[:0], temperature).shape == (0, 7)
+
+
 def test_temperature_one_changes_no_bit():
     logits = torch.randn(3, 50)
     assert torch.equal(log_probabilities(logits, 1.0), logits.log_softmax(-1))

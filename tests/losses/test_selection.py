@@ -14,6 +14,11 @@ def test_a_share_is_rounded_up_and_not_for_the_sake_of_floats(rate, count, expec
     assert share_of(rate, count) == expected
 
 
+def test_a_share_in_percent_is_exact_for_every_count():
+    wrong = [(rate, n) for rate in range(1, 101) for n in range(500) if share_of(rate / 100, n) != -(-rate * n // 100)]
+    assert wrong == []
+
+
 @pytest.mark.parametrize("rate", [0.01, 0.3, 0.5, 1.0])
 @pytest.mark.parametrize("count", [0, 1, 2, 31])
 def test_the_largest_are_exactly_that_share_of_all(rate, count):
@@ -52,11 +57,22 @@ def test_an_empty_queue_selects_everything():
     assert ScoreQueue(3).threshold(0.5) == -math.inf
 
 
-def test_scores_in_half_precision_are_not_rounded_further():
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_the_queue_is_in_float32_whatever_is_pushed(dtype):
     queue = ScoreQueue(4)
-    queue.push(torch.tensor([2049.0]))
+    queue.push(torch.tensor([2049.0]))  # float16 and bfloat16 have no such number
+    queue.push(torch.tensor([0.5], dtype=dtype))
     assert queue.values.dtype == torch.float32
-    assert queue.values.tolist() == [2049.0]
+    assert queue.values.tolist() == [2049.0, 0.5]
+
+
+def test_the_queue_holds_its_own_numbers_without_their_gradients():
+    queue, scores = ScoreQueue(4), torch.tensor([1.0, 2.0], requires_grad=True)
+    queue.push(scores)
+    with torch.no_grad():
+        scores.zero_()
+    assert queue.values.tolist() == [1.0, 2.0]
+    assert not queue.values.requires_grad
 
 
 def test_the_hash_is_uniform_and_every_pair_has_its_own():
@@ -68,6 +84,19 @@ def test_the_hash_is_uniform_and_every_pair_has_its_own():
     for bound in (0.1, 0.3, 0.9):
         assert (values < bound).double().mean() == pytest.approx(bound, abs=0.01)
     assert len(values.unique()) > 0.999 * len(values)
+
+
+def test_the_hash_of_a_swapped_pair_is_another():
+    first, second = torch.combinations(torch.arange(100)).unbind(1)
+    assert not (uniform_hash(first, second) == uniform_hash(second, first)).any()
+
+
+def test_the_hash_depends_on_nothing_but_the_pair():
+    first, second = torch.arange(50), torch.arange(50).flip(0)
+    values = uniform_hash(first, second)
+    one_by_one = [uniform_hash(first[i : i + 1], second[i : i + 1]).item() for i in range(50)]
+    assert values.tolist() == one_by_one
+    assert uniform_hash(first[:0], second[:0]).shape == (0,)
 
 
 def test_the_hash_is_the_same_everywhere():

@@ -7,15 +7,23 @@ from nmt_kd.losses.top_k import BLOCK, top_k_indices
 
 
 @pytest.mark.parametrize("top_k", [1, 2, 5])
-@pytest.mark.parametrize("vocabulary", [5, BLOCK, 2 * BLOCK + 1, 11 * BLOCK, 7800, 37184])
+@pytest.mark.parametrize("vocabulary", [5, BLOCK, BLOCK + 1, 2 * BLOCK + 1, 200, 11 * BLOCK, 7800, 37184])
 def test_equals_torchs_top_k(vocabulary, top_k):
     values = torch.randn(9, vocabulary)
     assert torch.equal(top_k_indices(values, top_k), values.topk(top_k).indices)
 
 
-@pytest.mark.parametrize("top_k", [1, 5, 20])
-def test_ties_give_different_indices_of_the_largest_values(top_k):
-    values = torch.randint(0, 3, (50, 20 * BLOCK + 3)).float()
+@pytest.mark.parametrize("vocabulary", [1, 5, BLOCK + 1, 3 * BLOCK])
+def test_all_words_are_sorted(vocabulary):
+    values = torch.rand(9, vocabulary).argsort(-1).float()
+    assert torch.equal(top_k_indices(values, vocabulary), values.argsort(-1, descending=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("values", [range(3), [-math.inf, 0.0], [-math.inf], [-6e4, 6e4]])
+@pytest.mark.parametrize("top_k", [1, 2, 5, 9])
+def test_ties_give_different_indices_of_the_largest_values(values, top_k, dtype):
+    values = torch.tensor(list(values), dtype=dtype)[torch.randint(len(values), (50, 20 * BLOCK + 3))]
     index = top_k_indices(values, top_k)
     assert torch.equal(values.gather(1, index), values.topk(top_k).values)
     assert all(len(set(row)) == top_k for row in index.tolist())
