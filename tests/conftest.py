@@ -150,6 +150,15 @@ def teacher_path(teacher_run) -> Path:
     return teacher_run.save_dir / "checkpoint_last.pt"
 
 
+@pytest.fixture(scope="session")
+def seq_kd_teacher(data, tmp_path_factory):
+    """A teacher that knows enough to end its sentences."""
+    folder = tmp_path_factory.mktemp("seq_kd_teacher")
+    criterion = ["--criterion", "label_smoothed_cross_entropy", "--label-smoothing", "0.1", "--disable-validation"]
+    train_here(data, folder, *criterion, "--max-update", "150", "--lr", "0.01", "--max-tokens", "1500")
+    return folder / "checkpoint_last.pt"
+
+
 @pytest.fixture
 def sample(task):
     """The first batch of the test set, with padding on both sides."""

@@ -93,12 +93,18 @@ class FairseqBackend:
 
 
 class CTranslate2Backend:
-    """CTranslate2's beam search, on a model that is converted once and kept."""
+    """CTranslate2's beam search, on a model that is converted once and kept.
 
-    def __init__(self, task, model_folder: Path, generation, compute_type: str, max_tokens: int | None, on_gpu: bool):
+    fairseq ends a hypothesis that reaches the length limit and scores its end, CTranslate2 leaves it open; so what
+    reaches the limit is decoded again by fairseq.
+    """
+
+    def __init__(self, model_folder: Path, compute_type: str, generation, fairseq: FairseqBackend):
         import ctranslate2
 
-        self.task, self.generation, self.max_tokens = task, generation, max_tokens or 12000
+        self.generation, self.fairseq = generation, fairseq
+        self.symbols = fairseq.task.source_dictionary.symbols
+        on_gpu = fairseq.parameter.is_cuda
         threads = {} if on_gpu else {"inter_threads": os.cpu_count() or 1, "intra_threads": 1}
         self.translator = ctranslate2.Translator(
             str(model_folder),
@@ -107,12 +113,11 @@ class CTranslate2Backend:
             compute_type=compute_type,
             **threads,
         )
-        self.counts: dict[str, int] = {}
+        self.counts = {"decoded again by fairseq at the length limit": 0}
 
     def decode(self, dataset: FairseqDataset, numbers: numpy.ndarray) -> list[list[Hypothesis]]:
         """See Backend."""
-        symbols = self.task.source_dictionary.symbols
-        sources = [[symbols[token] for token in dataset[number]["source"].tolist()[:-1]] for number in numbers]
+        sources = [[self.symbols[token] for token in dataset[number]["source"].tolist()[:-1]] for number in numbers]
         results = self.translator.translate_batch(
             sources,
             beam_size=self.generation.beam,
@@ -123,16 +128,23 @@ class CTranslate2Backend:
             no_repeat_ngram_size=self.generation.no_repeat_ngram_size,
             max_input_length=0,
             return_scores=True,
-            max_batch_size=self.max_tokens,
+            max_batch_size=self.fairseq.max_tokens or 0,
             batch_type="tokens",
         )
-        return [
-            [
-                Hypothesis(score, " ".join(tokens))
-                for score, tokens in zip(result.scores, result.hypotheses, strict=True)
-            ]
-            for result in results
+        lists = [
+            [Hypothesis(score, " ".join(tokens)) for score, tokens in zip(found.scores, found.hypotheses, strict=True)]
+            for found in results
         ]
+        limit = self.generation.max_len_b
+        open_ended = [
+            index for index, found in enumerate(results) if max(map(len, found.hypotheses), default=0) >= limit
+        ]
+        if open_ended:
+            self.counts["decoded again by fairseq at the length limit"] += len(open_ended)
+            again = self.fairseq.decode(dataset, numbers[open_ended])
+            for index, hypotheses in zip(open_ended, again, strict=True):
+                lists[index] = hypotheses
+        return lists
 
 
 def why_not_ctranslate2(generation, paths: list[str]) -> str | None:

@@ -113,33 +113,29 @@ class SeqKDTask(TranslationTask):
     @cached_property
     def backend(self) -> tuple[str, Backend]:
         """The backend that was asked for, behind its name."""
-        paths = self.cfg.distill_path.split(":")
         wanted = self.cfg.distill_backend
         if wanted != "fairseq":
-            reason = why_not_ctranslate2(self.generation, paths)
+            reason = why_not_ctranslate2(self.generation, self.cfg.distill_path.split(":"))
             if reason is None:
                 try:
-                    return "ctranslate2", self._ctranslate2(paths[0])
+                    return "ctranslate2", self._ctranslate2()
                 except UserError as error:
                     reason = str(error)
             if wanted == "ctranslate2":
                 raise UserError(f"--distill-backend ctranslate2 cannot be used: {reason}")
             logger.warning(f"decoding with fairseq, for CTranslate2 cannot be used: {reason}")
-        return "fairseq", FairseqBackend(
-            self,
-            self.models,
-            self.generator,
-            self.generation.nbest,
-            self.cfg.distill_max_tokens or (None if self.cfg.distill_batch_size else 12000),
-            self.cfg.distill_batch_size,
-        )
+        return "fairseq", self._fairseq()
 
-    def _ctranslate2(self, checkpoint: str) -> CTranslate2Backend:
-        data = self.cfg.data.split(os.pathsep)[0]
-        languages = self.cfg.source_lang, self.cfg.target_lang
-        folder = converted_model(checkpoint, data, *languages, file_hash(Path(checkpoint)))
-        on_gpu = next(self.models[0].parameters()).is_cuda
-        return CTranslate2Backend(self, folder, self.generation, self.compute_type, self.cfg.distill_max_tokens, on_gpu)
+    def _fairseq(self) -> FairseqBackend:
+        max_sentences = self.cfg.distill_batch_size
+        max_tokens = self.cfg.distill_max_tokens or (None if max_sentences else 12000)
+        return FairseqBackend(self, self.models, self.generator, self.generation.nbest, max_tokens, max_sentences)
+
+    def _ctranslate2(self) -> CTranslate2Backend:
+        checkpoint, data = self.cfg.distill_path, self.cfg.data.split(os.pathsep)[0]
+        fingerprint = file_hash(Path(checkpoint))
+        folder = converted_model(checkpoint, data, self.cfg.source_lang, self.cfg.target_lang, fingerprint)
+        return CTranslate2Backend(folder, self.compute_type, self.generation, self._fairseq())
 
     @property
     def compute_type(self) -> str:

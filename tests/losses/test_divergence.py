@@ -7,7 +7,6 @@ import torch
 from nmt_kd.losses.divergence import kl_divergence, scaled_logit_error, top_k_cross_entropy, without_top_1
 from nmt_kd.losses.precision import log_probabilities
 
-
 LOSSES = [
     kl_divergence,
     lambda p, q: kl_divergence(p, q, 2.0),

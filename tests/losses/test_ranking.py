@@ -11,8 +11,10 @@ VOCABULARY = 9
 
 
 def softmax(scores):
-    exponentials = [math.exp(score - max(scores)) for score in scores]
-    return [value / sum(exponentials) for value in exponentials]
+    largest = max(scores)
+    exponentials = [math.exp(score - largest) for score in scores]
+    total = sum(exponentials)
+    return [value / total for value in exponentials]
 
 
 def loss_of_one_token(p, q, s, t):
@@ -31,7 +33,7 @@ def slow_form(student_logits, teacher_logits, top_k):
     losses = []
     for rows in zip(student_logits.tolist(), teacher_logits.tolist(), strict=True):
         p, q = map(softmax, rows)
-        s, t = (sorted(range(len(row)), key=lambda word: -row[word])[:top_k] for row in (p, q))  # noqa: B023
+        s, t = (sorted(range(len(row)), key=lambda word: -row[word])[:top_k] for row in (p, q))
         losses.append(loss_of_one_token(p, q, s, t))
     return torch.tensor(losses, dtype=torch.float64)
 

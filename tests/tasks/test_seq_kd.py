@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, run_command, train_here
+from conftest import ROOT, run_command
 from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import generate
@@ -20,15 +20,6 @@ from nmt_kd.errors import UserError
 
 BIN = Path(sys.executable).parent
 SEARCH = ["--beam", "3", "--nbest", "2", "--lenpen", "0.6", "--max-len-b", "30", "--max-tokens", "500", "--cpu"]
-
-
-@pytest.fixture(scope="session")
-def seq_kd_teacher(data, tmp_path_factory):
-    """A teacher that knows enough to end its sentences."""
-    folder = tmp_path_factory.mktemp("seq_kd_teacher")
-    criterion = ["--criterion", "label_smoothed_cross_entropy", "--label-smoothing", "0.1", "--disable-validation"]
-    train_here(data, folder, *criterion, "--max-update", "150", "--lr", "0.01", "--max-tokens", "1500")
-    return folder / "checkpoint_last.pt"
 
 
 def arguments(data, out, teacher, *flags):

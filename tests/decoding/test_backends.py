@@ -1,0 +1,106 @@
+"""CTranslate2 finds what fairseq finds, and says what it cannot do."""
+
+import json
+import sys
+
+import numpy
+import pytest
+from conftest import train_here
+from fairseq.dataclass.configs import GenerationConfig
+from omegaconf import OmegaConf
+from tasks.test_seq_kd import decode
+
+from nmt_kd.decoding.backends import batches_by_tokens, why_not_ctranslate2
+from nmt_kd.decoding.corpus import in_order
+from nmt_kd.decoding.shards import ShardFolder
+from nmt_kd.errors import UserError
+
+CTRANSLATE2 = ["--distill-backend", "ctranslate2"]
+
+
+@pytest.fixture
+def cache(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.getbasetemp() / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder / "nmt-kd/ctranslate2"
+
+
+def best(folder):
+    return [decoded.hypotheses[0] for decoded in in_order(ShardFolder(folder))]
+
+
+def test_ctranslate2_finds_what_fairseq_finds_with_the_same_scores(data, seq_kd_teacher, tmp_path, cache):
+    decode(data, tmp_path / "fairseq", seq_kd_teacher)
+    decode(data, tmp_path / "ctranslate2", seq_kd_teacher, *CTRANSLATE2)
+    ours, theirs = best(tmp_path / "ctranslate2"), best(tmp_path / "fairseq")
+    same = [(a, b) for a, b in zip(ours, theirs, strict=True) if a.text == b.text]
+    assert len(same) >= 0.99 * len(theirs)
+    assert [a.score for a, _ in same] == pytest.approx([b.score for _, b in same], abs=2e-3)
+
+
+def test_the_model_is_converted_once(data, seq_kd_teacher, tmp_path, cache):
+    for name in ("a", "b"):
+        decode(data, tmp_path / name, seq_kd_teacher, *CTRANSLATE2, "--gen-subset", "test")
+        (model,) = cache.glob("*/model.bin")
+        made = model.stat().st_mtime_ns
+    assert model.stat().st_mtime_ns == made
+    assert list(cache.glob("*.partial.*")) == []
+
+
+def test_int8_is_an_option_and_another_decoding(data, seq_kd_teacher, tmp_path, cache):
+    decode(data, tmp_path, seq_kd_teacher, *CTRANSLATE2, "--distill-compute-type", "int8", "--gen-subset", "test")
+    assert json.loads((tmp_path / "manifest.json").read_text())["precision"] == "int8"
+    with pytest.raises(UserError, match="precision 'int8', this run has 'float32'"):
+        decode(data, tmp_path, seq_kd_teacher, *CTRANSLATE2, "--gen-subset", "test")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"unkpen": 1.0}, "it has no --unkpen as fairseq has it"),
+        ({"max_len_a": 1.2}, "it has no --max-len-a as fairseq has it"),
+        ({"sampling": True}, "it has no --sampling as fairseq has it"),
+        ({"lm_path": "lm.pt"}, "it has no --lm-path as fairseq has it"),
+        ({}, None),
+    ],
+)
+def test_settings_that_it_does_not_know_are_named(change, reason):
+    generation = OmegaConf.merge(OmegaConf.structured(GenerationConfig), change)
+    assert why_not_ctranslate2(generation, ["a.pt"]) == reason
+
+
+def test_an_ensemble_and_a_missing_installation_are_named(monkeypatch):
+    generation = OmegaConf.structured(GenerationConfig)
+    assert why_not_ctranslate2(generation, ["a.pt", "b.pt"]) == "it decodes with one model, not with an ensemble"
+    monkeypatch.setitem(sys.modules, "ctranslate2", None)
+    assert why_not_ctranslate2(generation, ["a.pt"]) == "it is not installed (pip install 'nmt-kd[ctranslate2]')"
+
+
+@pytest.fixture(scope="module")
+def lstm_teacher(data, tmp_path_factory):
+    flags = ["--criterion", "cross_entropy", "--max-update", "1", "--disable-validation"]
+    run = train_here(data, tmp_path_factory.mktemp("lstm"), *flags, architecture=["--arch", "lstm_wiseman_iwslt_de_en"])
+    return run.save_dir / "checkpoint_last.pt"
+
+
+def test_auto_falls_back_to_fairseq_with_a_message(data, lstm_teacher, tmp_path, cache, caplog):
+    small = ["--gen-subset", "test", "--max-len-b", "5", "--distill-backend", "auto"]
+    decode(data, tmp_path, lstm_teacher, *small)
+    assert json.loads((tmp_path / "manifest.json").read_text())["backend"] == "fairseq"
+    assert "decoding with fairseq, for CTranslate2 cannot be used: CTranslate2 cannot convert" in caplog.text
+
+
+def test_what_was_demanded_and_cannot_be_is_an_error(data, lstm_teacher, tmp_path, cache):
+    with pytest.raises(UserError, match="--distill-backend ctranslate2 cannot be used: CTranslate2 cannot convert"):
+        decode(data, tmp_path, lstm_teacher, *CTRANSLATE2, "--gen-subset", "test")
+
+
+@pytest.mark.parametrize(("max_tokens", "max_sentences"), [(50, None), (None, 4), (50, 4), (1, None)])
+def test_batches_hold_every_sentence_once_and_no_more_than_allowed(max_tokens, max_sentences):
+    sizes = numpy.random.default_rng(3).integers(1, 30, size=40)
+    numbers = numpy.argsort(-sizes, kind="stable")
+    batches = list(batches_by_tokens(sizes, numbers, max_tokens, max_sentences))
+    assert numpy.concatenate(batches).tolist() == numbers.tolist()
+    for batch in batches:
+        assert len(batch) <= (max_sentences or len(numbers))
+        assert len(batch) == 1 or sizes[batch].max() * len(batch) <= (max_tokens or 10**9)
