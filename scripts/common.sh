@@ -62,6 +62,7 @@ load_data_config() {
 load_method_config() {
     local file="$root/configs/methods/$1.sh"
     [ -f "$file" ] || fail "no method '$1'; there are: $(config_names methods)"
+    corpus=  # a method may want a decoded one
     # shellcheck source=/dev/null
     . "$file"
 }

@@ -32,7 +32,7 @@ load_data_config "$data"
 if [ "$methods" = all ]; then
     methods="plain $(config_names methods | tr ' ' '\n' | grep -vx -e plain -e teacher | tr '\n' ' ')"
 fi
-for method in $methods; do load_method_config "$method"; done
+for system in $methods; do load_method_config "$system"; done
 
 script() { bash "$root/scripts/$1.sh" "${@:2}" $dry_run; }
 
@@ -41,10 +41,12 @@ PATH="$root/.venv/bin:$PATH"
 started=$SECONDS
 script prepare "$data"
 finished=()
-for method in teacher $methods; do
-    script train "$data" "$method"
-    script evaluate "$data" "$method"
-    finished+=("$method")
+for system in teacher $methods; do
+    load_method_config "$system"
+    [ -z "$corpus" ] || [ -d "$work/data-bin-$corpus" ] || script distill "$data" "$corpus"
+    script train "$data" "$system"
+    script evaluate "$data" "$system"
+    finished+=("$system")
     # written anew after each, so that a long run shows what it has so far
     [ -n "$dry_run" ] || table=$(python "$root/scripts/results.py" "$work" "${finished[@]}" --target-lang "$target_lang")
 done

@@ -6,11 +6,14 @@
 #
 # DATA is a file name in configs/data, METHOD one in configs/methods. The model goes to runs/DATA/METHOD; a run that
 # was stopped goes on from its last checkpoint. What follows -- is handed to fairseq-train after everything else.
-# TEACHER names the teacher's checkpoint (default: runs/DATA/teacher/checkpoint_best.pt), SAVE_DIR another folder.
+# TEACHER names the teacher's checkpoint (default: runs/DATA/teacher/checkpoint_best.pt), SAVE_DIR another folder, CORPUS
+# a corpus that scripts/distill.sh has made, to train any method on it.
 . "$(dirname "$0")/common.sh"
 read_data_and_method "$@"
 . "$root/configs/training.sh"
 
+corpus=${CORPUS:-$corpus}
+train_data=$work/data-bin${corpus:+-$corpus}
 save_dir=${SAVE_DIR:-$work/$method_name}
 teacher=${TEACHER:-$work/teacher/checkpoint_best.pt}
 model=("${student_model[@]}" "${student_training[@]}")
@@ -21,11 +24,13 @@ case " ${method[*]} " in
 esac
 command=(
     # the plugin also where there is no teacher: without it, fairseq on new torch cannot read its own checkpoints
-    fairseq-train "$work/data-bin" --user-dir "$root/nmt_kd" --source-lang "$source_lang" --target-lang "$target_lang" --save-dir "$save_dir"
+    fairseq-train "$train_data" --user-dir "$root/nmt_kd" --source-lang "$source_lang" --target-lang "$target_lang" --save-dir "$save_dir"
     "${model[@]}" "${training[@]}" "${method[@]}" $(device_flags --fp16) "${extra[@]}"
 )
 
 [ ! -f "$save_dir/finished" ] || [ -n "$dry_run" ] || exit 0
+[ -z "$corpus" ] || [ -d "$train_data" ] || [ -n "$dry_run" ] ||
+    fail "$train_data is missing; make it with: bash scripts/distill.sh $data $corpus"
 say "$data: training $method_name (log: $save_dir/train.log)"
 run mkdir -p "$save_dir"
 if [ -n "$dry_run" ]; then

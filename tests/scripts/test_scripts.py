@@ -4,6 +4,7 @@ import gzip
 import shlex
 
 import pytest
+from conftest import METHODS as CRITERIA
 from conftest import ROOT, parse_training, run_command
 
 SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.sh") if path.stem != "common")
@@ -24,7 +25,7 @@ def test_help_says_how_to_call_it(name):
     assert f"scripts/{name}.sh" in result.stdout
 
 
-@pytest.mark.parametrize("name", ["quickstart", "prepare", "train", "evaluate", "translate", "setup"])
+@pytest.mark.parametrize("name", ["quickstart", "prepare", "train", "evaluate", "distill", "translate", "setup"])
 def test_an_unknown_option_is_an_error_in_one_line(name):
     result = script(name, "--unknown")
     assert result.returncode == 1
@@ -37,6 +38,7 @@ def test_an_unknown_option_is_an_error_in_one_line(name):
         ("prepare", ["wmt99"], "no data set 'wmt99'; there are:"),
         ("train", ["multi30k", "magic"], "no method 'magic'; there are:"),
         ("train", ["multi30k"], "name a data set"),
+        ("distill", ["multi30k"], "name a data set"),
         ("quickstart", ["--data"], "--data wants a value"),
         ("quickstart", ["--methods", "magic"], "no method 'magic'"),
     ],
@@ -64,7 +66,9 @@ def test_fairseq_takes_every_combination_of_data_set_and_method(data, method):
     cfg = dry_run(data, method)
     assert cfg.checkpoint.save_dir.endswith(f"{data}/{method}")
     assert cfg.criterion.label_smoothing == 0.1
-    assert cfg.criterion._name == ("label_smoothed_cross_entropy" if method in ("teacher", "plain") else method)
+    plain = ("teacher", "plain", "seq_kd", "seq_kd_base")
+    expected = "label_smoothed_cross_entropy" if method in plain else method.removeprefix("seq_kd_")
+    assert cfg.criterion._name == expected
     assert cfg.optimization.max_update > 0
 
 
@@ -74,6 +78,34 @@ def test_students_differ_in_the_criterion_alone(data):
     ours, theirs = vars(distilled.model), vars(plain.model)  # fairseq keeps every flag there
     assert {name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name]} == {"criterion", "save_dir"}
     assert all(name.startswith(("kd_", "teacher_", "ignore_")) for name in ours.keys() ^ theirs.keys())
+
+
+def test_every_criterion_has_its_settings():
+    assert set(CRITERIA) <= set(METHODS)
+
+
+def test_a_method_for_a_decoded_corpus_trains_on_it_and_says_how_to_make_it(tmp_path):
+    assert dry_run("multi30k", "seq_kd_base").task.data.endswith("multi30k/data-bin-base+kd")
+    result = script("train", "multi30k", "seq_kd", NMT_KD_RUNS=str(tmp_path))
+    assert result.returncode == 1
+    assert "data-bin-kd is missing; make it with: bash scripts/distill.sh multi30k kd" in result.stderr
+
+
+def test_distilling_a_corpus_decodes_with_the_task_and_assembles():
+    result = script("distill", "multi30k", "base+kd", "--dry-run", "--", "--distill-backend", "auto")
+    assert result.returncode == 0
+    decode, assemble = (line for line in result.stdout.splitlines() if line.startswith("+"))
+    assert "--task seq_kd" in decode
+    assert decode.endswith("--distill-backend auto")
+    assert "--corpus base+kd" in assemble
+
+
+def test_all_methods_are_one_command():
+    result = script("quickstart", "--data", "multi30k", "--methods", "all", "--dry-run")
+    assert result.returncode == 0
+    trained = {line.split("--save-dir ")[1].split()[0].rpartition("/")[2] for line in result.stdout.splitlines()
+               if "+ fairseq-train" in line}  # fmt: skip
+    assert trained == set(METHODS)
 
 
 def test_flags_after_the_dashes_override_every_setting():

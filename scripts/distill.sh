@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Sequence-level distillation: decode a data set's training sentences with its teacher and make a corpus of them.
+#
+#   bash scripts/distill.sh DATA CORPUS [--dry-run] [-- FAIRSEQ_GENERATE_FLAG...]
+#   bash scripts/distill.sh multi30k kd -- --distill-backend ctranslate2
+#
+# CORPUS is what nmt-kd assemble makes: kd, best-2, inter, base+kd, base+best-2 ... Writes runs/DATA/decoded, once for all
+# corpora, and runs/DATA/data-bin-CORPUS. What was stopped goes on where it was. Train on it with scripts/train.sh DATA
+# METHOD, for the methods seq_kd (kd), seq_kd_base (base+kd) and so on, or with CORPUS=... and any method.
+#
+# WORKERS=N decodes with N processes on this machine (default: one for each GPU, or one). On a cluster, run the printed
+# fairseq-generate command under torchrun, or as a Slurm array with scripts/distill.slurm.
+. "$(dirname "$0")/common.sh"
+read_arguments "$@"
+[ ${#names[@]} -eq 2 ] || fail "name a data set ($(config_names data)) and a corpus (kd, base+kd, ...)"
+load_data_config "${names[0]}"
+corpus=${names[1]}
+decoded=$work/decoded
+teacher=${TEACHER:-$work/teacher/checkpoint_best.pt}
+workers=${WORKERS:-$(nvidia-smi -L 2>/dev/null | grep -c . || true)}
+[ "$workers" -ge 1 ] || workers=1
+
+command=(
+    fairseq-generate "$work/data-bin" --user-dir "$root/nmt_kd" --task seq_kd --source-lang "$source_lang"
+    --target-lang "$target_lang" --gen-subset train --path "$teacher" --distill-dir "$decoded" --nbest 4
+    "${generation[@]}" $(device_flags --fp16) "${extra[@]}"
+)
+
+say "$data: decoding the training set into $decoded (log: $decoded.log)"
+if [ -n "$dry_run" ]; then
+    run "${command[@]}"
+else
+    for ((worker = 0; worker < workers; worker++)); do
+        CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:-$worker} "${command[@]}" --num-shards "$workers" --shard-id "$worker" \
+            --no-progress-bar 2>&1 | tee -a "$decoded.log" | grep --line-buffered -e "left" -e "error" &
+    done
+    wait
+fi
+say "$data: assembling $corpus"
+run nmt-kd assemble "$decoded" --data "$work/data-bin" --corpus "$corpus" --output "$work/data-bin-$corpus" --workers "$(nproc)"
