@@ -8,7 +8,7 @@ from torch import Tensor
 
 def share_of(rate: float, count: int) -> int:
     """`ceil(rate * count)`, not one more where rate is a decimal fraction that floats miss (0.7 * 10)."""
-    return math.ceil(rate * count - 1e-9 * count)
+    return max(min(count, 1), math.ceil(rate * count - 1e-9 * count))
 
 
 def largest(scores: Tensor, rate: float) -> Tensor:
@@ -22,6 +22,7 @@ def largest(scores: Tensor, rate: float) -> Tensor:
 def uniform_hash(first: Tensor, second: Tensor) -> Tensor:
     """A number from 0 to below 1 for each pair of integers, [n], the same on every machine and as good as random."""
     low_bits = 0xFFFFFFFF
+    first, second = first.long(), second.long()
     mixed = (first * 0x9E3779B1 + second * 0x85EBCA77 + 0x165667B1) & low_bits
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
         mixed = ((mixed ^ (mixed >> shift)) * factor) & low_bits

@@ -8,7 +8,17 @@ from nmt_kd.losses.selection import ScoreQueue, largest, share_of, uniform_hash
 
 @pytest.mark.parametrize(
     ("rate", "count", "expected"),
-    [(0.5, 3, 2), (0.5, 4, 2), (0.7, 10, 7), (0.1, 30, 3), (0.55, 100, 55), (1.0, 9, 9), (1e-6, 5, 1), (0.3, 0, 0)],
+    [
+        (0.5, 3, 2),
+        (0.5, 4, 2),
+        (0.7, 10, 7),
+        (0.1, 30, 3),
+        (0.55, 100, 55),
+        (1.0, 9, 9),
+        (1e-6, 5, 1),
+        (1e-12, 5, 1),
+        (0.3, 0, 0),
+    ],
 )
 def test_a_share_is_rounded_up_and_not_for_the_sake_of_floats(rate, count, expected):
     assert share_of(rate, count) == expected
