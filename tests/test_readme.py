@@ -16,7 +16,7 @@ def test_the_method_of_the_readme_trains_from_a_folder_of_its_own(data, teacher_
     result = run_command(
         *(Path(sys.executable).parent / "fairseq-train", data, *TINY_TRANSFORMER, *TRAINING, "--max-update", "3"),
         *("--user-dir", tmp_path / "my_method", "--criterion", "reverse_kd", "--teacher-path", teacher_path),
-        *("--reverse-kd-alpha", "0.3", "--save-dir", tmp_path / "out"),
+        *("--kd-alpha", "0.3", "--reverse-share", "0.8", "--save-dir", tmp_path / "out"),
     )
     assert result.returncode == 0, result.stderr[-2000:]
     assert "to reproduce: method:reverse_kd|" in result.stdout
