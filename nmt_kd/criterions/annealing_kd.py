@@ -12,7 +12,7 @@ from nmt_kd.errors import UserError
 from nmt_kd.losses.divergence import kl_divergence, scaled_logit_error
 from nmt_kd.losses.precision import log_probabilities
 from nmt_kd.losses.schedule import annealing_scale, linear
-from nmt_kd.options import option
+from nmt_kd.options import SHARE, Allowed, one_of, option
 
 HIGHEST_TEMPERATURE = {"kl": 1.1, "mse": 10.0}
 
@@ -20,30 +20,22 @@ HIGHEST_TEMPERATURE = {"kl": 1.1, "mse": 10.0}
 @dataclass
 class AnnealingKDConfig(DistillationConfig):
     kd_alpha: float = option(
-        1.0,
-        "share of the distillation term in the first stage: loss = (1 - alpha) CE + alpha KD; from 0 to 1",
-        allowed="from 0 to 1",
-        holds=lambda value: 0 <= value <= 1,
+        1.0, "share of the distillation term in the first stage: loss = (1 - alpha) CE + alpha KD; from 0 to 1", SHARE
     )
     annealing_loss: str = option(
         "kl",
         "first stage: 'kl' to the teacher's softmax at a falling temperature (the TIE-KD paper's recipe), or 'mse' "
         "between the logits, the teacher's times a rising factor (the original form)",
-        allowed="kl or mse",
-        holds=lambda value: value in HIGHEST_TEMPERATURE,
+        one_of(*HIGHEST_TEMPERATURE),
     )
     annealing_temperature: float = option(
         0.0,
         "temperature at the first update, which falls in equal steps to 1 at the end of the first stage; "
         "0 means 1.1 for kl and 10 for mse",
-        allowed="1 or more, or 0 for the default",
-        holds=lambda value: value >= 1 or value == 0,
+        Allowed("1 or more, or 0 for the default", lambda value: value >= 1 or value == 0),
     )
     annealing_share: float = option(
-        2 / 3,
-        "share of the training, in updates, that is the first stage; from 0 to 1",
-        allowed="from 0 to 1",
-        holds=lambda value: 0 <= value <= 1,
+        2 / 3, "share of the training, in updates, that is the first stage; from 0 to 1", SHARE
     )
     max_update: int = II("optimization.max_update")
     max_epoch: int = II("optimization.max_epoch")

@@ -14,9 +14,7 @@ from nmt_kd.errors import UserError
 from nmt_kd.losses.divergence import kl_divergence
 from nmt_kd.losses.hidden import attention_error, student_up_error, teacher_down_error
 from nmt_kd.losses.layer_map import LAYER_MAPS, LayerMap, layer_map
-from nmt_kd.options import option, require
-
-FUSIONS = ("student-up", "teacher-down")
+from nmt_kd.options import AT_LEAST_0, SHARE, one_of, option, require
 
 
 @dataclass
@@ -25,15 +23,9 @@ class CKDConfig(DistillationConfig):
         0.1,
         "weight of the divergence, the paper's eta: loss = (1 - alpha - lambda) CE + alpha KD + lambda hidden; "
         "from 0 to 1",
-        allowed="from 0 to 1",
-        holds=lambda value: 0 <= value <= 1,
+        SHARE,
     )
-    ckd_lambda: float = option(
-        0.7,
-        "weight of the hidden layers' loss, from 0 to 1 - alpha; 0 leaves it out",
-        allowed="from 0 to 1",
-        holds=lambda value: 0 <= value <= 1,
-    )
+    ckd_lambda: float = option(0.7, "weight of the hidden layers' loss, from 0 to 1 - alpha; 0 leaves it out", SHARE)
     ckd_layers: str = option(
         "rc",
         "which of the teacher's encoder layers each student layer learns from: "
@@ -44,15 +36,13 @@ class CKDConfig(DistillationConfig):
         "student-up",
         "'student-up' projects the student to the concatenated teacher layers and compares directions (the published "
         "numbers), 'teacher-down' projects these to the student's width and takes the mean squared error",
-        allowed="student-up or teacher-down",
-        holds=lambda value: value in FUSIONS,
+        one_of("student-up", "teacher-down"),
     )
     ckd_attention: float = option(
         0.0,
         "weight, within the hidden layers' loss, of the encoder's self-attention scores against those of the last "
         "teacher layer of each map; 0 leaves them out",
-        allowed="0 or more",
-        holds=lambda value: value >= 0,
+        AT_LEAST_0,
     )
 
 

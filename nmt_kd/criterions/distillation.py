@@ -24,7 +24,7 @@ from nmt_kd.features import Reading, read_features, target_token_index
 from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
 from nmt_kd.losses.precision import log_probabilities
 from nmt_kd.losses.projection import Projection, TokenObjective, summed_objective
-from nmt_kd.options import check_options, option
+from nmt_kd.options import AT_LEAST_0, SHARE, Allowed, check_options, option
 from nmt_kd.teacher import ChanceCheck, Teacher, TeacherReading
 from nmt_kd.version import __version__
 
@@ -39,21 +39,14 @@ class DistillationConfig(FairseqDataclass):
     label_smoothing: float = option(
         0.0,
         "epsilon of the cross-entropy's label smoothing, from 0 to below 1; 0 means none",
-        allowed="from 0 to below 1",
-        holds=lambda value: 0 <= value < 1,
+        Allowed("from 0 to below 1", lambda value: 0 <= value < 1),
     )
     report_accuracy: bool = option(False, "log how many gold tokens are the student's first choice, in percent")
     ignore_prefix_size: int = option(
-        0,
-        "leave the first N target tokens out of every loss (language tags, for example)",
-        allowed="0 or more",
-        holds=lambda value: value >= 0,
+        0, "leave the first N target tokens out of every loss (language tags, for example)", AT_LEAST_0
     )
     kd_chunk_tokens: int = option(
-        0,
-        "target tokens whose logits are held at a time; 0 chooses by vocabulary size and device",
-        allowed="0 or more",
-        holds=lambda value: value >= 0,
+        0, "target tokens whose logits are held at a time; 0 chooses by vocabulary size and device", AT_LEAST_0
     )
     sentence_avg: bool = II("optimization.sentence_avg")
 
@@ -63,10 +56,7 @@ class InterpolationConfig(DistillationConfig):
     """For methods that share the loss out between cross-entropy and distillation."""
 
     kd_alpha: float = option(
-        0.5,
-        "share of the distillation terms: loss = (1 - alpha) CE + alpha KD; from 0 to 1",
-        allowed="from 0 to 1",
-        holds=lambda value: 0 <= value <= 1,
+        0.5, "share of the distillation terms: loss = (1 - alpha) CE + alpha KD; from 0 to 1", SHARE
     )
 
 

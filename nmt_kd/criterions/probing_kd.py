@@ -10,7 +10,7 @@ from torch import Tensor
 from nmt_kd.criterions.distillation import Batch, Chunk, DistillationCriterion, InterpolationConfig
 from nmt_kd.losses.divergence import kl_divergence, top_k_cross_entropy, without_top_1
 from nmt_kd.losses.selection import uniform_hash
-from nmt_kd.options import option, require
+from nmt_kd.options import AT_LEAST_1, SHARE, Allowed, one_of, option, require
 
 
 @dataclass
@@ -19,26 +19,22 @@ class ProbingKDConfig(InterpolationConfig):
         "top-k",
         "what is learnt from the teacher: 'top-k' the probabilities of its top words as they are, 'no-top-1' all but "
         "its first choice, whose mass goes to the gold token, or 'all'",
-        allowed="top-k, no-top-1 or all",
-        holds=lambda value: value in PROBES,
+        one_of("top-k", "no-top-1", "all"),
     )
     probing_top_k: int = option(
         1,
         "words of the teacher that --probing-loss top-k keeps; with 1, no correlation between words is left",
-        allowed="1 or more",
-        holds=lambda value: value >= 1,
+        AT_LEAST_1,
     )
     probing_above: float = option(
         0.0,
         "leave the distillation term out where the teacher's highest probability is at most this",
-        allowed="from 0 to below 1",
-        holds=lambda value: 0 <= value < 1,
+        Allowed("from 0 to below 1", lambda value: 0 <= value < 1),
     )
     probing_up_to: float = option(
         1.0,
         "leave the distillation term out where the teacher's highest probability is above this",
-        allowed="above 0 and at most 1",
-        holds=lambda value: 0 < value <= 1,
+        Allowed("above 0 and at most 1", lambda value: 0 < value <= 1),
     )
     probing_targets: str = option(
         "all",
@@ -46,14 +42,10 @@ class ProbingKDConfig(InterpolationConfig):
         "on those that are ('top-1'), are not ('not-top-1'), on a share of those that are ('share-of-top-1'), or CE on "
         "those that are and half CE, half the distillation term on the others ('top-1-information'); 'all' is "
         "(1 - alpha) CE + alpha KD everywhere",
-        allowed="all, top-1, not-top-1, share-of-top-1 or top-1-information",
-        holds=lambda value: value in TARGETS,
+        one_of("all", "top-1", "not-top-1", "share-of-top-1", "top-1-information"),
     )
     probing_share: float = option(
-        0.5,
-        "the share of --probing-targets share-of-top-1, chosen by sentence and position alone; from 0 to 1",
-        allowed="from 0 to 1",
-        holds=lambda value: 0 <= value <= 1,
+        0.5, "the share of --probing-targets share-of-top-1, chosen by sentence and position alone; from 0 to 1", SHARE
     )
 
 

@@ -14,34 +14,25 @@ from nmt_kd.losses.divergence import kl_divergence
 from nmt_kd.losses.precision import log_probabilities
 from nmt_kd.losses.projection import in_chunks
 from nmt_kd.losses.selection import ScoreQueue, largest
-from nmt_kd.options import option
-
-LEVELS = ("batch", "global")
+from nmt_kd.options import AT_LEAST_0, AT_LEAST_1, Allowed, one_of, option
 
 
 @dataclass
 class SelectiveKDConfig(DistillationConfig):
     kd_alpha: float = option(
-        1.0,
-        "weight of the distillation term on the selected tokens: loss = CE + alpha KD; 0 or more",
-        allowed="0 or more",
-        holds=lambda value: value >= 0,
+        1.0, "weight of the distillation term on the selected tokens: loss = CE + alpha KD; 0 or more", AT_LEAST_0
     )
     selection: str = option(
         "global",
         "where a token must be among the hardest: in its batch, or among the newest scores of all workers (global)",
-        allowed="batch or global",
-        holds=lambda value: value in LEVELS,
+        one_of("batch", "global"),
     )
     selection_rate: float = option(
         0.5,
         "share of the tokens that are selected, above 0 to 1",
-        allowed="above 0 and at most 1",
-        holds=lambda value: 0 < value <= 1,
+        Allowed("above 0 and at most 1", lambda value: 0 < value <= 1),
     )
-    selection_queue_size: int = option(
-        30000, "newest scores kept for --selection global, tokens", allowed="1 or more", holds=lambda value: value >= 1
-    )
+    selection_queue_size: int = option(30000, "newest scores kept for --selection global, tokens", AT_LEAST_1)
     selection_interpolate: bool = option(
         False, "on selected tokens, take (1 - alpha) CE + alpha KD with alpha from 0 to 1 instead of CE + alpha KD"
     )

@@ -10,22 +10,18 @@ from nmt_kd.criterions.distillation import Batch, Chunk, DistillationCriterion, 
 from nmt_kd.losses.divergence import kl_divergence
 from nmt_kd.losses.ranking import hierarchical_ranking_loss
 from nmt_kd.losses.top_k import top_k_indices
-from nmt_kd.options import option, require
+from nmt_kd.options import AT_LEAST_0, AT_LEAST_1, option, require
 
 
 @dataclass
 class TIEKDConfig(InterpolationConfig):
     ranking_top_k: int = option(
-        5,
-        "words of each model that the ranking loss puts in order; 0 leaves the ranking loss out",
-        allowed="0 or more",
-        holds=lambda value: value >= 0,
+        5, "words of each model that the ranking loss puts in order; 0 leaves the ranking loss out", AT_LEAST_0
     )
     kd_iterations: int = option(
         3,
         "times the decoders run: on the gold prefixes, then on the student's predictions of the time before; 1 or more",
-        allowed="1 or more",
-        holds=lambda value: value >= 1,
+        AT_LEAST_1,
     )
 
 

@@ -6,7 +6,7 @@ from fairseq.criterions import register_criterion
 
 from nmt_kd.criterions.distillation import Batch, Chunk, DistillationCriterion, InterpolationConfig
 from nmt_kd.losses.divergence import kl_divergence
-from nmt_kd.options import option
+from nmt_kd.options import Allowed, option
 
 
 @dataclass
@@ -14,8 +14,7 @@ class WordKDConfig(InterpolationConfig):
     kd_temperature: float = option(
         1.0,
         "divides both models' logits, above 0; the divergence is multiplied by its square",
-        allowed="above 0",
-        holds=lambda value: value > 0,
+        Allowed("above 0", lambda value: value > 0),
     )
 
 

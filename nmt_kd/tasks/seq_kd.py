@@ -31,7 +31,7 @@ from nmt_kd.decoding.loops import has_loop
 from nmt_kd.decoding.shards import Blocks, Decoded, Hypothesis, ShardFolder
 from nmt_kd.decoding.text import dictionary_checksum, source_checksum, subwords
 from nmt_kd.errors import UserError
-from nmt_kd.options import check_options, option
+from nmt_kd.options import AT_LEAST_1, check_options, one_of, option
 from nmt_kd.teacher import file_hash
 
 logger = logging.getLogger(__name__)
@@ -45,23 +45,18 @@ class SeqKDConfig(TranslationConfig):
     distill_backend: str = option(
         "fairseq",
         "what decodes: fairseq, ctranslate2, or auto, which is ctranslate2 where it is installed and knows the model",
-        allowed="fairseq, ctranslate2 or auto",
-        holds=lambda value: value in ("fairseq", "ctranslate2", "auto"),
+        one_of("fairseq", "ctranslate2", "auto"),
     )
     distill_compute_type: str = option(
         "default", "precision of ctranslate2: float32, float16, int8, ...; default keeps the model's"
     )
     distill_block_sentences: int = option(
-        1000,
-        "sentences decoded and saved together; a worker that is killed loses at most one such block",
-        allowed="1 or more",
-        holds=lambda value: value >= 1,
+        1000, "sentences decoded and saved together; a worker that is killed loses at most one such block", AT_LEAST_1
     )
     distill_too_long: str = option(
         "error",
         "what to do with sources that are longer than the teacher can read: error, skip or truncate",
-        allowed="error, skip or truncate",
-        holds=lambda value: value in ("error", "skip", "truncate"),
+        one_of("error", "skip", "truncate"),
     )
     distill_first_choices: bool = option(
         False,
