@@ -40,6 +40,7 @@ class AnnealingKDConfig(DistillationConfig):
     max_update: int = II("optimization.max_update")
     max_epoch: int = II("optimization.max_epoch")
     update_freq: Any = II("optimization.update_freq")  # noqa: RUF009  (a string that stands for a list)
+    skip_remainder_batch: bool = II("optimization.skip_remainder_batch")
     train_subset: str = II("dataset.train_subset")
 
 
@@ -72,14 +73,12 @@ class AnnealingKD(DistillationCriterion):
         """The length of the training in updates, whichever limit comes first."""
         limits = [self.cfg.max_update] if self.cfg.max_update > 0 else []
         if self.cfg.max_epoch > 0:
+            epochs = range(self.cfg.max_epoch)
             batches = len(self.task.dataset_to_epoch_iter[self.task.dataset(self.cfg.train_subset)])
-            frequencies = self.cfg.update_freq
-            limits.append(
-                sum(
-                    math.ceil(batches / frequencies[min(epoch, len(frequencies) - 1)])
-                    for epoch in range(self.cfg.max_epoch)
-                )
-            )
+            batches -= self.cfg.skip_remainder_batch  # fairseq then drops the last batch, and any rest of an update
+            rounded = math.floor if self.cfg.skip_remainder_batch else math.ceil
+            frequencies = [self.cfg.update_freq[min(epoch, len(self.cfg.update_freq) - 1)] for epoch in epochs]
+            limits.append(sum(rounded(batches / frequency) for frequency in frequencies))
         return min(limits)
 
     @property

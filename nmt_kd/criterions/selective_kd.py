@@ -81,7 +81,7 @@ class SelectiveKD(DistillationCriterion):
         if self.queue is None:
             return largest(scores, self.cfg.selection_rate)
         self.queue.push(_from_all_workers(scores[:0] if self.progress.is_dummy_batch else scores))
-        return scores >= self.queue.threshold(self.cfg.selection_rate)
+        return scores.float() >= self.queue.threshold(self.cfg.selection_rate)  # as the queue has them
 
     def distill(self, batch: Batch):
         loss, sums = super().distill(batch)

@@ -21,6 +21,8 @@ from nmt_kd.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+CPU_BATCH_TOKENS = 1024  # more makes nothing faster and leaves processors without work at the end of a block
+
 
 class Backend(Protocol):
     """Decodes some sentences of a data set."""
@@ -105,6 +107,8 @@ class CTranslate2Backend:
         self.generation, self.fairseq = generation, fairseq
         self.symbols = fairseq.task.source_dictionary.symbols
         on_gpu = fairseq.parameter.is_cuda
+        wanted = fairseq.max_tokens or 12000
+        self.max_tokens = wanted if on_gpu else min(wanted, CPU_BATCH_TOKENS)
         threads = {} if on_gpu else {"inter_threads": os.cpu_count() or 1, "intra_threads": 1}
         self.translator = ctranslate2.Translator(
             str(model_folder),
@@ -128,7 +132,7 @@ class CTranslate2Backend:
             no_repeat_ngram_size=self.generation.no_repeat_ngram_size,
             max_input_length=0,
             return_scores=True,
-            max_batch_size=self.fairseq.max_tokens or 0,
+            max_batch_size=self.max_tokens,
             batch_type="tokens",
         )
         lists = [

@@ -6,11 +6,13 @@ import pytest
 import torch
 from conftest import Run, train_here
 from criterions.test_contract import loss_and_gradients
+from fairseq.utils import move_to_cpu
 from test_training import assert_same_parameters, finish, method_flags, two_workers
 from torch.nn import functional
 
 from nmt_kd.errors import UserError, user_error_in
 
+KINDS = ["training", "dummy", "training", "validation", "training"]
 GLOBAL = ["--selection", "global", "--selection-queue-size", "300"]
 
 
@@ -78,6 +80,45 @@ def test_global_level_pushes_first_and_selects_by_the_queue(build, task, sample,
         assert criterion.queue.values.tolist() == pytest.approx(queue, rel=1e-5)
 
 
+def test_validation_and_dummy_batches_between_training_batches_are_never_pushed(build, task, sample):
+    criterion, student = build("selective_kd", "--selection", "global", "--selection-queue-size", 150)
+    queue, losses = [], []
+
+    class Optimizer:
+        @staticmethod
+        def backward(loss):
+            losses.append(loss.detach())
+            loss.backward()
+
+    for update, (kind, batch) in enumerate(zip(KINDS, batches(task, [2, 1, 3, 2, 2]), strict=True)):
+        student.zero_grad()
+        if kind == "validation":
+            criterion.eval()
+            task.valid_step(batch, student, criterion)
+            criterion.train()
+            student.train()
+        else:
+            task.train_step(batch, student, criterion, Optimizer(), update, ignore_grad=kind == "dummy")
+        if kind != "training":
+            assert criterion.queue.values.tolist() == pytest.approx(queue, rel=1e-5)
+            continue
+        gradient = {name: parameter.grad.clone() for name, parameter in trained(student)}
+        scores = plain_scores(criterion, student, batch)
+        queue = (queue + scores)[-150:]
+        threshold = sorted(queue, reverse=True)[math.ceil(0.5 * len(queue)) - 1]
+        student.zero_grad()
+        selected = [score >= threshold - 1e-6 for score in scores]
+        expected = expected_loss(criterion, student, batch, selected)
+        expected.backward()
+        torch.testing.assert_close(losses[-1], expected.detach())
+        for name, parameter in trained(student):
+            torch.testing.assert_close(gradient[name], parameter.grad, rtol=1e-3, atol=1e-4)
+
+
+def trained(student):
+    return [(name, parameter) for name, parameter in student.named_parameters() if parameter.grad is not None]
+
+
 @pytest.mark.parametrize("level", ["batch", "global"])
 def test_all_tokens_selected_and_interpolated_is_word_kd_to_the_bit(build, sample, level):
     flags = ["--selection", level, "--selection-rate", 1, "--selection-interpolate", "--kd-alpha", "0.5"]
@@ -93,6 +134,14 @@ def test_scores_of_a_half_precision_student_are_kept_in_float32(build, sample):
     criterion(student, sample)
     assert criterion.queue.values.dtype == torch.float32
     assert not torch.equal(criterion.queue.values, criterion.queue.values.half().float())
+
+
+def test_scores_that_float16_would_round_survive_the_state_of_a_half_precision_criterion(build):
+    scores = torch.tensor([2049.0, 70000.5, 1.2345678, 6.1e-9])
+    (criterion, _), (restored, _) = build("selective_kd"), build("selective_kd")
+    criterion.half().queue.push(scores)
+    restored.half().load_state_dict(move_to_cpu(criterion.state_dict()))
+    assert torch.equal(restored.queue.values, scores)
 
 
 def queue_of(run: Run) -> torch.Tensor:
