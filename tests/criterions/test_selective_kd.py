@@ -184,6 +184,13 @@ def test_workers_share_one_queue_through_restarts_and_one_worker_goes_on_with_it
     assert queue_of(gone_on).numel() > before.numel()
 
 
+def test_workers_that_select_in_their_batches_equal_one_worker_that_adds_them_up(data, teacher_path, tmp_path):
+    flags = method_flags("selective_kd", teacher_path, "--selection", "batch", "--dropout", "0", "--max-update", "3")
+    finish(*two_workers(data, tmp_path / "both", "pytorch_ddp", *flags))
+    alone = train_here(data, tmp_path / "alone", *flags, "--update-freq", "2")
+    assert_same_parameters(Run(tmp_path / "both"), alone, rtol=1e-4, atol=2e-5)
+
+
 def test_a_queue_of_another_size_is_refused(data, teacher_path, tmp_path):
     flags = method_flags("selective_kd", teacher_path, "--selection", "global", "--save-interval-updates", "1")
     train_here(data, tmp_path, *flags, "--max-update", "1", "--selection-queue-size", "300")
