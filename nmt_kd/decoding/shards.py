@@ -18,6 +18,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy
@@ -70,11 +71,9 @@ class Blocks:
         """The numbers of the block's sentences, the longest first."""
         return self._longest_first[block * self.block_sentences : (block + 1) * self.block_sentences]
 
-    @property
+    @cached_property
     def _longest_first(self) -> numpy.ndarray:
-        if "_order" not in vars(self):
-            object.__setattr__(self, "_order", numpy.argsort(-self.sizes.astype(numpy.int64), kind="stable"))
-        return vars(self)["_order"]
+        return numpy.argsort(-self.sizes.astype(numpy.int64), kind="stable")
 
     def of_worker(self, worker: int, workers: int) -> range:
         """The blocks that one of several workers decodes: every n-th, so that each gets long and short ones."""
