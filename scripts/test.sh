@@ -13,4 +13,4 @@ PATH="$root/.venv/bin:$PATH"
 cd "$root"
 run ruff check .
 run ruff format --check .
-run python -m pytest --numprocesses "$(nproc)" --dist loadfile --durations 10 "$@"
+run python -m pytest --numprocesses "$(nproc)" --dist worksteal --durations 10 "$@"
