@@ -57,7 +57,6 @@ PROBES: dict[str, Callable[[Chunk, ProbingKDConfig], Tensor]] = {
 
 # The weights of cross-entropy and distillation, [tokens], for target tokens that are the teacher's first choice or not.
 TARGETS: dict[str, Callable[[Tensor, Tensor, ProbingKDConfig], tuple]] = {
-    "all": lambda is_first, chance, cfg: (1 - cfg.kd_alpha, cfg.kd_alpha),
     "top-1": lambda is_first, chance, cfg: (is_first.float(), 0.0),
     "not-top-1": lambda is_first, chance, cfg: ((~is_first).float(), 0.0),
     "share-of-top-1": lambda is_first, chance, cfg: ((is_first & (chance < cfg.probing_share)).float(), 0.0),
@@ -87,9 +86,10 @@ class ProbingKD(DistillationCriterion):
         return {"kd_loss": term * inside}
 
     def loss_weights(self, batch: Batch):
-        weigh = TARGETS[self.cfg.probing_targets]
+        if self.cfg.probing_targets == "all":  # nothing depends on the teacher's first choices, which cost a projection
+            return {"ce_loss": 1 - self.cfg.kd_alpha, "kd_loss": self.cfg.kd_alpha}
         length = batch.prev_output_tokens.size(1)
         is_first = batch.teacher.first_choices(self.cfg.kd_chunk_tokens) == batch.gold
         chance = uniform_hash(batch.sentence_ids[batch.token_index // length], batch.token_index % length)
-        ce_weight, kd_weight = weigh(is_first, chance, self.cfg)
+        ce_weight, kd_weight = TARGETS[self.cfg.probing_targets](is_first, chance, self.cfg)
         return {"ce_loss": ce_weight, "kd_loss": kd_weight}

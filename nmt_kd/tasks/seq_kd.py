@@ -135,8 +135,12 @@ class SeqKDTask(TranslationTask):
     @property
     def compute_type(self) -> str:
         """CTranslate2's precision: the one that was asked for, or the model's."""
-        own = str(next(self.models[0].parameters()).dtype).removeprefix("torch.")
-        return own if self.cfg.distill_compute_type == "default" else self.cfg.distill_compute_type
+        return self.precision if self.cfg.distill_compute_type == "default" else self.cfg.distill_compute_type
+
+    @property
+    def precision(self) -> str:
+        """The precision of the teacher's parameters, as torch calls it."""
+        return str(next(self.models[0].parameters()).dtype).removeprefix("torch.")
 
 
 def _worker(cfg: SeqKDConfig) -> tuple[int, int]:
@@ -202,7 +206,6 @@ class _Decoding:
     def settings(self, backend: str) -> dict:
         """All that decides what the shards hold."""
         cfg, generation = self.task.cfg, self.task.generation
-        precision = str(next(self.task.models[0].parameters()).dtype).removeprefix("torch.")
         decoder = {
             name: getattr(generation, name)
             for name in ("beam", "nbest", "lenpen", "unkpen", "max_len_a", "max_len_b", "min_len", "sampling")
@@ -214,7 +217,7 @@ class _Decoding:
             **self.data_settings(),
             "teacher": "+".join(file_hash(Path(path)) for path in cfg.distill_path.split(":")),
             "backend": backend,
-            "precision": self.task.compute_type if backend == "ctranslate2" else precision,
+            "precision": self.task.compute_type if backend == "ctranslate2" else self.task.precision,
             **decoder,
             "max_tokens": cfg.distill_max_tokens,
             "batch_size": cfg.distill_batch_size,
