@@ -16,6 +16,7 @@ from pathlib import Path
 from sacrebleu.metrics import BLEU, CHRF
 
 from nmt_kd.compat import read_checkpoint_file
+from nmt_kd.evaluation.tables import Table, as_markdown, number
 
 COLUMNS = {
     "system": "system",
@@ -73,23 +74,9 @@ def read_system(folder: Path, references: list[str]) -> dict:
     }
 
 
-def as_markdown(rows: list[dict]) -> str:
-    def cell(value) -> str:
-        if isinstance(value, float):
-            return f"{value:,.{2 if value < 10 else 1 if value < 1000 else 0}f}"
-        return f"{value:,}" if isinstance(value, int) else str(value)
-
-    table = [list(COLUMNS.values()), *([cell(row[column]) for column in COLUMNS] for row in rows)]
-    widths = [max(len(line[column]) for line in table) for column in range(len(COLUMNS))]
-    lines = []
-    for number, line in enumerate(table):
-        padded = [text.ljust(width) if not column else text.rjust(width)
-                  for column, (text, width) in enumerate(zip(line, widths, strict=True))]  # fmt: skip
-        lines.append(f"| {' | '.join(padded)} |")
-        if number == 0:
-            rule = ["-" * width if not column else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
-            lines.append(f"| {' | '.join(rule)} |")
-    return "\n".join(lines) + "\n"
+def as_table(rows: list[dict]) -> str:
+    cells = [[row["system"], *(number(row[column]) for column in list(COLUMNS)[1:])] for row in rows]
+    return as_markdown(Table(list(COLUMNS.values()), cells)) + "\n"
 
 
 def main() -> None:
@@ -100,7 +87,7 @@ def main() -> None:
     args = parser.parse_args()
     references = (args.work / f"text/test.{args.target_lang}").read_text(encoding="utf-8").splitlines()
     rows = [read_system(args.work / system, references) for system in args.systems]
-    table = as_markdown(rows)
+    table = as_table(rows)
     (args.work / "results.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     (args.work / "results.md").write_text(table, encoding="utf-8")
     print(table, end="")
