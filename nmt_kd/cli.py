@@ -1,7 +1,7 @@
 """The command line `nmt-kd`: what is done with models before and after training.
 
-A command is a file in `nmt_kd/commands`, found by itself. Its docstring is the help; it has an EXAMPLE, `add_arguments`,
-which gets the command's parser, and `run`, which gets the parsed arguments.
+A command is a file in `nmt_kd/commands`, found by itself. Its docstring is the help; it has an EXAMPLE, `add_arguments`
+that gets the command's parser, and `run` that gets the parsed arguments.
 """
 
 import argparse

@@ -3,8 +3,8 @@
     python scripts/benchmark_decoding.py runs/multi30k/data-bin --path runs/multi30k/teacher/checkpoint_best.pt \\
         --gen-subset train --json decoding.json
 
-Each system is a process of its own, one after the other, on the same sentences. Stock is fairseq-generate's own loop with
-its own count of the seconds that it searches; seq_kd's seconds are all from the first block to the last, with writing.
+Each system is a process of its own, one after the other, on the same sentences. Stock is fairseq-generate's loop with
+its count of the seconds that it searches; seq_kd's seconds are all from the first block to the last, with writing.
 "identical" is the share of sentences with stock's best hypothesis, BLEU is the best hypotheses' against the references.
 """
 

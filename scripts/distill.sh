@@ -32,7 +32,7 @@ if [ -n "$dry_run" ]; then
 else
     for ((worker = 0; worker < workers; worker++)); do
         CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:-$worker} "${command[@]}" --num-shards "$workers" --shard-id "$worker" \
-            --no-progress-bar 2>&1 | tee -a "$decoded.log" | grep --line-buffered -e "left" -e "error" &
+            --no-progress-bar 2>&1 | tee -a "$decoded.log" | grep --line-buffered -E "sentences/s|error: " &
     done
     wait
 fi

@@ -16,6 +16,7 @@ from fairseq_cli import preprocess
 from omegaconf import OmegaConf
 from sacrebleu.metrics import BLEU, CHRF
 
+from nmt_kd.decoding.data import opening_subset
 from nmt_kd.decoding.loops import has_loop
 from nmt_kd.decoding.shards import Decoded, Hypothesis, ShardFolder
 from nmt_kd.decoding.text import dictionary_checksum, source_checksum, subwords
@@ -84,12 +85,9 @@ class Originals:
             | {"target_lang": target_lang, "train_subset": subset, "dataset_impl": None}
             | {"required_seq_len_multiple": 1, "_name": "translation"}
         )
-        try:
+        with opening_subset(str(data), subset, source_lang, target_lang):
             task = tasks.setup_task(cfg)
             task.load_dataset(subset)
-        except (FileNotFoundError, AssertionError):
-            pair = f"{source_lang}-{target_lang}"
-            raise UserError(f"{data} has no {subset}.{pair}; give the data folder that was decoded") from None
         return cls(task, task.dataset(subset))
 
     def check(self, settings: dict, folder: Path) -> None:

@@ -66,10 +66,8 @@ def as_latex(table: Table) -> str:
         " & ".join(cell.translate(LATEX_SPECIAL) for cell in cells) + r" \\" for cells in (table.header, *table.rows)
     ]
     columns = "l" + "r" * (len(table.header) - 1)
-    return "\n".join(
-        [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
-        + [r"\end{tabular}"]
-    )
+    begin, end = rf"\begin{{tabular}}{{{columns}}}", r"\end{tabular}"
+    return "\n".join([begin, r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule", end])
 
 
 def as_html(table: Table) -> str:

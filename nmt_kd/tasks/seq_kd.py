@@ -26,6 +26,7 @@ from nmt_kd.decoding.backends import (
     converted_model,
     why_not_ctranslate2,
 )
+from nmt_kd.decoding.data import opening_subset
 from nmt_kd.decoding.first_choices import first_choices
 from nmt_kd.decoding.loops import has_loop
 from nmt_kd.decoding.shards import Blocks, Decoded, Hypothesis, ShardFolder
@@ -86,6 +87,11 @@ class SeqKDTask(TranslationTask):
         self.typed, self.typed_sentences = None, 0
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+
+    def load_dataset(self, split, epoch=1, combine=False, **kwargs):
+        """fairseq's; UserError where the subset cannot be decoded."""
+        with opening_subset(self.cfg.data, split, self.cfg.source_lang, self.cfg.target_lang):
+            super().load_dataset(split, epoch, combine, **kwargs)
 
     # fairseq-generate builds the iterator first, then the generator, and then asks the iterator for batches.
 

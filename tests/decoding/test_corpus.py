@@ -186,7 +186,7 @@ def test_a_line_that_slipped_is_found(data, train_set, tmp_path, parts):
     [
         ({"sentences": 599, "block_sentences": 70}, "was decoded with sentences 599, the data to join it with has 600"),
         ({"source_dictionary": "0"}, "was decoded with source_dictionary 0, the data to join it with has"),
-        ({"subset": "train9"}, "has no train9.en-de; give the data folder that was decoded"),
+        ({"subset": "train9"}, "has no train9.en-de; give a folder that fairseq-preprocess has written"),
     ],
 )
 def test_other_data_is_refused(data, train_set, tmp_path, settings, message):

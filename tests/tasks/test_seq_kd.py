@@ -1,6 +1,8 @@
 """Decoding through fairseq-generate itself: what it finds, what it survives, what it refuses."""
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +16,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import generate
 
 from nmt_kd.decoding import backends
-from nmt_kd.decoding.corpus import in_order
+from nmt_kd.decoding.corpus import Originals, in_order
 from nmt_kd.decoding.shards import ShardFolder
 from nmt_kd.errors import UserError
 
@@ -116,6 +118,29 @@ def test_torchruns_variables_choose_the_worker(data, seq_kd_teacher, undisturbed
     assert sorted(contents(tmp_path / "kd")) == ["0000003.jsonl", "0000007.jsonl", "0000011.jsonl"]
 
 
+def test_torchrun_starts_workers_that_died_again_and_nothing_is_lost(data, seq_kd_teacher, undisturbed, tmp_path):
+    out = tmp_path / "kd"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    torchrun += ["--max-restarts", "2", "--monitor-interval", "0.2", "--no-python", str(BIN / "fairseq-generate")]
+    plugin = ["--user-dir", str(ROOT / "nmt_kd")]
+    process = subprocess.Popen(
+        [*torchrun, *arguments(data, out, seq_kd_teacher, *plugin)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while len(contents(out)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(workers[-1]), signal.SIGKILL)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output[-2000:]
+    assert "worker 2 of 2: 6 of 6 blocks to decode" in output
+    assert len(re.findall("worker [12] of 2: ", output)) == 4
+    assert contents(out) == contents(undisturbed)
+
+
 @pytest.mark.parametrize("mode", ["skip", "truncate"])
 def test_sources_that_are_too_long_are_counted_and_kept_out_or_cut(data, seq_kd_teacher, tmp_path, mode, caplog):
     limit = ["--max-source-positions", "20"]
@@ -166,6 +191,21 @@ def test_settings_that_make_no_sense_are_named(data, seq_kd_teacher, tmp_path, f
     with pytest.raises(UserError) as error:
         generate.main(convert_namespace_to_omegaconf(args))
     assert message in str(error.value)
+
+
+def test_sources_and_references_of_different_length_are_refused(data, seq_kd_teacher, tmp_path):
+    broken = tmp_path / "data-bin"
+    shutil.copytree(data, broken)
+    for suffix in ("bin", "idx"):
+        shutil.copy(data / f"test.en-de.de.{suffix}", broken / f"train.en-de.de.{suffix}")
+    expected = f"train.en and train.de in {broken} have different numbers of sentences; binarise files again"
+    args = options.parse_args_and_arch(
+        options.get_generation_parser(), arguments(broken, tmp_path / "kd", seq_kd_teacher)
+    )
+    with pytest.raises(UserError, match=re.escape(expected)):
+        generate.main(convert_namespace_to_omegaconf(args))
+    with pytest.raises(UserError, match=re.escape(expected)):
+        Originals.load(broken, "en", "de", "train")
 
 
 def test_another_teacher_data_set_or_beam_is_refused(data, teacher_path, seq_kd_teacher, undisturbed):
