@@ -3,7 +3,7 @@
 fairseq 0.12 was written for torch 1.x. Since torch 2.6 its commands cannot read its own checkpoints, because
 `torch.load` refuses the types in them; before, they could, but a checkpoint was a program that ran when it was
 opened. `apply()` makes fairseq read checkpoints as data: on every supported torch, in every command, in one process
-or in several. It also mends the one place where the fork of fairseq for new Pythons loses sentences.
+or in several. It also mends where fairseq loses sentences, and its last checkpoint when it is killed.
 """
 
 import argparse
@@ -14,8 +14,10 @@ import collections
 import functools
 import logging
 import operator
+import os
 import pickle
 import re
+import shutil
 import sys
 import typing
 import warnings
@@ -30,6 +32,7 @@ import torch
 from fairseq import checkpoint_utils
 from fairseq.data import data_utils
 from fairseq.distributed import utils as distributed_utils
+from fairseq.file_io import PathManager
 from fairseq.modules.transformer_layer import TransformerEncoderLayerBase
 
 from nmt_kd.errors import UserError
@@ -43,6 +46,7 @@ def apply() -> None:
     allow_harmless_types()
     forbid_code_in_configurations()
     keep_last_batch()
+    copy_whole_or_not_at_all()
     leave_out_the_old_fast_path()
     silence_known_warnings()
 
@@ -296,6 +300,30 @@ def keep_last_batch() -> None:
         return batches if batched == len(indices) else [*batches, numpy.asarray(indices[batched:])]
 
     data_utils.batch_by_size = batch_by_size_and_rest
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A killed training can go on
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def copy_whole_or_not_at_all() -> None:
+    """Let a checkpoint's copies appear under their names only when they are complete.
+
+    fairseq writes the first of a checkpoint's files that way, but copies it byte by byte onto checkpoint_last.pt.
+    Killed in the middle, it leaves a training that cannot go on, for that is the file it would go on from.
+    """
+    copy = PathManager.copy
+
+    def copy_then_rename(src_path: str, dst_path: str, overwrite: bool = False) -> bool:
+        if not PathManager.supports_rename(dst_path):
+            return copy(src_path, dst_path, overwrite=overwrite)
+        partial = f"{dst_path}.tmp"
+        shutil.copyfile(src_path, partial)
+        os.replace(partial, dst_path)
+        return True
+
+    PathManager.copy = staticmethod(copy_then_rename)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@ import argparse
 import os
 import pickle
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from fairseq import checkpoint_utils
 from fairseq.data import data_utils
+from fairseq.file_io import PathManager
 
 from nmt_kd import compat
 from nmt_kd.errors import UserError
@@ -160,3 +162,22 @@ def test_batches_hold_every_sentence_once_and_in_order(sentences, multiple):
     )
     assert [index for batch in batches for index in batch] == list(range(sentences))
     assert all(len(batch) * lengths[batch].max() <= 300 for batch in batches)
+
+
+def test_a_copy_that_is_killed_in_the_middle_leaves_the_earlier_checkpoint_whole(tmp_path, monkeypatch):
+    last, new = tmp_path / "checkpoint_last.pt", tmp_path / "checkpoint_1_500.pt"
+    last.write_bytes(b"the checkpoint before")
+    new.write_bytes(b"a newer checkpoint")
+
+    def killed(source, destination):
+        Path(destination).write_bytes(Path(source).read_bytes()[:5])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", killed)
+        with pytest.raises(KeyboardInterrupt):
+            PathManager.copy(str(new), str(last), overwrite=True)
+    assert last.read_bytes() == b"the checkpoint before"
+    assert PathManager.copy(str(new), str(last), overwrite=True)
+    assert last.read_bytes() == b"a newer checkpoint"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint_1_500.pt", "checkpoint_last.pt"]

@@ -1,17 +1,15 @@
 """Killed, restarted and spread over workers, training gives the numbers of one undisturbed run."""
 
-import os
-import signal
 import socket
-import subprocess
-import sys
 import time
 
 import pytest
 import torch
 import two_passes  # noqa: F401  (one method that decodes several times)
-from conftest import METHODS, ROOT, TINY_TRANSFORMER, TRAINING, Run, train_here
+from conftest import METHODS, TINY_TRANSFORMER, TRAINING, Run, train_here
 from fairseq.criterions import CRITERION_REGISTRY
+from fairseq_cli import train
+from worker import Worker
 
 EVERY_METHOD = [*METHODS, "two_passes"]
 INDEPENDENT = [method for method in EVERY_METHOD if CRITERION_REGISTRY[method].TOKENS_ARE_INDEPENDENT]
@@ -22,30 +20,17 @@ def method_flags(method, teacher_path, *flags):
     return ["--criterion", method, "--teacher-path", str(teacher_path), "--disable-validation", *flags]
 
 
-def start_worker(data, save_dir, *arguments) -> subprocess.Popen:
+def start_worker(data, save_dir, *arguments) -> Worker:
     """fairseq-train in a process of its own."""
-    command = [
-        sys.executable,
-        ROOT / "tests/worker.py",
-        data,
-        *TINY_TRANSFORMER,
-        *TRAINING,
-        "--user-dir",
-        ROOT / "tests/two_passes",  # which imports nmt_kd
-    ]
-    return subprocess.Popen(
-        [str(part) for part in [*command, "--save-dir", save_dir, *arguments]],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+    name = f"{time.monotonic_ns()}.log"
+    return Worker(
+        train.cli_main, [data, *TINY_TRANSFORMER, *TRAINING, "--save-dir", save_dir, *arguments], save_dir / name
     )
 
 
-def finish(*workers: subprocess.Popen) -> None:
+def finish(*workers: Worker) -> None:
     for worker in workers:
-        output, _ = worker.communicate(timeout=300)
-        assert worker.returncode == 0, output[-3000:]
+        worker.finish()
 
 
 def assert_same_parameters(run: Run, other: Run, **tolerance):
@@ -71,16 +56,14 @@ def test_a_killed_training_goes_on_where_it_was(data, teacher_path, tmp_path):
     deadline = time.monotonic() + 120
     while not list((tmp_path / "killed").glob("checkpoint_1_1*.pt")) and time.monotonic() < deadline:
         time.sleep(0.05)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    assert killed.returncode == -signal.SIGKILL
+    killed.kill()
     finish(start_worker(data, tmp_path / "killed", *flags))
     undisturbed = start_worker(data, tmp_path / "undisturbed", *flags)
     finish(undisturbed)
     assert_same_parameters(Run(tmp_path / "killed"), Run(tmp_path / "undisturbed"))
 
 
-def two_workers(data, save_dir, backend, *flags) -> list[subprocess.Popen]:
+def two_workers(data, save_dir, backend, *flags) -> list[Worker]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

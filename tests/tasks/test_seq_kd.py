@@ -14,6 +14,7 @@ from conftest import ROOT, run_command
 from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import generate
+from worker import Worker
 
 from nmt_kd.decoding import backends
 from nmt_kd.decoding.corpus import Originals, in_order
@@ -37,16 +38,9 @@ def decode(data, out, teacher, *flags):
     assert end.value.code == 0
 
 
-def start(data, out, teacher, *flags) -> subprocess.Popen:
+def start(data, out, teacher, *flags) -> Worker:
     """Run fairseq-generate in a process of its own."""
-    command = [BIN / "fairseq-generate", *arguments(data, out, teacher, "--user-dir", ROOT / "nmt_kd", *flags)]
-    return subprocess.Popen(
-        [str(part) for part in command],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    return Worker(generate.cli_main, arguments(data, out, teacher, *flags), out.parent / "generate.log")
 
 
 def contents(out) -> dict[str, bytes]:
@@ -94,9 +88,8 @@ def test_workers_that_are_killed_and_change_in_number_give_the_same_files(data, 
         deadline = time.monotonic() + 120
         while len(contents(out)) < blocks_before_the_kill and time.monotonic() < deadline:
             time.sleep(0.01)
-        for process in running:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
+        for worker in running:
+            worker.kill()
     assert 9 <= len(contents(out)) < len(contents(undisturbed)) or contents(out) == contents(undisturbed)
     decode(data, out, seq_kd_teacher)
     assert contents(out) == contents(undisturbed)
