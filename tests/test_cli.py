@@ -1,4 +1,5 @@
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -8,14 +9,31 @@ from conftest import run_command
 from nmt_kd.cli import build_parser, main
 
 
-def test_agreement_prints_a_sentence_or_json(teacher_path, data, capsys):
+def test_agreement_prints_a_table_or_json(teacher_path, data, capsys):
     command = ["agreement", str(teacher_path), str(teacher_path), str(data)]
     main(command)
-    assert capsys.readouterr().out.startswith("top-1 agreement: 100.00 % of ")
+    header, _, first, *_ = capsys.readouterr().out.splitlines()
+    assert "agreement, %  top-5 edit distance  top-5 ranking distance" in header
+    assert re.match(r"all +\d+ +100\.00 +100\.00 +0\.00 +0\.00 ", first)
+    main([*command, "--format", "markdown", "--top-k", "3", "--confidence-bounds", "0.5"])
+    table = capsys.readouterr().out
+    assert "| top-3 edit distance |" in table
+    assert "| teacher's confidence: (0.5, 1] " in table
     main([*command, "--json"])
     figures = json.loads(capsys.readouterr().out)
     assert figures["teacher_agreement"] == 100
     assert figures["tokens"] == figures["agreeing"] > 0
+    assert set(figures["buckets"]) == {"teacher_confidence", "source_length", "target_length", "frequency_rank"}
+
+
+def test_agreement_draws_beside_what_it_prints(teacher_path, data, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    file = tmp_path / "agreement.png"
+    main(["agreement", str(teacher_path), str(teacher_path), str(data), "--json", "--plot", str(file)])
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["teacher_agreement"] == 100
+    assert captured.err.endswith(f"wrote {file}\n")
+    assert file.read_bytes().startswith(b"\x89PNG")
 
 
 def test_every_command_has_help_with_an_example(capsys):

@@ -1,67 +1,185 @@
-"""How often two models make the same first choice under teacher forcing (top-1 agreement, TIE-KD paper, section 3)."""
+"""How much alike two models are under teacher forcing: the measures of the TIE-KD paper (Zhang et al., 2023)."""
 
+import sys
+import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from fairseq import tasks, utils
 from omegaconf import open_dict
+from torch import Tensor
 
 from nmt_kd import compat
 from nmt_kd.errors import UserError
+from nmt_kd.evaluation.agreement_measures import (
+    COUNTS,
+    Bounds,
+    BucketSums,
+    Grouping,
+    compare_readings,
+    frequency_ranks,
+    groupings,
+)
 from nmt_kd.features import target_token_index
+from nmt_kd.options import require
 from nmt_kd.teacher import Teacher
 
+SECONDS_BETWEEN_REPORTS = 10
 
-@dataclass
+
+@dataclass(frozen=True)
+class Measures:
+    """What is said of some target tokens, padding excluded, the end of each sentence included; None where no token is.
+
+    Shares are in %. `teacher_agreement` is the share of tokens with the same first choice (TA); the accuracies are the
+    shares with the reference as first choice (for the teacher, its overlap with the reference in the paper's Table 1).
+    Distances are means over tokens: `edit_distance` is the Levenshtein distance of the two top-k lists, from 0 to k;
+    `ranking_distance` the mean over the teacher's k first symbols of how many places away the student ranks them, k at
+    most.
+    """
+
+    teacher_agreement: float | None
+    tokens: int
+    agreeing: int
+    share: float | None  # of all tokens
+    edit_distance: float | None
+    ranking_distance: float | None
+    teacher_accuracy: float | None
+    student_accuracy: float | None
+
+
+@dataclass(frozen=True)
 class Agreement:
-    """Counts over target tokens, padding excluded, the end of each sentence included."""
+    """The measures of all target tokens and of each bucket."""
 
-    tokens: int = 0
-    agreeing: int = 0
-
-    @property
-    def percent(self) -> float:
-        return 100 * self.agreeing / self.tokens if self.tokens else float("nan")
+    top_k: int
+    total: Measures
+    buckets: dict[Grouping, dict[str, Measures]]  # by the bucket's label
 
     def as_dict(self) -> dict:
-        return {"teacher_agreement": self.percent, **asdict(self)}
+        """The total's measures by name, `top_k`, and `buckets`: grouping, bucket, measure."""
+        buckets = {
+            grouping.name: {label: asdict(measures) for label, measures in found.items()}
+            for grouping, found in self.buckets.items()
+        }
+        return {**asdict(self.total), "top_k": self.top_k, "buckets": buckets}
 
 
-def measure_agreement(student_path: str, teacher_path: str, data: str, subset: str, max_tokens: int) -> Agreement:
-    """Compare the first choices of two models at every target token of a binarised data set.
+def measure_agreement(
+    student_path: str,
+    teacher_path: str,
+    data: str,
+    subset: str,
+    max_tokens: int,
+    top_k: int = 5,
+    bounds: Bounds | None = None,
+) -> Agreement:
+    """Compare two models at every target token of a binarised data set.
 
-    Each path is a checkpoint or several, separated by ":" (an ensemble). Runs on a GPU where there is one.
-    Raises UserError where the models do not fit each other or the data.
+    Each path is a checkpoint or several, separated by ":" (an ensemble). Runs on a GPU where there is one, and says on
+    standard error how far it is. Raises UserError where the models do not fit each other or the data.
     """
     task = _task_on(student_path.split(":")[0], data)
-    models = [Teacher.load(path, task) for path in (student_path, teacher_path)]
+    dictionary = task.target_dictionary
+    require(1 <= top_k <= len(dictionary), "--top-k", top_k, f"from 1 to {len(dictionary)}, the size of the vocabulary")
+    require(max_tokens >= 1, "--max-tokens", max_tokens, "1 or more")
     try:
         task.load_dataset(subset)
     except FileNotFoundError:
         raise UserError(f"{data} has no subset {subset!r}; see what fairseq-preprocess wrote there") from None
-    batches = task.get_batch_iterator(
-        task.dataset(subset),
-        max_tokens=max_tokens,
-        max_positions=utils.resolve_max_positions(task.max_positions(), *(model.max_positions() for model in models)),
-        ignore_invalid_inputs=True,
-    ).next_epoch_itr(shuffle=False)
+    models = [Teacher.load(path, task) for path in (student_path, teacher_path)]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     like = torch.zeros((), device=device)
-    agreement = Agreement()
+    ranks = frequency_ranks(dictionary).to(device)
+    sums = BucketSums(groupings(bounds or Bounds(), len(dictionary) - dictionary.nspecial), device)
     with torch.no_grad():
-        for sample in batches:
+        for sample in _batches(task, subset, max_tokens, models):
             sample = utils.move_to_cuda(sample) if device.type == "cuda" else sample
-            token_index = target_token_index(sample["target"], task.target_dictionary.pad())
-            first, second = (model.read(sample["net_input"], token_index, like).first_choices() for model in models)
-            agreement.tokens += token_index.numel()
-            agreement.agreeing += (first == second).sum().item()
-    return agreement
+            source, target = sample["net_input"]["src_tokens"], sample["target"]
+            token_index = target_token_index(target, dictionary.pad())
+            gold = target.flatten()[token_index]
+            student, teacher = (model.read(sample["net_input"], token_index, like) for model in models)
+            counts, confidence = compare_readings(student, teacher, gold, top_k)
+            sentence = token_index // target.size(1)
+            numbers = {
+                "teacher_confidence": confidence,
+                "source_length": source.ne(task.source_dictionary.pad()).sum(1)[sentence],
+                "target_length": target.ne(dictionary.pad()).sum(1)[sentence],
+                "frequency_rank": ranks[gold],
+            }
+            sums.add(counts, numbers)
+    return summarise(sums, top_k)
 
 
 def _task_on(checkpoint: str, data: str):
     configuration = compat.read_checkpoint(checkpoint)["cfg"].task
+    if not any(Path(data.split(":")[0]).glob("dict.*.txt")):
+        raise UserError(f"{data} has no dict.*.txt; give a folder that fairseq-preprocess has written")
     with open_dict(configuration):
         configuration.data = data
         if "eval_bleu" in configuration:
             configuration.eval_bleu = False
-    return tasks.setup_task(configuration, from_checkpoint=True)
+    try:
+        return tasks.setup_task(configuration, from_checkpoint=True)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{data} has other languages than {checkpoint}: {Path(error.filename).name} is not there; give the data of "
+            "the same languages"
+        ) from None
+
+
+def _batches(task, subset: str, max_tokens: int, models: list[Teacher]) -> Iterator[dict]:
+    dataset = task.dataset(subset)
+    if len(dataset) == 0:
+        raise UserError(f"{subset} of {task.cfg.data} has no sentences; choose another with --gen-subset")
+    max_positions = utils.resolve_max_positions(task.max_positions(), *(model.max_positions() for model in models))
+    try:
+        batches = task.get_batch_iterator(
+            dataset, max_tokens=max_tokens, max_positions=max_positions, ignore_invalid_inputs=True
+        ).next_epoch_itr(shuffle=False)
+    except AssertionError as error:
+        if "max_tokens" not in str(error):
+            raise
+        raise UserError(f"--max-tokens is {max_tokens}; the longest sentence of {subset} needs more") from None
+    if len(batches) == 0:
+        raise UserError(f"no sentence of {subset} fits into the models' {max_positions} source and target positions")
+    started = reported = time.monotonic()
+    for number, sample in enumerate(batches, 1):
+        yield sample
+        if (now := time.monotonic()) - reported >= SECONDS_BETWEEN_REPORTS:
+            reported = now
+            print(f"  batch {number:,} of {len(batches):,}, {now - started:.0f} s", file=sys.stderr, flush=True)
+
+
+def summarise(sums: BucketSums, top_k: int) -> Agreement:
+    """The measures that `sums` amount to, for lists of `top_k` symbols."""
+    tokens = int(sums.total[0])
+    buckets = {
+        grouping: {
+            label: _measures(row, tokens, top_k)
+            for label, row in zip(grouping.labels, sums.sums[grouping.name], strict=True)
+        }
+        for grouping in sums.groupings
+    }
+    return Agreement(top_k, _measures(sums.total, tokens, top_k), buckets)
+
+
+def _measures(row: Tensor, all_tokens: int, top_k: int) -> Measures:
+    counts = dict(zip(COUNTS, row.tolist(), strict=True))
+
+    def ratio(count: int, of: int) -> float | None:
+        return count / of if of else None
+
+    tokens, agreeing = counts["tokens"], counts["agreeing"]
+    return Measures(
+        teacher_agreement=ratio(100 * agreeing, tokens),
+        tokens=tokens,
+        agreeing=agreeing,
+        share=ratio(100 * tokens, all_tokens),
+        edit_distance=ratio(counts["edits"], tokens),
+        ranking_distance=ratio(counts["displacement"], top_k * tokens),
+        teacher_accuracy=ratio(100 * counts["teacher_correct"], tokens),
+        student_accuracy=ratio(100 * counts["student_correct"], tokens),
+    )

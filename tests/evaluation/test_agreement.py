@@ -1,10 +1,16 @@
+import math
+import re
+from dataclasses import asdict
+
 import pytest
-import torch
 from conftest import train_here
 from fairseq import checkpoint_utils
+from test_agreement_measures import slow_displacement, slow_edit_distance, slow_ranking
 
 from nmt_kd.errors import UserError
+from nmt_kd.evaluation import agreement
 from nmt_kd.evaluation.agreement import measure_agreement
+from nmt_kd.evaluation.agreement_measures import Bounds
 
 
 @pytest.fixture(scope="module")
@@ -13,34 +19,160 @@ def student_path(data, tmp_path_factory):
     return train_here(data, tmp_path_factory.mktemp("student"), *criterion).save_dir / "checkpoint_last.pt"
 
 
-def slow_form(task, paths, subset):
-    """One sentence, one position at a time."""
+def slow_form(task, paths, subset, top_k):
+    """One sentence, one position at a time, in plain lists: what is known of each token."""
     models, _, _ = checkpoint_utils.load_model_ensemble_and_task([str(path) for path in paths], task=task)
     task.load_dataset(subset)
     dataset = task.dataset(subset)
-    agreeing = tokens = 0
+    dictionary = task.target_dictionary
+    words = range(dictionary.nspecial, len(dictionary))
+    by_frequency = sorted(words, key=lambda word: (-dictionary.count[word], word))
+    tokens = []
     for index in range(len(dataset)):
         sample = dataset.collater([dataset[index]])
-        first, second = (model.eval()(**sample["net_input"])[0][0] for model in models)
-        for position in range(sample["target"].size(1)):
-            tokens += 1
-            agreeing += int(first[position].argmax() == second[position].argmax())
-    return agreeing, tokens
+        student, teacher = (model.eval()(**sample["net_input"])[0][0].tolist() for model in models)
+        for ours, theirs, gold in zip(student, teacher, sample["target"][0].tolist(), strict=True):
+            first, second = slow_ranking(ours), slow_ranking(theirs)
+            tokens.append(
+                {
+                    "agreeing": first[0] == second[0],
+                    "edits": slow_edit_distance(first[:top_k], second[:top_k]),
+                    "displacement": slow_displacement(theirs, ours, top_k),
+                    "teacher": second[0] == gold,
+                    "student": first[0] == gold,
+                    "confidence": 1 / sum(math.exp(logit - max(theirs)) for logit in theirs),
+                    "source": len(dataset[index]["source"]),
+                    "target": len(dataset[index]["target"]),
+                    "rank": by_frequency.index(gold) + 1 if gold in words else 0,
+                }
+            )
+    return tokens
 
 
-def test_equals_counting_position_by_position(student_path, teacher_path, data, task):
-    ours = measure_agreement(str(student_path), str(teacher_path), str(data), "test", max_tokens=300)
-    assert (ours.agreeing, ours.tokens) == slow_form(task, [student_path, teacher_path], "test")
-    assert ours.percent == 100 * ours.agreeing / ours.tokens
+def slow_measures(tokens, of, top_k):
+    """The measures of `tokens`, a part of `of` tokens."""
+    count = len(tokens)
+
+    def mean(name, factor):
+        return pytest.approx(factor * sum(token[name] for token in tokens) / count) if count else None
+
+    return {
+        "teacher_agreement": mean("agreeing", 100),
+        "tokens": count,
+        "agreeing": sum(token["agreeing"] for token in tokens),
+        "share": pytest.approx(100 * count / of),
+        "edit_distance": mean("edits", 1),
+        "ranking_distance": mean("displacement", 1 / top_k),
+        "teacher_accuracy": mean("teacher", 100),
+        "student_accuracy": mean("student", 100),
+    }
+
+
+def measure(student, teacher, data, subset="test", max_tokens=300, **kwargs):
+    return measure_agreement(str(student), str(teacher), str(data), subset, max_tokens, **kwargs)
+
+
+@pytest.mark.parametrize("top_k", [1, 5])
+def test_every_measure_is_what_counting_position_by_position_gives(student_path, teacher_path, data, task, top_k):
+    bounds = Bounds(confidence=(0.05, 0.1), length=(40, 60), frequency=(10, 60))
+    ours = measure(student_path, teacher_path, data, top_k=top_k, bounds=bounds).as_dict()
+    tokens = slow_form(task, [student_path, teacher_path], "test", top_k)
+
+    def of(holds):
+        return slow_measures([token for token in tokens if holds(token)], len(tokens), top_k)
+
+    buckets = ours.pop("buckets")
+    assert ours == {**of(lambda token: True), "top_k": top_k}
+    assert buckets["teacher_confidence"] == {
+        "(0, 0.05]": of(lambda token: token["confidence"] <= 0.05),
+        "(0.05, 0.1]": of(lambda token: 0.05 < token["confidence"] <= 0.1),
+        "(0.1, 1]": of(lambda token: token["confidence"] > 0.1),
+    }
+    for side in ("source", "target"):
+        assert buckets[f"{side}_length"] == {
+            "1-40": of(lambda token, side=side: token[side] <= 40),
+            "41-60": of(lambda token, side=side: 41 <= token[side] <= 60),
+            "61+": of(lambda token, side=side: token[side] >= 61),
+        }
+    assert buckets["frequency_rank"] == {
+        "special symbols": of(lambda token: token["rank"] == 0),
+        "1-10": of(lambda token: 1 <= token["rank"] <= 10),
+        "11-60": of(lambda token: 11 <= token["rank"] <= 60),
+        "61+": of(lambda token: token["rank"] > 60),
+    }
+    filled = [bucket["tokens"] > 0 for grouping in buckets.values() for bucket in grouping.values()]
+    assert all(filled)
 
 
 def test_a_model_agrees_with_itself_whatever_the_batches(teacher_path, data):
     for max_tokens in (100, 4000):
-        ours = measure_agreement(str(teacher_path), str(teacher_path), str(data), "test", max_tokens)
-        assert ours.percent == 100
-        assert torch.tensor(ours.tokens) > 13
+        total = measure(teacher_path, teacher_path, data, max_tokens=max_tokens).total
+        assert (total.teacher_agreement, total.edit_distance, total.ranking_distance) == (100, 0, 0)
+        assert total.teacher_accuracy == total.student_accuracy
+        assert total.tokens > 13
+
+
+def test_with_lists_of_one_the_distances_are_what_is_missing_to_full_agreement(student_path, teacher_path, data):
+    total = measure(student_path, teacher_path, data, top_k=1).total
+    assert 100 * total.edit_distance == pytest.approx(100 - total.teacher_agreement)
+    assert total.ranking_distance == total.edit_distance > 0
+
+
+def test_buckets_sum_to_the_total(student_path, teacher_path, data):
+    ours = measure(student_path, teacher_path, data)
+    assert len(ours.buckets) == 4
+    for buckets in ours.buckets.values():
+        found = buckets.values()
+        assert sum(bucket.tokens for bucket in found) == ours.total.tokens
+        assert sum(bucket.agreeing for bucket in found) == ours.total.agreeing
+        for name in ("edit_distance", "ranking_distance", "teacher_accuracy", "student_accuracy"):
+            weighted = sum(bucket.tokens * (getattr(bucket, name) or 0) for bucket in found)
+            assert weighted / ours.total.tokens == pytest.approx(getattr(ours.total, name))
+
+
+def test_chunks_and_batches_change_nothing(student_path, teacher_path, data, monkeypatch):
+    whole = measure(student_path, teacher_path, data, max_tokens=4000)
+    monkeypatch.setattr("nmt_kd.evaluation.agreement_measures.default_chunk_size", lambda projection: 3)
+    assert asdict(measure(student_path, teacher_path, data, max_tokens=4000).total) == asdict(whole.total)
+
+
+def test_an_ensemble_is_compared_as_one_model(student_path, teacher_path, data):
+    pair = f"{student_path}:{student_path}"  # two equal models are one, but for the last bits of the average
+    assert measure(pair, teacher_path, data).total.agreeing == measure(student_path, teacher_path, data).total.agreeing
+
+
+def test_progress_is_said_on_standard_error(teacher_path, data, monkeypatch, capsys):
+    measure(teacher_path, teacher_path, data, max_tokens=100)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(agreement, "SECONDS_BETWEEN_REPORTS", 0)
+    measure(teacher_path, teacher_path, data, max_tokens=100)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.splitlines()
+    assert re.fullmatch(r"  batch 1 of (\d+), 0 s", lines[0])[1] == str(len(lines))
+
+
+@pytest.mark.parametrize("top_k", [0, -1, 10**6])
+def test_lists_of_impossible_length_are_refused(teacher_path, data, task, top_k):
+    size = len(task.target_dictionary)
+    message = f"^--top-k is {top_k}; it must be from 1 to {size}, the size of the vocabulary$"
+    with pytest.raises(UserError, match=message):
+        measure(teacher_path, teacher_path, data, top_k=top_k)
+    measure(teacher_path, teacher_path, data, top_k=size)
 
 
 def test_a_subset_that_is_not_there_is_named(teacher_path, data):
     with pytest.raises(UserError, match="has no subset 'train9'"):
-        measure_agreement(str(teacher_path), str(teacher_path), str(data), "train9", 300)
+        measure(teacher_path, teacher_path, data, "train9")
+
+
+def test_a_folder_without_data_is_named(teacher_path, tmp_path):
+    with pytest.raises(UserError, match=r"has no dict\.\*\.txt; give a folder that fairseq-preprocess has written"):
+        measure(teacher_path, teacher_path, tmp_path)
+
+
+def test_batches_that_hold_no_sentence_are_refused(teacher_path, data):
+    with pytest.raises(UserError, match="^--max-tokens is 2; the longest sentence of test needs more"):
+        measure(teacher_path, teacher_path, data, max_tokens=2)
+    with pytest.raises(UserError, match=r"^--max-tokens is 0; it must be 1 or more$"):
+        measure(teacher_path, teacher_path, data, max_tokens=0)
