@@ -12,6 +12,7 @@ import builtins
 import codecs
 import collections
 import functools
+import importlib
 import logging
 import operator
 import os
@@ -58,7 +59,8 @@ def apply() -> None:
 
 def _harmless_types() -> dict[str, object]:
     """The types beside tensors and plain containers that fairseq stores, by the name a pickle gives them."""
-    multiarray = getattr(numpy, "_core", None) or numpy.core
+    core = "numpy.core" if numpy.__version__.startswith("1.") else "numpy._core"
+    multiarray = importlib.import_module(f"{core}.multiarray")
     classes = [
         argparse.Namespace,
         collections.OrderedDict,
@@ -90,8 +92,8 @@ def _harmless_types() -> dict[str, object]:
     ]
     named = {f"{kind.__module__}.{getattr(kind, '__qualname__', 'Any')}": kind for kind in classes}
     for package in ("numpy.core", "numpy._core"):  # the name depends on the numpy that wrote the file
-        named[f"{package}.multiarray._reconstruct"] = multiarray.multiarray._reconstruct
-        named[f"{package}.multiarray.scalar"] = multiarray.multiarray.scalar
+        named[f"{package}.multiarray._reconstruct"] = multiarray._reconstruct
+        named[f"{package}.multiarray.scalar"] = multiarray.scalar
     named["_codecs.encode"] = codecs.encode  # how numpy stores the bytes of an array
     return named
 

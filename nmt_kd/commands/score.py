@@ -1,0 +1,118 @@
+"""Score translations: BLEU, chrF, TER, tokenised BLEU, COMET, with significance against a baseline.
+
+Several files under one name are several runs of a system: their mean and standard deviation are shown. With a baseline,
+sacrebleu's paired bootstrap and approximate randomisation say how likely as large a difference is between equals: ** is
+p < 0.01 by both, * p < 0.05. Hypotheses and references are plain sentences (nmt-kd translations makes them of
+fairseq-generate's output); multi-bleu wants them tokenised, or --moses.
+"""
+
+import argparse
+import json
+import logging
+from pathlib import Path
+
+from sacrebleu.metrics.base import Metric
+
+from nmt_kd.errors import UserError
+from nmt_kd.evaluation import scores
+from nmt_kd.evaluation.comet import load_comet, segment_scorer
+from nmt_kd.evaluation.metrics import METRICS, SegmentMean, as_multi_bleu
+from nmt_kd.evaluation.tables import FORMATS
+from nmt_kd.evaluation.texts import check_same_length, read_lines
+
+EXAMPLE = (
+    "nmt-kd score --references test.de --systems plain=plain.de word_kd=seed1.de word_kd=seed2.de "
+    "--metrics bleu chrf --baseline plain"
+)
+COMET_MODELS = ["Unbabel/wmt20-comet-da"]  # the papers'; of the newer ones, Unbabel/wmt22-comet-da is the usual
+COMET_DIGITS = 4
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--references", nargs="+", type=Path, required=True, help="a file of references, or several")
+    parser.add_argument("--sources", type=Path, help="the sentences that were translated; COMET reads them too")
+    parser.add_argument(
+        "--systems", nargs="+", required=True, metavar="NAME=FILE", help="translations; one name may have several files"
+    )
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        choices=[*METRICS, "comet"],
+        default=["bleu", "chrf"],
+        help="bleu, chrf and ter are sacrebleu's, multi-bleu is multi-bleu.perl's (default: bleu chrf)",
+    )
+    parser.add_argument("--baseline", metavar="NAME", help="the system that the others are tested against")
+    parser.add_argument(
+        "--bootstrap-samples", type=int, default=1000, metavar="N", help="of the paired bootstrap (default: 1000)"
+    )
+    parser.add_argument(
+        "--randomisation-trials", type=int, default=10000, metavar="N", help="of the randomisation (default: 10000)"
+    )
+    parser.add_argument(
+        "--moses", metavar="LANGUAGE", help="tokenise for multi-bleu as Moses does for this language, for instance de"
+    )
+    parser.add_argument(
+        "--comet-models",
+        nargs="+",
+        default=COMET_MODELS,
+        metavar="MODEL",
+        help="names on the Hugging Face hub, such as Unbabel/wmt22-comet-da, or folders with hparams.yaml and "
+        "checkpoints/model.ckpt, which need no network (default: %(default)s)",
+    )
+    parser.add_argument("--format", choices=[*FORMATS, "json"], default="text", help="(default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> None:
+    logging.getLogger("sacrebleu").setLevel(logging.ERROR)  # it warns of tokenised text where multi-bleu wants it
+    files = _named_files(args.systems)
+    references = [read_lines(path) for path in args.references]
+    texts = {path: read_lines(path) for paths in files.values() for path in paths}
+    sources = {args.sources: read_lines(args.sources)} if args.sources else {}
+    check_same_length({**dict(zip(args.references, references, strict=True)), **sources, **texts})
+    systems = {name: [texts[path] for path in paths] for name, paths in files.items()}
+    metrics = {name: METRICS[name](references, args) for name in args.metrics if name != "comet"}
+    if "comet" in args.metrics:
+        metrics |= _comet_metrics(args, next(iter(sources.values()), None), references[0])
+    found = scores.score_systems(systems, metrics, args.baseline, args.bootstrap_samples, args.randomisation_trials)
+    if args.format == "json":
+        print(json.dumps([score.as_dict() for score in found], indent=1))
+        return
+    digits = {name: COMET_DIGITS if isinstance(metric, SegmentMean) else 2 for name, metric in metrics.items()}
+    print(FORMATS[args.format](scores.as_table(found, digits)))
+    if args.format == "text":
+        print(*_footnotes(args, systems, metrics), sep="\n")
+
+
+def _named_files(systems: list[str]) -> dict[str, list[Path]]:
+    files: dict[str, list[Path]] = {}
+    for system in systems:
+        name, equals, path = system.partition("=")
+        if not (name and equals and path):
+            raise UserError(f"--systems wants NAME=FILE, not {system!r}")
+        files.setdefault(name, []).append(Path(path))
+    return files
+
+
+def _comet_metrics(args: argparse.Namespace, sources: list[str] | None, references: list[str]) -> dict[str, Metric]:
+    if sources is None:
+        raise UserError("COMET reads the sentences that were translated, too; give their file with --sources")
+    models = {f"COMET {name.rstrip('/').rpartition('/')[2]}": name for name in args.comet_models}
+    return {
+        title: SegmentMean(title, segment_scorer(load_comet(name), sources, references))
+        for title, name in models.items()
+    }
+
+
+def _footnotes(args: argparse.Namespace, systems: dict[str, scores.Runs], metrics: dict[str, Metric]) -> list[str]:
+    notes = ["", *(f"{name}: {metric.get_signature()}" for name, metric in metrics.items())]
+    if "multi-bleu" in metrics:
+        for system, runs in systems.items():
+            notes += [
+                f"{system}: {as_multi_bleu(metrics['multi-bleu'].corpus_score(run, references=None))}" for run in runs
+            ]
+    if args.baseline:
+        notes.append(
+            f"p: paired bootstrap ({args.bootstrap_samples} samples) / approximate randomisation "
+            f"({args.randomisation_trials} trials) against {args.baseline}; ** p < 0.01, * p < 0.05 by both"
+        )
+    return notes

@@ -1,0 +1,57 @@
+"""What all plots share: matplotlib without a screen, and colours and lines that can be told apart in print."""
+
+import io
+from collections.abc import Iterator
+
+from nmt_kd.errors import UserError
+
+# Okabe and Ito (2008): colours that the colour-blind tell apart, here from dark to light as printed in grey.
+COLOURS = ["#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"]
+LINES = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1))]
+MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
+
+
+def pyplot():
+    """matplotlib's pyplot, drawing into files; UserError where matplotlib is missing."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise UserError("drawing needs matplotlib; pip install 'nmt-kd[report]'") from None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    pyplot.rcParams.update(
+        {
+            "font.size": 9,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.color": "#dddddd",
+            "grid.linewidth": 0.6,
+            "legend.frameon": False,
+            "svg.hashsalt": "nmt-kd",  # the same figures give the same file
+        }
+    )
+    return pyplot
+
+
+def styles() -> Iterator[dict]:
+    """Colour, line and marker of the first system, the second and so on; no two of the first 49 are alike."""
+    for turn in range(len(LINES)):
+        for index, colour in enumerate(COLOURS):
+            kind = (index + turn) % len(LINES)
+            yield {"color": colour, "linestyle": LINES[kind], "marker": MARKERS[kind]}
+
+
+def as_svg(figure) -> bytes:
+    """The figure as an SVG file that needs no fonts."""
+    file = io.BytesIO()
+    figure.savefig(file, format="svg", metadata={"Date": None}, bbox_inches="tight")
+    return file.getvalue()
+
+
+def as_png(figure) -> bytes:
+    """The figure as a PNG file, 200 dots an inch."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=200, bbox_inches="tight")
+    return file.getvalue()

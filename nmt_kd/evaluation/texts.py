@@ -1,0 +1,73 @@
+"""Files of translations, one sentence a line."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from nmt_kd.errors import UserError
+
+GENERATED = re.compile(r"[STHDPAE]-\d+\t|Generate \w+ with |\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \| [A-Z]+ \| ")
+HYPOTHESIS = re.compile(r"H-(\d+)\t[^\t]*\t(.*)")
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file in UTF-8; only a line feed ends one, whatever else Unicode calls a line's end.
+
+    Raises UserError for a file that is missing, empty, in another encoding, or not sentences but fairseq's output.
+    """
+    lines = []
+    for number, line in enumerate(_raw_lines(path), 1):
+        try:
+            text = line.decode("utf-8").removeprefix("\ufeff" if number == 1 else "")
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{path} is not all UTF-8: line {number} has the byte 0x{line[error.start]:02x}; "
+                "convert the file (iconv -f latin1 -t utf-8), or join it again from parts of one encoding"
+            ) from None
+        if GENERATED.match(text):
+            raise UserError(
+                f"{path} is not sentences: line {number} is fairseq's output ({text[:30]!r}); "
+                f"take the translations out with: nmt-kd translations {path} > translations.{path.suffix.lstrip('.')}"
+            )
+        lines.append(text)
+    return lines
+
+
+def _raw_lines(path: Path) -> list[bytes]:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}") from None
+    if not content.strip():
+        raise UserError(f"{path} is empty; it must have a line for each sentence")
+    return [line.removesuffix(b"\r") for line in content.removesuffix(b"\n").split(b"\n")]
+
+
+def check_same_length(files: dict[Path, Sequence[str]]) -> None:
+    """UserError unless all files have as many lines as the first."""
+    (first, lines), *others = files.items()
+    for path, other in others:
+        if len(other) != len(lines):
+            raise UserError(
+                f"{path} has {len(other)} lines, {first} has {len(lines)}; each must have one for every sentence"
+            )
+
+
+def best_hypotheses(path: Path) -> list[str]:
+    """The best hypothesis of each sentence in what fairseq-generate printed, in the order of the data.
+
+    Raises UserError where there are none, or sentences are missing.
+    """
+    hypotheses: dict[int, str] = {}
+    for line in _raw_lines(path):
+        if found := HYPOTHESIS.match(line.decode("utf-8")):
+            hypotheses.setdefault(int(found[1]), found[2])
+    if not hypotheses:
+        raise UserError(f"{path} has no translations of fairseq-generate (lines that begin with H-)")
+    missing = sorted(set(range(max(hypotheses) + 1)) - hypotheses.keys())
+    if missing:
+        raise UserError(
+            f"{path} lacks {len(missing)} of {max(hypotheses) + 1} sentences (the first is number {missing[0]}); "
+            "run fairseq-generate again, with --user-dir nmt_kd and without --skip-invalid-size-inputs-valid-test"
+        )
+    return [hypotheses[number] for number in range(len(hypotheses))]

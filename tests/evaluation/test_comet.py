@@ -1,0 +1,120 @@
+"""COMET's own loading and scoring, with a model made on the spot: tiny, untrained, from nowhere but this file."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import run_command
+
+from nmt_kd.cli import main
+from nmt_kd.errors import UserError
+from nmt_kd.evaluation.comet import load_comet
+
+comet = pytest.importorskip("comet")
+BIN = Path(sys.executable).parent
+WORDS = "ein zwei Hund Hunde laufen läuft schnell the dog dogs run runs fast one two .".split()
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory) -> Path:
+    import torch
+    from comet.models import RegressionMetric
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import XLMRobertaConfig, XLMRobertaModel, XLMRobertaTokenizerFast
+
+    folder = tmp_path_factory.mktemp("comet")
+    encoder, model = folder / "encoder", folder / "tiny"
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    pieces = [(token, 0.0) for token in special] + [(f"\u2581{word}", -2.0) for word in WORDS]
+    pieces += [(letter, -9.0) for letter in sorted({*"".join(WORDS), "\u2581"})]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=3))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    XLMRobertaTokenizerFast(tokenizer_object=tokenizer).save_pretrained(encoder)
+    torch.manual_seed(1)
+    config = XLMRobertaConfig(
+        vocab_size=len(pieces),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=130,
+    )
+    XLMRobertaModel(config).save_pretrained(encoder)
+    settings = {
+        "pretrained_model": str(encoder),
+        "encoder_model": "XLM-RoBERTa",
+        "hidden_sizes": [16],
+        "load_pretrained_weights": False,
+        "local_files_only": True,
+        "layer": "mix",
+        "batch_size": 4,
+    }
+    metric = RegressionMetric(**settings)
+    (model / "checkpoints").mkdir(parents=True)
+    state = {"state_dict": metric.state_dict(), "hyper_parameters": settings, "pytorch-lightning_version": "2.0.0"}
+    torch.save(state, model / "checkpoints/model.ckpt")
+    (model / "hparams.yaml").write_text(yaml.safe_dump({**settings, "class_identifier": "regression_metric"}))
+    return model
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("texts")
+    lines = {
+        "sources": ["the dog runs fast .", "two dogs run .", "one dog ."],
+        "references": ["ein Hund läuft schnell .", "zwei Hunde laufen .", "ein Hund ."],
+        "plain": ["ein Hund laufen .", "zwei Hund .", "zwei"],
+        "word_kd": ["ein Hund läuft schnell .", "zwei Hunde läuft .", "ein Hund ."],
+    }
+    for name, content in lines.items():
+        (folder / name).write_text("".join(f"{line}\n" for line in content), encoding="utf-8")
+    return {name: folder / name for name in lines}
+
+
+def test_scores_are_those_of_comets_command_line(model_folder, texts, tmp_path, capsys):
+    command = ["score", "--references", texts["references"], "--sources", texts["sources"], "--metrics", "comet"]
+    command += ["--systems", f"plain={texts['plain']}", f"word_kd={texts['word_kd']}", "--baseline", "plain"]
+    command += ["--comet-models", model_folder, "--format", "json"]
+    main([str(part) for part in command])
+    ours = json.loads(capsys.readouterr().out)
+    checkpoint = model_folder / "checkpoints/model.ckpt"
+    theirs = run_command(
+        *(BIN / "comet-score", "-s", texts["sources"], "-r", texts["references"], "--gpus", "0", "--quiet"),
+        *("-t", texts["plain"], texts["word_kd"], "--model", checkpoint, "--to_json", tmp_path / "scores.json"),
+        environment={"HF_HUB_OFFLINE": "1"},
+    )
+    assert theirs.returncode == 0, theirs.stderr
+    segments = json.loads((tmp_path / "scores.json").read_text())
+    assert [row["metric"] for row in ours] == ["COMET tiny"] * 2
+    for row, path in zip(ours, (texts["plain"], texts["word_kd"]), strict=True):
+        expected = [segment["COMET"] for segment in segments[str(path)]]
+        assert row["mean"] == pytest.approx(sum(expected) / len(expected), abs=1e-6)
+    assert ours[0]["mean"] != ours[1]["mean"]
+    assert 0 < ours[1]["bootstrap_p"] <= 1
+    assert 0 < ours[1]["randomisation_p"] <= 1
+
+
+def test_a_model_that_cannot_be_downloaded_is_asked_for_with_file_and_place(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UserError) as error:
+        load_comet("Unbabel/none-such-model")
+    message = str(error.value)
+    assert message.startswith("cannot download the COMET model Unbabel/none-such-model (")
+    assert "get hparams.yaml and checkpoints/model.ckpt from https://huggingface.co/Unbabel/none-such-model" in message
+
+
+def test_a_path_that_is_no_model_is_named(tmp_path, model_folder):
+    with pytest.raises(UserError, match=r"there is no COMET model .*none; give a folder with hparams.yaml and"):
+        load_comet(str(tmp_path / "none"))
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/model.ckpt").write_bytes(b"")
+    with pytest.raises(UserError, match=r"lacks the model's hparams.yaml"):
+        load_comet(str(tmp_path))
+
+
+def test_a_missing_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "comet", None)
+    with pytest.raises(UserError, match=r"COMET is not installed; pip install 'nmt-kd\[comet\]'"):
+        load_comet("Unbabel/wmt20-comet-da")
