@@ -4,13 +4,16 @@ Importing the package makes fairseq work on the installed torch and registers cr
 """
 
 import importlib
+import logging
 import pkgutil
 
-import fairseq
+logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)  # it advertises tensorboardX at every start
 
-from nmt_kd import errors
-from nmt_kd.version import __version__ as __version__
-from nmt_kd.version import check_fairseq_version
+import fairseq  # noqa: E402
+
+from nmt_kd import errors  # noqa: E402
+from nmt_kd.version import __version__ as __version__  # noqa: E402
+from nmt_kd.version import check_fairseq_version  # noqa: E402
 
 errors.show_user_errors_in_one_line()
 check_fairseq_version(getattr(fairseq, "__version__", "of unknown version"))

@@ -6,6 +6,7 @@ that gets the command's parser, and `run` that gets the parsed arguments.
 
 import argparse
 import importlib
+import logging
 import pkgutil
 import sys
 
@@ -35,6 +36,9 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command that `arguments`, or the command line, names; wrong input raises UserError."""
     args = build_parser().parse_args(arguments)
+    # Libraries set up logging too, some for standard output, which is for results.
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr, force=True)
+    logging.getLogger("nmt_kd").setLevel(logging.INFO)
     args.run(args)
     return 0
 

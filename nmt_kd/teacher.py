@@ -201,7 +201,7 @@ def _check_dictionaries(path: Path, configuration: DictConfig, weights: dict[str
     unchecked = []
     for side, (half, dictionary) in sides.items():
         language = getattr(configuration.task, f"{side}_lang", None) or getattr(task.cfg, f"{side}_lang", None)
-        file = _find_dictionary(path, configuration, f"dict.{language}.txt")
+        file = find_dictionary(path, configuration, f"dict.{language}.txt")
         if file is not None:
             symbols = type(task).load_dictionary(str(file)).symbols
             if symbols != dictionary.symbols:
@@ -221,7 +221,7 @@ def _check_dictionaries(path: Path, configuration: DictConfig, weights: dict[str
         )
 
 
-def _find_dictionary(path: Path, configuration: DictConfig, name: str) -> Path | None:
+def find_dictionary(path: Path, configuration: DictConfig, name: str) -> Path | None:
     folders = [path.parent]
     data = getattr(configuration.task, "data", None)
     if data:

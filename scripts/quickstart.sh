@@ -48,7 +48,7 @@ for system in teacher $methods; do
     script evaluate "$data" "$system"
     finished+=("$system")
     # written anew after each, so that a long run shows what it has so far
-    [ -n "$dry_run" ] || table=$(python "$root/scripts/results.py" "$work" "${finished[@]}" --target-lang "$target_lang")
+    [ -n "$dry_run" ] || table=$(python "$root/scripts/results.py" "$work" "${finished[@]}")
 done
 [ -z "$dry_run" ] || exit 0
 say "$data: results after $(((SECONDS - started) / 60)) minutes, without the setup"

@@ -7,7 +7,10 @@ system. The page needs no other file and no network; its plots also lie beside i
 import argparse
 from pathlib import Path
 
-from nmt_kd.evaluation.report import write_report
+from sacrebleu.metrics.base import Metric
+
+from nmt_kd.evaluation.comet import comet_metrics
+from nmt_kd.evaluation.report import bleu_and_chrf, write_report
 from nmt_kd.evaluation.runs import Run
 
 EXAMPLE = "nmt-kd report runs/multi30k/teacher runs/multi30k/plain runs/multi30k/word_kd --output report"
@@ -19,8 +22,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--baseline", metavar="NAME", help="the system to compare with (default: plain, where there is one)"
     )
+    parser.add_argument(
+        "--comet-models",
+        nargs="+",
+        default=[],
+        metavar="MODEL",
+        help="also score by COMET; see nmt-kd score (default: not)",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
-    page = write_report([Run(folder) for folder in args.runs], args.output, args.baseline)
+    def metrics(sources: list[str], references: list[str]) -> dict[str, Metric]:
+        return bleu_and_chrf(references) | comet_metrics(args.comet_models, sources, references)
+
+    page = write_report([Run(folder) for folder in args.runs], args.output, args.baseline, metrics)
     print(f"wrote {page}, and its plots as PNGs beside it")

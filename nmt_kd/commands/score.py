@@ -15,7 +15,7 @@ from sacrebleu.metrics.base import Metric
 
 from nmt_kd.errors import UserError
 from nmt_kd.evaluation import scores
-from nmt_kd.evaluation.comet import load_comet, segment_scorer
+from nmt_kd.evaluation.comet import comet_metrics
 from nmt_kd.evaluation.metrics import METRICS, SegmentMean, as_multi_bleu
 from nmt_kd.evaluation.tables import FORMATS
 from nmt_kd.evaluation.texts import check_same_length, read_lines
@@ -72,7 +72,9 @@ def run(args: argparse.Namespace) -> None:
     systems = {name: [texts[path] for path in paths] for name, paths in files.items()}
     metrics = {name: METRICS[name](references, args) for name in args.metrics if name != "comet"}
     if "comet" in args.metrics:
-        metrics |= _comet_metrics(args, next(iter(sources.values()), None), references[0])
+        if not sources:
+            raise UserError("COMET reads the sentences that were translated, too; give their file with --sources")
+        metrics |= comet_metrics(args.comet_models, sources[args.sources], references[0])
     found = scores.score_systems(systems, metrics, args.baseline, args.bootstrap_samples, args.randomisation_trials)
     if args.format == "json":
         print(json.dumps([score.as_dict() for score in found], indent=1))
@@ -91,16 +93,6 @@ def _named_files(systems: list[str]) -> dict[str, list[Path]]:
             raise UserError(f"--systems wants NAME=FILE, not {system!r}")
         files.setdefault(name, []).append(Path(path))
     return files
-
-
-def _comet_metrics(args: argparse.Namespace, sources: list[str] | None, references: list[str]) -> dict[str, Metric]:
-    if sources is None:
-        raise UserError("COMET reads the sentences that were translated, too; give their file with --sources")
-    models = {f"COMET {name.rstrip('/').rpartition('/')[2]}": name for name in args.comet_models}
-    return {
-        title: SegmentMean(title, segment_scorer(load_comet(name), sources, references))
-        for title, name in models.items()
-    }
 
 
 def _footnotes(args: argparse.Namespace, systems: dict[str, scores.Runs], metrics: dict[str, Metric]) -> list[str]:

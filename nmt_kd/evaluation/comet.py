@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from nmt_kd.errors import UserError
+from nmt_kd.evaluation.metrics import SegmentMean
 
 logger = logging.getLogger(__name__)
 
@@ -61,3 +62,12 @@ def segment_scorer(model, sources: Sequence[str], references: Sequence[str]) -> 
         return list(model.predict(samples, batch_size=BATCH_SIZE, gpus=gpus, progress_bar=False).scores)
 
     return score
+
+
+def comet_metrics(models: Sequence[str], sources: Sequence[str], references: Sequence[str]) -> dict[str, SegmentMean]:
+    """A metric for each model, by the model's name without its owner."""
+    titles = {name: f"COMET {name.rstrip('/').rpartition('/')[2]}" for name in models}
+    return {
+        title: SegmentMean(title, segment_scorer(load_comet(name), sources, references))
+        for name, title in titles.items()
+    }

@@ -43,6 +43,30 @@ def styles() -> Iterator[dict]:
             yield {"color": colour, "linestyle": LINES[kind], "marker": MARKERS[kind]}
 
 
+def compact(value: float, position: int | None = None) -> str:
+    """A number for an axis: 661312 is 0.66M; `position` is matplotlib's and plays no part."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= 0.5 * size:
+            return f"{value / (size if unit != 'k' else 1e3):.3g}{unit}"
+    return f"{value:.4g}"
+
+
+def logarithmic(axes) -> None:
+    """Make the x-axis logarithmic, with round numbers on it and some room at its ends."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    axes.margins(x=0.15)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(compact)
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def legend_beside(axes, handles: list, names: list[str]) -> None:
+    """A legend to the right of the axes, where it covers nothing."""
+    axes.legend(handles, names, loc="center left", bbox_to_anchor=(1.02, 0.5), handlelength=3)
+
+
 def as_svg(figure) -> bytes:
     """The figure as an SVG file that needs no fonts."""
     file = io.BytesIO()

@@ -12,15 +12,18 @@ from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.metrics.base import Metric
 
 import nmt_kd
-from nmt_kd.evaluation.drawing import as_png, as_svg, pyplot, styles
+from nmt_kd.errors import UserError
+from nmt_kd.evaluation.drawing import as_png, as_svg, compact, legend_beside, logarithmic, pyplot, styles
 from nmt_kd.evaluation.runs import Point, Run, settings_that_differ
 from nmt_kd.evaluation.scores import SystemScore, figure, score_systems
 from nmt_kd.evaluation.tables import Table, as_html, number
 
 logger = logging.getLogger(__name__)
 
-Scorer = Callable[[list[str] | None, list[str]], dict[str, Metric]]  # of sources and references, metrics by name
-SHOWN_FROM = 0.2  # of the training: what comes before would squeeze all that differs into a line
+Metrics = Callable[[list[str], list[str]], dict[str, Metric]]  # for sources and references, metrics by name
+SHOWN_FROM = 1 / 3  # of the training: what comes before would squeeze all that differs into a line
+
+LONGEST_SETTING = 36  # characters; of longer ones, mostly paths, the end is shown
 
 
 @dataclass(frozen=True)
@@ -57,15 +60,17 @@ def systems_of(runs: Iterable[Run]) -> list[System]:
 # -- tables -----------------------------------------------------------------------------------------------------------
 
 
-def score_data_set(systems: list[System], baseline: str | None, scorer: Scorer) -> dict[str, dict[str, SystemScore]]:
-    """Scores by system and metric of those systems of a data set that have translations.
+def score_data_set(
+    systems: list[System], baseline: str | None, metrics_for: Metrics
+) -> tuple[dict[str, dict[str, SystemScore]], list[str]]:
+    """Scores by system and metric of those systems of a data set that have translations, and the metrics' signatures.
 
     Significance against `baseline` is tested for the systems with as many runs as that.
     """
     translated = [system for system in systems if all(run.hypotheses is not None for run in system.runs)]
     if not translated:
-        return {}
-    metrics = scorer(None, translated[0].runs[0].references)
+        return {}, []
+    metrics = metrics_for(translated[0].runs[0].sources, translated[0].runs[0].references)
     hypotheses = {system.name: [run.hypotheses for run in system.runs] for system in translated}
     runs = len(hypotheses.get(baseline, []))
     tested = {name: found for name, found in hypotheses.items() if len(found) == runs}
@@ -75,11 +80,11 @@ def score_data_set(systems: list[System], baseline: str | None, scorer: Scorer) 
     scores: dict[str, dict[str, SystemScore]] = {system.name: {} for system in translated}
     for score in found:
         scores[score.system][score.metric] = score
-    return scores
+    return scores, [f"{name}: {metric.get_signature()}." for name, metric in metrics.items()]
 
 
-def bleu_and_chrf(sources: list[str] | None, references: list[str]) -> dict[str, Metric]:
-    """The metrics of a report."""
+def bleu_and_chrf(references: list[str]) -> dict[str, Metric]:
+    """sacrebleu's, for one reference."""
     return {"BLEU": BLEU(references=[references]), "chrF": CHRF(references=[references])}
 
 
@@ -132,8 +137,13 @@ def costs_table(systems: list[System]) -> Table:
 def settings_table(systems: list[System]) -> Table:
     """The settings in which the systems differ, a row for each."""
     different = settings_that_differ([system.runs[0] for system in systems])
-    rows = [[name, *("" if value is None else str(value) for value in found)] for name, found in different.items()]
+    rows = [[name, *map(_setting, found)] for name, found in different.items()]
     return Table(["setting", *(system.name for system in systems)], rows)
+
+
+def _setting(value: object) -> str:
+    text = "" if value is None else str(value)
+    return text if len(text) <= LONGEST_SETTING else f"…{text[-LONGEST_SETTING:]}"
 
 
 # -- plots ------------------------------------------------------------------------------------------------------------
@@ -165,8 +175,9 @@ def _draw_curves(axes, curves: dict[str, list[list[Point]]], looks: dict[str, di
     margin = 0.06 * (max(late) - min(late)) or 1
     axes.set_ylim(min(late) - margin, max(late) + margin)
     axes.set_xlim(left=0)
+    axes.xaxis.set_major_formatter(compact)
     names = sorted(lines, key=lambda name: -curves[name][0][-1].value)
-    axes.legend([lines[name] for name in names], names)
+    legend_beside(axes, [lines[name] for name in names], names)
 
 
 def learning_curves(systems: list[System], looks: dict[str, dict]) -> list[Plot]:
@@ -191,17 +202,19 @@ def learning_curves(systems: list[System], looks: dict[str, dict]) -> list[Plot]
         figure_, (left, right) = pyplot().subplots(1, 2, figsize=(9, 3.2), sharey=True)
         _draw_curves(left, curves, looks, lambda point: point.updates)
         _draw_curves(right, curves, looks, lambda point: point.seconds / 60)
-        right.get_legend().remove()
+        left.get_legend().remove()
         left.set_xlabel("updates")
         right.set_xlabel("minutes of training, without validation")
         left.set_ylabel(label)
-        plots.append(Plot(f"curve_{measure}", f"{caption} The first fifth of the training is cut off.", figure_))
+        plots.append(
+            Plot(f"curve_{measure}", f"{caption} Values of the first third of the training may lie outside.", figure_)
+        )
     return plots
 
 
 def training_losses(systems: list[System], looks: dict[str, dict]) -> list[Plot]:
     """The two halves of the objective in training."""
-    labels = {"ce_loss": "cross-entropy, bits a token", "kd_loss": "distillation term, bits a token"}
+    labels = {"ce_loss": "smoothed cross-entropy, bits a token", "kd_loss": "distillation term, bits a token"}
     found = {
         measure: {system.name: [run.curve(measure, "train_inner") for run in system.runs] for system in systems}
         for measure in labels
@@ -214,6 +227,7 @@ def training_losses(systems: list[System], looks: dict[str, dict]) -> list[Plot]
         _draw_curves(axes, curves, looks, lambda point: point.updates)
         axes.set_xlabel("updates")
         axes.set_ylabel(labels[measure])
+    both[0].get_legend().remove()
     caption = "The terms of the training objective. Methods define the distillation term differently; compare shapes."
     return [Plot("training_losses", caption, figure_)]
 
@@ -234,7 +248,7 @@ def trade_off(systems: list[System], scores: dict[str, dict[str, SystemScore]], 
             if place is not None:
                 look = {**looks[system.name], "linestyle": "none"}
                 axes.errorbar([place], [score.mean], yerr=score.deviation, label=system.name, markersize=7, **look)
-        axes.set_xscale("log")
+        logarithmic(axes)
         axes.set_xlabel(label)
     both[0].set_ylabel("test BLEU")
     handles, names = both[0].get_legend_handles_labels()
@@ -261,22 +275,26 @@ figure { margin: 1rem 0; } img { max-width: 100%; } figcaption, .note { color: #
 """
 
 
-def write_report(runs: list[Run], folder: Path, baseline: str | None = None, scorer: Scorer = bleu_and_chrf) -> Path:
+def write_report(runs: list[Run], folder: Path, baseline: str | None, metrics_for: Metrics) -> Path:
     """Write index.html, which needs no other file and no network, and its plots as PNGs, into `folder`.
 
     `baseline` names the system that the others are compared with; by default `plain`, where there is one. Returns the
-    page's path. Raises UserError for a folder that is no run.
+    page's path. Raises UserError for a folder that is no run, and a baseline that is none of the systems.
     """
     systems = systems_of(runs)
     names = [system.name for system in systems]
+    if baseline is not None and baseline not in names:
+        raise UserError(f"the baseline {baseline!r} is none of the systems ({', '.join(dict.fromkeys(names))})")
     baseline = baseline or ("plain" if "plain" in names else None)
     by_data_set = {
         data_set: [system for system in systems if system.data_set == data_set]
         for data_set in dict.fromkeys(system.data_set for system in systems)
     }
-    scores = {data_set: score_data_set(found, baseline, scorer) for data_set, found in by_data_set.items()}
+    scores, signatures = {}, []
+    for data_set, found in by_data_set.items():
+        scores[data_set], signatures = score_data_set(found, baseline, metrics_for)
     looks = dict(zip(dict.fromkeys(names), styles(), strict=False))
-    sections = [("Results", as_html(results_table(scores, baseline)), _note_on_results(runs, baseline, scorer))]
+    sections = [("Results", as_html(results_table(scores, baseline)), _note_on_results(signatures, baseline))]
     sections.append(("Size, time and agreement", as_html(costs_table(systems)), _NOTE_ON_COSTS))
     folder.mkdir(parents=True, exist_ok=True)
     for data_set, found in by_data_set.items():
@@ -307,12 +325,8 @@ _NOTE_ON_COSTS = (
 _NOTE_ON_SETTINGS = "Everything else was the same. An empty cell: the system has no such setting."
 
 
-def _note_on_results(runs: list[Run], baseline: str | None, scorer: Scorer) -> str:
-    signatures = []
-    for name, metric in scorer(None, ["a"]).items():
-        metric.corpus_score(["a"], None)
-        signatures.append(f"{name}: {metric.get_signature()}.")
-    text = " ".join(signatures) + " ± is the standard deviation over runs with different seeds."
+def _note_on_results(signatures: list[str], baseline: str | None) -> str:
+    text = " ".join([*signatures, "± is the standard deviation over runs with different seeds."])
     if baseline:
         text += (
             f" Differences and tests are against {baseline}: ** p < 0.01, * p < 0.05, by paired bootstrap (1,000 "

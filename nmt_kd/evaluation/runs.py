@@ -13,13 +13,13 @@ from functools import cached_property
 from pathlib import Path
 
 from nmt_kd.errors import UserError
-from nmt_kd.evaluation.texts import best_hypotheses, read_lines
+from nmt_kd.evaluation.texts import best_hypotheses, generated_lines, read_lines
 
 RECORD = re.compile(r"\| INFO \| (train_inner|train|valid) \| (\{.*\})$", re.MULTILINE)
 SETTINGS = re.compile(r"\| INFO \| fairseq_cli\.train \| (\{'_name': None, .*\})$", re.MULTILINE)
 PARAMETERS = re.compile(r"num\. shared model params: ([\d,]+)")
+LANGUAGE = re.compile(r"\| \[(.+?)\] dictionary: \d+ types")
 SPEED = re.compile(r"\(([\d.]+) sentences/s")
-REFERENCE = re.compile(r"T-(\d+)\t(.*)")
 # Settings that say where and how long a machine worked, not what was trained.
 INCIDENTAL = {"save_dir", "user_dir", "log_interval", "log_format", "log_file", "restore_file", "seed", "data"}
 INCIDENTAL |= {"tensorboard_logdir", "cpu", "no_progress_bar", "num_workers", "keep_interval_updates"}
@@ -58,8 +58,8 @@ class Run:
             return (self.folder / "train.log").read_text(encoding="utf-8")
         except FileNotFoundError:
             raise UserError(
-                f"{self.folder} has no train.log; give the folder of a run of scripts/train.sh, or have fairseq-train "
-                "write its log there (--log-format json --log-file FOLDER/train.log)"
+                f"{self.folder} has no train.log; give the folder of a run of scripts/train.sh, or keep there what "
+                "fairseq-train prints (fairseq-train --log-format json ... | tee FOLDER/train.log)"
             ) from None
 
     @cached_property
@@ -173,15 +173,25 @@ class Run:
         path = self.folder / "translations.txt"
         return best_hypotheses(path) if path.is_file() else None
 
-    @cached_property
+    @property
+    def languages(self) -> tuple[str, str]:
+        """Source and target language, given to fairseq or inferred by it."""
+        source, target = LANGUAGE.findall(self.log)[:2]
+        return source, target
+
+    @property
     def references(self) -> list[str]:
         """The test set's references: the text that was prepared for the data set, or fairseq-generate's lines."""
-        text = self.folder.absolute().parent / f"text/test.{self.settings['target_lang']}"
-        if text.is_file():
-            return read_lines(text)
-        lines = (self.folder / "translations.txt").read_text(encoding="utf-8").split("\n")
-        found = {int(line[1]): line[2] for line in map(REFERENCE.match, lines) if line}
-        return [found[number] for number in sorted(found)]
+        return self._test_set(self.languages[1], "T")
+
+    @property
+    def sources(self) -> list[str]:
+        """The test set's sources, likewise."""
+        return self._test_set(self.languages[0], "S")
+
+    def _test_set(self, language: str, letter: str) -> list[str]:
+        text = self.folder.absolute().parent / f"text/test.{language}"
+        return read_lines(text) if text.is_file() else generated_lines(self.folder / "translations.txt", letter)
 
     @cached_property
     def agreement(self) -> dict | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from nmt_kd.errors import UserError
 
 GENERATED = re.compile(r"[STHDPAE]-\d+\t|Generate \w+ with |\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \| [A-Z]+ \| ")
-HYPOTHESIS = re.compile(r"H-(\d+)\t[^\t]*\t(.*)")
+GENERATED_LINE = re.compile(r"([STH])-(\d+)\t(.*)", re.DOTALL)
 
 
 def read_lines(path: Path) -> list[str]:
@@ -58,16 +58,23 @@ def best_hypotheses(path: Path) -> list[str]:
 
     Raises UserError where there are none, or sentences are missing.
     """
-    hypotheses: dict[int, str] = {}
+    return generated_lines(path, "H")
+
+
+def generated_lines(path: Path, letter: str) -> list[str]:
+    """The sources (`S`), references (`T`) or best hypotheses (`H`) in what fairseq-generate printed, as above."""
+    texts: dict[int, str] = {}
     for line in _raw_lines(path):
-        if found := HYPOTHESIS.match(line.decode("utf-8")):
-            hypotheses.setdefault(int(found[1]), found[2])
-    if not hypotheses:
-        raise UserError(f"{path} has no translations of fairseq-generate (lines that begin with H-)")
-    missing = sorted(set(range(max(hypotheses) + 1)) - hypotheses.keys())
+        if found := GENERATED_LINE.fullmatch(line.decode("utf-8")):
+            kind, number, text = found.groups()
+            if kind == letter:
+                texts.setdefault(int(number), text.partition("\t")[2] if letter == "H" else text)  # behind its score
+    if not texts:
+        raise UserError(f"{path} has none of fairseq-generate's lines that begin with {letter}-")
+    missing = sorted(set(range(max(texts) + 1)) - texts.keys())
     if missing:
         raise UserError(
-            f"{path} lacks {len(missing)} of {max(hypotheses) + 1} sentences (the first is number {missing[0]}); "
+            f"{path} lacks {len(missing)} of {max(texts) + 1} sentences (the first is number {missing[0]}); "
             "run fairseq-generate again, with --user-dir nmt_kd and without --skip-invalid-size-inputs-valid-test"
         )
-    return [hypotheses[number] for number in range(len(hypotheses))]
+    return [texts[number] for number in range(len(texts))]

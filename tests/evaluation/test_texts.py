@@ -70,5 +70,5 @@ def test_the_best_hypotheses_come_in_the_order_of_the_data(file, capsys):
 def test_an_output_that_lacks_sentences_is_refused(file):
     with pytest.raises(UserError, match=r"lacks 1 of 3 sentences \(the first is number 1\)"):
         best_hypotheses(file("H-0\t-1\ta\nH-2\t-1\tc\n"))
-    with pytest.raises(UserError, match="has no translations of fairseq-generate"):
+    with pytest.raises(UserError, match="has none of fairseq-generate's lines that begin with H-"):
         best_hypotheses(file("a\n"))

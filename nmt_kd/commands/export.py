@@ -1,0 +1,45 @@
+"""Write a student as CTranslate2 models, which translate without fairseq, and a page on size, speed and quality."""
+
+import argparse
+from dataclasses import fields
+from pathlib import Path
+
+from nmt_kd.evaluation.export import export
+from nmt_kd.evaluation.export_systems import Measurement
+
+EXAMPLE = (
+    "nmt-kd export student.pt --data data-bin --subword-model subwords.model --compute-types float32 int8 "
+    "--teacher teacher.pt --output exported"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", type=Path, help="the student")
+    parser.add_argument("--data", required=True, help="folder with its binarised data")
+    parser.add_argument(
+        "--subword-model", type=Path, required=True, help="sentencepiece model or BPE codes that split its text"
+    )
+    parser.add_argument(
+        "--compute-types",
+        nargs="+",
+        default=["float32", "int8"],
+        metavar="TYPE",
+        help="a model for each: float32, float16, int8, ... (default: float32 int8). float32 and float16 must find at "
+        "least 95 percent of fairseq's translations, or nothing is written",
+    )
+    parser.add_argument("--teacher", help="checkpoint to compare with; several, separated by ':', are an ensemble")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="folder to write; an earlier export of the checkpoint is replaced"
+    )
+    for field in fields(Measurement):
+        flag = "--" + field.name.replace("_", "-")
+        text = f"{field.metadata['help']} (default: %(default)s)"
+        parser.add_argument(flag, type=type(field.default), default=field.default, help=text)
+
+
+def run(args: argparse.Namespace) -> None:
+    measurement = Measurement(**{field.name: getattr(args, field.name) for field in fields(Measurement)})
+    summary = export(
+        args.checkpoint, args.data, args.subword_model, args.compute_types, args.output, args.teacher, measurement
+    )
+    print(summary.as_markdown(), end="")

@@ -1,0 +1,110 @@
+import re
+from itertools import pairwise
+
+import pytest
+from recorded_runs import with_setting
+
+from nmt_kd.errors import UserError
+from nmt_kd.evaluation.runs import Run, settings_that_differ
+
+pytest_plugins = ["recorded_runs"]
+
+
+def test_a_real_run_is_read_from_its_files(real_run):
+    run = Run(real_run)
+    assert (run.name, run.data_set) == ("word_kd", "tiny")
+    assert run.updates == 20
+    assert run.parameters > 1000
+    assert run.settings["criterion"] == "word_kd"
+    assert run.settings["kd_alpha"] == 0.5
+    assert run.settings["encoder_embed_dim"] == 16
+    assert run.languages == ("en", "de")
+    assert "seed" not in run.meaningful_settings
+    assert len(run.hypotheses) == len(run.references) == len(run.sources) == 13
+    assert run.agreement == {"teacher_agreement": 41.5}
+    assert run.decoding_sentences_per_second > 0
+
+
+def test_curves_are_what_the_log_says(real_run):
+    run = Run(real_run)
+    logged = re.findall(r'"kd_loss": "([\d.]+)".*"num_updates": "(\d+)"', run.log)
+    curve = run.curve("kd_loss", "train_inner")
+    assert [(point.updates, point.value) for point in curve] == [
+        (int(updates), float(value)) for value, updates in logged if int(updates) % 2 == 0
+    ][: len(curve)]
+    assert [point.updates for point in curve] == list(range(2, 21, 2))
+    assert all(before.seconds < after.seconds for before, after in pairwise(curve))
+    assert curve[-1].seconds == pytest.approx(run.training_seconds)
+    assert {"nll_loss", "teacher_agreement"} <= run.measures
+    assert run.curve("bleu") == []
+
+
+def inner(updates, loss, wps="100"):
+    return (
+        f'2026-01-01 10:00:00 | INFO | train_inner | {{"loss": "{loss}", "wps": "{wps}", "wpb": "50", '
+        f'"num_updates": "{updates}"}}'
+    )
+
+
+def written(tmp_path, *lines):
+    folder = tmp_path / "set/run"
+    folder.mkdir(parents=True)
+    (folder / "train.log").write_text("\n".join(lines) + "\n")
+    return Run(folder)
+
+
+def test_time_is_tokens_by_speed_and_what_a_restart_repeats_counts_once(tmp_path):
+    log = [inner(10, 9), inner(20, 8), inner(30, 7.5), inner(20, 7, wps="50"), inner(30, 6)]
+    run = written(tmp_path, *log)
+    # 10 updates of 50 tokens at 100 a second, then at 50, then at 100
+    assert [(p.updates, p.seconds, p.value) for p in run.curve("loss", "train_inner")] == [
+        (10, 5.0, 9.0),
+        (20, 15.0, 7.0),
+        (30, 20.0, 6.0),
+    ]
+    assert run.updates == 30
+    assert run.seconds_per_update == 0.5
+
+
+def test_a_validation_between_two_records_has_its_share_of_the_time(tmp_path):
+    valid = '2026-01-01 10:00:00 | INFO | valid | {"valid_bleu": "3.5", "valid_num_updates": "15"}'
+    run = written(tmp_path, inner(10, 9), valid, inner(20, 8))
+    (point,) = run.curve("bleu")
+    assert (point.updates, point.seconds, point.value) == (15, 7.5, 3.5)
+
+
+def test_settings_that_differ_leave_out_seeds_and_folders(variation):
+    runs = [
+        Run(variation("a")),
+        Run(variation("b", log=with_setting("seed", "9"))),
+        Run(variation("c", log=with_setting("kd_alpha", "0.7"))),
+    ]
+    assert settings_that_differ(runs[:2]) == {}
+    assert settings_that_differ(runs) == {"kd_alpha": [0.5, 0.5, 0.7]}
+
+
+def test_references_come_from_the_prepared_text_where_there_is_some(variation):
+    run = Run(variation("a"))
+    generated = run.references
+    text = run.folder.parent / "text"
+    text.mkdir()
+    (text / "test.de").write_text("ein Satz\n" * 13)
+    assert run.references == ["ein Satz"] * 13 != generated
+
+
+@pytest.mark.parametrize(
+    ("lines", "measure", "message"),
+    [
+        (["nothing"], "updates", "has no training statistics; train with --log-format json"),
+        (["nothing"], "settings", "does not begin with fairseq-train's settings"),
+        (["nothing"], "parameters", "does not say how many parameters the model has"),
+    ],
+)
+def test_a_log_that_is_none_is_named(tmp_path, lines, measure, message):
+    with pytest.raises(UserError, match=message):
+        getattr(written(tmp_path, *lines), measure)
+
+
+def test_a_folder_without_a_log_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"has no train.log; give the folder of a run"):
+        Run(tmp_path).updates  # noqa: B018
