@@ -62,18 +62,21 @@ load_data_config() {
 load_method_config() {
     local file="$root/configs/methods/$1.sh"
     [ -f "$file" ] || fail "no method '$1'; there are: $(config_names methods)"
-    corpus=  # a method may want a decoded one
+    corpus= reversed=  # a method may want a decoded corpus, or the other direction
     # shellcheck source=/dev/null
     . "$file"
 }
 
 config_names() { (cd "$root/configs/$1" && echo *.sh | sed 's/\.sh//g'); }
 
-# device_flags FLAG...: the flags for a GPU where there is one, --cpu elsewhere; NMT_KD_DEVICE=cpu or gpu decides it
-device_flags() {
+# gpu where there is one, else cpu; NMT_KD_DEVICE decides it
+device() {
     local device=${NMT_KD_DEVICE:-}
     if [ -z "$device" ]; then
         python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' && device=gpu || device=cpu
     fi
-    [ "$device" = cpu ] && echo --cpu || echo "$@"
+    echo "$device"
 }
+
+# device_flags FLAG...: the flags for a GPU where there is one, --cpu elsewhere
+device_flags() { [ "$(device)" = cpu ] && echo --cpu || echo "$@"; }

@@ -8,6 +8,9 @@
 # corpora, and runs/DATA/data-bin-CORPUS. What was stopped goes on where it was. Train on it with scripts/train.sh DATA
 # METHOD, for the methods seq_kd (kd), seq_kd_base (base+kd) and so on, or with CORPUS=... and any method.
 #
+# A corpus with bt (base+kd+bt) also has the targets translated back by the reverse teacher, which
+# scripts/train.sh DATA reverse_teacher trains (REVERSE_TEACHER=PATH names another), into runs/DATA/decoded-reverse.
+#
 # WORKERS=N decodes with N processes on this machine (default: one for each GPU, or one). On a cluster, run the printed
 # fairseq-generate command under torchrun, or as a Slurm array with scripts/distill.slurm.
 . "$(dirname "$0")/common.sh"
@@ -16,25 +19,34 @@ read_arguments "$@"
 load_data_config "${names[0]}"
 corpus=${names[1]}
 decoded=$work/decoded
-teacher=${TEACHER:-$work/teacher/checkpoint_best.pt}
 workers=${WORKERS:-$(nvidia-smi -L 2>/dev/null | grep -c . || true)}
 [ "$workers" -ge 1 ] || workers=1
 
-command=(
-    fairseq-generate "$work/data-bin" --user-dir "$root/nmt_kd" --task seq_kd --source-lang "$source_lang"
-    --target-lang "$target_lang" --gen-subset train --path "$teacher" --distill-dir "$decoded" --nbest 4
-    "${generation[@]}" $(device_flags --fp16) "${extra[@]}"
-)
-
-say "$data: decoding the training set into $decoded (log: $decoded.log)"
-if [ -n "$dry_run" ]; then
-    run "${command[@]}"
-else
+# decode SOURCE_LANGUAGE TARGET_LANGUAGE TEACHER FOLDER: the training set's sentences of one language
+decode() {
+    local worker folder=$4
+    local command=(
+        fairseq-generate "$work/data-bin" --user-dir "$root/nmt_kd" --task seq_kd --source-lang "$1" --target-lang "$2"
+        --gen-subset train --path "$3" --distill-dir "$folder" --nbest 4
+        "${generation[@]}" $(device_flags --fp16) "${extra[@]}"
+    )
+    say "$data: decoding the training set into $folder (log: $folder.log)"
+    if [ -n "$dry_run" ]; then
+        run "${command[@]}"
+        return
+    fi
     for ((worker = 0; worker < workers; worker++)); do
         CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:-$worker} "${command[@]}" --num-shards "$workers" --shard-id "$worker" \
-            --no-progress-bar 2>&1 | tee -a "$decoded.log" | grep --line-buffered -E "sentences/s|error: " &
+            --no-progress-bar 2>&1 | tee -a "$folder.log" | grep --line-buffered -E "sentences/s|error: " &
     done
     wait
+}
+
+assemble=(nmt-kd assemble "$decoded" --data "$work/data-bin" --corpus "$corpus" --output "$work/data-bin-$corpus")
+decode "$source_lang" "$target_lang" "${TEACHER:-$work/teacher/checkpoint_best.pt}" "$decoded"
+if [[ +$corpus+ == *+bt+* ]]; then
+    decode "$target_lang" "$source_lang" "${REVERSE_TEACHER:-$work/reverse_teacher/checkpoint_best.pt}" "$decoded-reverse"
+    assemble+=(--reverse "$decoded-reverse")
 fi
 say "$data: assembling $corpus"
-run nmt-kd assemble "$decoded" --data "$work/data-bin" --corpus "$corpus" --output "$work/data-bin-$corpus" --workers "$(nproc)"
+run "${assemble[@]}" --workers "$(nproc)"

@@ -30,7 +30,7 @@ while [ $# -gt 0 ]; do
 done
 load_data_config "$data"
 if [ "$methods" = all ]; then
-    methods="plain $(config_names methods | tr ' ' '\n' | grep -vx -e plain -e teacher | tr '\n' ' ')"
+    methods="plain $(config_names methods | tr ' ' '\n' | grep -vx -e plain -e '.*teacher' | tr '\n' ' ')"
 fi
 for system in $methods; do load_method_config "$system"; done
 

@@ -6,15 +6,21 @@
 #
 # DATA is a file name in configs/data, METHOD one in configs/methods. The model goes to runs/DATA/METHOD; a run that
 # was stopped goes on from its last checkpoint. What follows -- is handed to fairseq-train after everything else.
-# TEACHER names the teacher's checkpoint (default: runs/DATA/teacher/checkpoint_best.pt), SAVE_DIR another folder, CORPUS
-# a corpus that scripts/distill.sh has made, to train any method on it.
+#
+#   SYSTEM=NAME      another name for the folder than METHOD's
+#   TEACHER=PATH     the teacher's checkpoint (default: runs/DATA/teacher/checkpoint_best.pt)
+#   CORPUS=kd        train on a corpus that scripts/distill.sh has made
+#   NPROC=N          so many workers on this machine (default: one for each GPU, or one)
+#   MAX_TOKENS=N     tokens that one worker holds at a time, where the data set's number does not fit into its memory
+#   NNODES=N MASTER=HOST:PORT   so many machines, this script on each; scripts/train.slurm does that
+#
+# The batch of an update stays what the data set's file says: --update-freq follows from the number of workers.
 . "$(dirname "$0")/common.sh"
 read_data_and_method "$@"
-. "$root/configs/training.sh"
 
 corpus=${CORPUS:-$corpus}
 train_data=$work/data-bin${corpus:+-$corpus}
-save_dir=${SAVE_DIR:-$work/$method_name}
+save_dir=$work/${SYSTEM:-$method_name}
 teacher=${TEACHER:-$work/teacher/checkpoint_best.pt}
 model=("${student_model[@]}" "${student_training[@]}")
 [ "$role" = student ] || model=("${teacher_model[@]}" "${teacher_training[@]}")
@@ -22,16 +28,43 @@ case " ${method[*]} " in
 *" --criterion label_smoothed_cross_entropy "*) ;;
 *) method+=(--teacher-path "$teacher") ;;
 esac
+
+languages=(--source-lang "$source_lang" --target-lang "$target_lang")
+[ -z "$reversed" ] || languages=(--source-lang "$target_lang" --target-lang "$source_lang")
+
+device=$(device)
+nodes=${NNODES:-1}
+workers=${NPROC:-1}
+[ -n "${NPROC:-}" ] || [ "$device" = cpu ] || workers=$(nvidia-smi -L | grep -c .)
+all_workers=$((nodes * workers))
+tokens=${MAX_TOKENS:-$max_tokens}
+[ $((tokens * all_workers)) -le "$effective_tokens" ] || tokens=$((effective_tokens / all_workers))
+[ $((effective_tokens % (tokens * all_workers))) -eq 0 ] ||
+    fail "$effective_tokens tokens an update do not divide into $all_workers workers of $tokens tokens; set NPROC or MAX_TOKENS"
+
 command=(
     # the plugin also where there is no teacher: without it, fairseq on new torch cannot read its own checkpoints
-    fairseq-train "$train_data" --user-dir "$root/nmt_kd" --source-lang "$source_lang" --target-lang "$target_lang" --save-dir "$save_dir"
-    "${model[@]}" "${training[@]}" "${method[@]}" $(device_flags --fp16) "${extra[@]}"
+    fairseq-train "$train_data" --user-dir "$root/nmt_kd" "${languages[@]}"
+    --save-dir "$save_dir" "${training[@]}" "${model[@]}" "${method[@]}"
+    --max-tokens "$tokens" --update-freq $((effective_tokens / (tokens * all_workers)))
 )
+[ "$device" = cpu ] && command+=(--cpu) || command+=(--fp16)
+if [ "$all_workers" -gt 1 ]; then
+    command+=(--distributed-world-size "$all_workers" --distributed-init-method env:// --distributed-no-spawn)
+    [ "$device" = gpu ] || command+=(--distributed-backend gloo --ddp-backend legacy_ddp)
+    meeting=(--standalone)
+    [ "$nodes" -eq 1 ] || meeting=(--rdzv-backend c10d --rdzv-endpoint "${MASTER:?name the first machine with MASTER=HOST:PORT}")
+    command=(
+        torchrun "${meeting[@]}" --nnodes "$nodes" --nproc-per-node "$workers" --max-restarts 3 --no-python
+        bash -c 'exec "$@" --distributed-rank "$RANK" --device-id "$LOCAL_RANK"' worker "${command[@]}"
+    )
+fi
+command+=("${extra[@]}")
 
 [ ! -f "$save_dir/finished" ] || [ -n "$dry_run" ] || exit 0
 [ -z "$corpus" ] || [ -d "$train_data" ] || [ -n "$dry_run" ] ||
     fail "$train_data is missing; make it with: bash scripts/distill.sh $data $corpus"
-say "$data: training $method_name (log: $save_dir/train.log)"
+say "$data: training ${save_dir##*/} (log: $save_dir/train.log)"
 run mkdir -p "$save_dir"
 if [ -n "$dry_run" ]; then
     run "${command[@]}"

@@ -30,4 +30,17 @@ def test_every_script_and_folder_it_names_is_there():
 
 
 def test_every_method_of_the_table_is_a_criterion():
-    assert set(re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)) == set(METHODS)
+    section = README.partition("## Methods")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == set(METHODS)
+
+
+def test_every_experiment_is_in_its_table():
+    section = README.partition("## The papers' experiments")[2].partition("\n## ")[0]
+    table = "\n".join(line.split("|")[1] for line in section.splitlines() if line.startswith("| `"))
+    assert set(re.findall(r"`(\w+)`", table)) == {path.stem for path in (ROOT / "configs/experiments").glob("*.sh")}
+
+
+def test_every_command_of_nmt_kd_is_in_the_table():
+    section = README.partition("## Commands")[2].partition("\n## ")[0]
+    commands = {path.stem for path in (ROOT / "nmt_kd/commands").glob("[a-z]*.py")}
+    assert set(re.findall(r"^\| `nmt-kd (\w+)", section, re.MULTILINE)) == commands

@@ -1,7 +1,6 @@
 """fairseq's commands in processes of their own, forked, so that none has to import everything again."""
 
 import multiprocessing
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -28,7 +27,7 @@ class Worker:
 
     def kill(self) -> None:
         """End it as a cluster does that is out of patience."""
-        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.kill()
         self.process.join()
         assert self.process.exitcode in (-signal.SIGKILL, 0)
 

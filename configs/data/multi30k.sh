@@ -1,16 +1,15 @@
 # Multi30k, task 1: English image captions and their German translations (Elliott et al., 2016).
 . "$root/configs/models.sh"
+. "$root/configs/scale/small.sh"
 
 source_lang=en
 target_lang=de
 vocabulary_size=6000
 
 teacher_model=($(transformer 3 3 256 1024 4))
-teacher_training=(--max-tokens 3000 --max-update 2000 --lr 0.001 --warmup-updates 800 --dropout 0.3)
+teacher_training=(--max-update 2000 --lr 0.001 --warmup-updates 800 --dropout 0.3)
 student_model=($(transformer 3 2 64 256 4))
-student_training=(--max-tokens 3000 --max-update 2000 --lr 0.003 --warmup-updates 800 --dropout 0.1)
-
-generation=(--beam 4 --lenpen 0.6 --max-tokens 6000)
+student_training=(--max-update 2000 --lr 0.003 --warmup-updates 800 --dropout 0.1)
 
 multi30k_url=https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw
 

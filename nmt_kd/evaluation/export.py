@@ -39,7 +39,7 @@ from nmt_kd.evaluation.export_systems import (
 )
 from nmt_kd.evaluation.tables import Table, as_markdown, number
 from nmt_kd.options import check_options, one_of, require
-from nmt_kd.teacher import Teacher, find_dictionary, file_hash
+from nmt_kd.teacher import Teacher, file_hash, find_dictionary
 from nmt_kd.version import __version__
 
 logger = logging.getLogger(__name__)

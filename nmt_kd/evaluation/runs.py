@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from nmt_kd.errors import UserError
-from nmt_kd.evaluation.texts import best_hypotheses, generated_lines, read_lines
+from nmt_kd.evaluation.texts import generated_lines, read_lines
 
 RECORD = re.compile(r"\| INFO \| (train_inner|train|valid) \| (\{.*\})$", re.MULTILINE)
 SETTINGS = re.compile(r"\| INFO \| fairseq_cli\.train \| (\{'_name': None, .*\})$", re.MULTILINE)
@@ -171,7 +171,7 @@ class Run:
     def hypotheses(self) -> list[str] | None:
         """The translations of the test set, or None where there are none yet."""
         path = self.folder / "translations.txt"
-        return best_hypotheses(path) if path.is_file() else None
+        return generated_lines(path, "D") if path.is_file() else None
 
     @property
     def languages(self) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from nmt_kd.errors import UserError
 
 GENERATED = re.compile(r"[STHDPAE]-\d+\t|Generate \w+ with |\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \| [A-Z]+ \| ")
-GENERATED_LINE = re.compile(r"([STH])-(\d+)\t(.*)", re.DOTALL)
+GENERATED_LINE = re.compile(r"([STHD])-(\d+)\t(.*)", re.DOTALL)
 
 
 def read_lines(path: Path) -> list[str]:
@@ -53,22 +53,19 @@ def check_same_length(files: dict[Path, Sequence[str]]) -> None:
             )
 
 
-def best_hypotheses(path: Path) -> list[str]:
-    """The best hypothesis of each sentence in what fairseq-generate printed, in the order of the data.
-
-    Raises UserError where there are none, or sentences are missing.
-    """
-    return generated_lines(path, "H")
-
-
 def generated_lines(path: Path, letter: str) -> list[str]:
-    """The sources (`S`), references (`T`) or best hypotheses (`H`) in what fairseq-generate printed, as above."""
+    """What fairseq-generate printed, in the order of the data: one line for each sentence, by the line's letter.
+
+    `S` are the sources and `T` the references, as the model sees them but for --remove-bpe; `H` the best hypotheses,
+    and `D` the same as text, where fairseq was given a --tokenizer. Raises UserError where there are none, or
+    sentences are missing.
+    """
     texts: dict[int, str] = {}
     for line in _raw_lines(path):
         if found := GENERATED_LINE.fullmatch(line.decode("utf-8")):
             kind, number, text = found.groups()
             if kind == letter:
-                texts.setdefault(int(number), text.partition("\t")[2] if letter == "H" else text)  # behind its score
+                texts.setdefault(int(number), text.partition("\t")[2] if letter in "HD" else text)  # behind a score
     if not texts:
         raise UserError(f"{path} has none of fairseq-generate's lines that begin with {letter}-")
     missing = sorted(set(range(max(texts) + 1)) - texts.keys())

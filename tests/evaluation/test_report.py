@@ -16,12 +16,12 @@ pytest_plugins = ["recorded_runs"]
 def perfect(translations: str) -> str:
     """Every hypothesis is the reference."""
     references = dict(re.findall(r"^T-(\d+)\t(.*)$", translations, re.MULTILINE))
-    return re.sub(r"^H-(\d+)\t(.*)\t.*$", lambda h: f"H-{h[1]}\t{h[2]}\t{references[h[1]]}", translations, flags=re.M)
+    return re.sub(r"^D-(\d+)\t(.*)\t.*$", lambda d: f"D-{d[1]}\t{d[2]}\t{references[d[1]]}", translations, flags=re.M)
 
 
 def worse(translations: str) -> str:
     """Every hypothesis lacks the reference's last word."""
-    return re.sub(r"^(H-\d+\t.*) \S+$", r"\1", perfect(translations), flags=re.MULTILINE)
+    return re.sub(r"^(D-\d+\t.*) \S+$", r"\1", perfect(translations), flags=re.MULTILINE)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import pytest
 
 from nmt_kd.cli import main
 from nmt_kd.errors import UserError
-from nmt_kd.evaluation.texts import best_hypotheses, check_same_length, read_lines
+from nmt_kd.evaluation.texts import check_same_length, generated_lines, read_lines
 
 GENERATED = """S-1\tein Satz
 T-1\ta sentence
@@ -10,7 +10,9 @@ H-1\t-0.5\tone sentence
 D-1\t-0.5\tone sentence
 P-1\t-0.5 -0.5
 H-1\t-0.9\tthe sentence
-H-0\t-0.1\tnothing \u2028 at all
+D-1\t-0.9\tthe sentence
+H-0\t-0.1\tnothing \u2028 at all .
+D-0\t-0.1\tnothing \u2028 at all.
 2026-01-01 10:00:00 | INFO | fairseq_cli.generate | Translated 2 sentences
 """
 
@@ -62,13 +64,13 @@ def test_files_of_different_length_are_named(tmp_path):
 
 def test_the_best_hypotheses_come_in_the_order_of_the_data(file, capsys):
     path = file(GENERATED)
-    assert best_hypotheses(path) == ["nothing \u2028 at all", "one sentence"]
+    assert generated_lines(path, "H") == ["nothing \u2028 at all .", "one sentence"]
     main(["translations", str(path)])
-    assert capsys.readouterr().out == "nothing \u2028 at all\none sentence\n"
+    assert capsys.readouterr().out == "nothing \u2028 at all.\none sentence\n"
 
 
 def test_an_output_that_lacks_sentences_is_refused(file):
     with pytest.raises(UserError, match=r"lacks 1 of 3 sentences \(the first is number 1\)"):
-        best_hypotheses(file("H-0\t-1\ta\nH-2\t-1\tc\n"))
+        generated_lines(file("H-0\t-1\ta\nH-2\t-1\tc\n"), "H")
     with pytest.raises(UserError, match="has none of fairseq-generate's lines that begin with H-"):
-        best_hypotheses(file("a\n"))
+        generated_lines(file("a\n"), "H")

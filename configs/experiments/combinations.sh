@@ -1,0 +1,8 @@
+# Token-level methods on what the teacher decoded (TIE-KD paper, table 8).
+system teacher teacher
+system plain plain
+system word_kd word_kd
+system tie_kd tie_kd
+system seq_kd seq_kd
+system seq_kd_word_kd seq_kd_word_kd
+system seq_kd_tie_kd seq_kd_tie_kd

@@ -1,0 +1,7 @@
+# How often both models decode (TIE-KD paper, figure 5).
+system teacher teacher
+system plain plain
+for iterations in 1 2 4 5; do
+    system "tie_kd_iterations_$iterations" tie_kd --kd-iterations "$iterations"
+done
+system tie_kd tie_kd

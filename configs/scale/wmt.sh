@@ -1,0 +1,24 @@
+# The TIE-KD paper's training for WMT (Zhang et al., 2023, tables 9 and 10): a base student, a big teacher, post-norm.
+. "$root/configs/scale/shared.sh"
+training+=(
+    --share-all-embeddings --attention-dropout 0.1 --activation-dropout 0.1
+    --warmup-updates 4000 --warmup-init-lr 1e-7
+    --keep-last-epochs 5
+    --log-interval 100
+)
+student_model=(--arch transformer)
+student_training=(--dropout 0.1 --lr 0.0007)
+teacher_model=(--arch transformer_vaswani_wmt_en_de_big)
+teacher_training=(--dropout 0.3 --lr 0.0005)
+max_tokens=4096
+effective_tokens=32768  # 4 GPUs, 4,096 tokens each, gradients of 2 batches added up
+average_last=5          # checkpoints, by epoch, that are averaged into the student that is tested
+remove_subwords=(--remove-bpe subword_nmt --tokenizer moses)
+tokenised_bleu=yes      # as the papers report it
+
+# choose_by_bleu BEAM LENPEN: flags with which a training keeps the checkpoint of the best validation BLEU
+choose_by_bleu() {
+    echo --eval-bleu --eval-bleu-detok space --eval-tokenized-bleu --eval-bleu-remove-bpe \
+        --eval-bleu-args "{\"beam\":$1,\"lenpen\":$2}" \
+        --best-checkpoint-metric bleu --maximize-best-checkpoint-metric
+}

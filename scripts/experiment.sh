@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Run a named experiment of the papers on a data set: train and evaluate its systems, and write a report on them.
+#
+#   bash scripts/experiment.sh DATA EXPERIMENT [--dry-run] [-- FAIRSEQ_TRAIN_FLAG...]
+#   bash scripts/experiment.sh wmt14_en_de ablation
+#
+# EXPERIMENT is a file name in configs/experiments. What another experiment has trained already is used; what was stopped
+# goes on where it was. Writes runs/DATA/reports/EXPERIMENT. SEEDS="1 2 3" trains every student once for each seed
+# (default: 1); other seeds than 1 get folders of their own (tie_kd.seed2).
+. "$(dirname "$0")/common.sh"
+read_arguments "$@"
+[ ${#names[@]} -eq 2 ] || fail "name a data set ($(config_names data)) and an experiment ($(config_names experiments))"
+load_data_config "${names[0]}"
+experiment=${names[1]}
+file=$root/configs/experiments/$experiment.sh
+[ -f "$file" ] || fail "no experiment '$experiment'; there are: $(config_names experiments)"
+flags=()
+[ -z "$dry_run" ] || flags=(--dry-run)
+folders=()
+
+script() { bash "$root/scripts/$1.sh" "${@:2}"; }
+
+# one FOLDER_NAME METHOD [FLAG...]: train and evaluate one run
+one() {
+    local name=$1 method=$2
+    shift 2
+    export SYSTEM=$name
+    script train "$data" "$method" "${flags[@]}" -- "$@" "${extra[@]}"
+    [ -z "$reversed" ] || return 0
+    script evaluate "$data" "$method" "${flags[@]}"
+    folders+=("$work/$name")
+}
+
+# system NAME METHOD [FLAG...]: a system of the experiment. `teacher=NAME system ...` learns from another system than
+# teacher, `CORPUS=best-2 system ...` is trained on another corpus than the method's.
+system() {
+    local name=$1 method_name=$2 seed
+    shift 2
+    load_method_config "$method_name"
+    corpus=${CORPUS:-$corpus}
+    [ -z "$corpus" ] || [ -d "$work/data-bin-$corpus" ] || script distill "$data" "$corpus" "${flags[@]}"
+    local TEACHER=
+    if [ -n "${teacher:-}" ]; then
+        TEACHER=$work/$teacher/checkpoint_best.pt
+        export TEACHER
+    else
+        unset TEACHER
+    fi
+    if [ "$role" = teacher ]; then
+        one "$name" "$method_name" "$@"
+        return
+    fi
+    for seed in ${SEEDS:-1}; do
+        if [ "$seed" = 1 ]; then
+            one "$name" "$method_name" "$@"
+        else
+            one "$name.seed$seed" "$method_name" "$@" --seed "$seed"
+        fi
+    done
+}
+
+script prepare "$data" "${flags[@]}"
+# shellcheck source=/dev/null
+. "$file"
+say "$data: report on $experiment"
+run nmt-kd report "${folders[@]}" --output "$work/reports/$experiment"
