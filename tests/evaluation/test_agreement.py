@@ -172,7 +172,7 @@ def test_a_folder_without_data_is_named(teacher_path, tmp_path):
 
 
 def test_batches_that_hold_no_sentence_are_refused(teacher_path, data):
-    with pytest.raises(UserError, match="^--max-tokens is 2; the longest sentence of test needs more"):
+    with pytest.raises(UserError, match=r"^--max-tokens is 2; the longest sentence of test needs more"):
         measure(teacher_path, teacher_path, data, max_tokens=2)
     with pytest.raises(UserError, match=r"^--max-tokens is 0; it must be 1 or more$"):
         measure(teacher_path, teacher_path, data, max_tokens=0)

@@ -1,0 +1,203 @@
+"""How far apart two models are at single target tokens, and sums of that over buckets of tokens.
+
+All counts are integers, so that sums are exact and depend on no order, on no batch size and on no device.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from fairseq.data import Dictionary
+from torch import Tensor
+
+from nmt_kd.losses.precision import log_probabilities
+from nmt_kd.losses.projection import chunk_slices, default_chunk_size
+from nmt_kd.losses.top_k import top_k_indices
+from nmt_kd.options import require
+from nmt_kd.teacher import TeacherReading
+
+# The columns of `compare`, in the unit that they are summed in.
+COUNTS = ("tokens", "agreeing", "edits", "displacement", "teacher_correct", "student_correct")
+
+
+def ranking(logits: Tensor, top_k: int) -> Tensor:
+    """The `top_k` most probable symbols, [tokens, top_k], most probable first; of equals the first in the vocabulary.
+
+    `logits` is [tokens, V].
+    """
+    # One more than wanted shows where the last place is shared. `topk` picks any of those who share it; it is rare, and
+    # only those rows are sorted as a whole.
+    candidates = min(top_k + 1, logits.size(-1))
+    found = top_k_indices(logits, candidates).sort(-1).values
+    values, order = logits.gather(-1, found).sort(dim=-1, descending=True, stable=True)
+    found = found.gather(-1, order)[:, :top_k]
+    if candidates > top_k:
+        shared = values[:, -1] == values[:, -2]
+        found[shared] = logits[shared].sort(dim=-1, descending=True, stable=True).indices[:, :top_k]
+    return found
+
+
+def edit_distance(first: Tensor, second: Tensor) -> Tensor:
+    """The Levenshtein distance between the lists `first` and `second` of each token, [tokens], both [tokens, k].
+
+    Insertions, deletions and substitutions cost 1, so the distance is from 0 to k ("top-k edit distance" of the TIE-KD
+    paper).
+    """
+    tokens, length = second.shape
+    differs = first.unsqueeze(2) != second.unsqueeze(1)
+    step = torch.arange(length + 1, device=first.device)
+    row = step.expand(tokens, -1)
+    for position in range(first.size(1)):
+        after_deletion = row + 1
+        after_substitution = row[:, :-1] + differs[:, position]
+        best = torch.cat([after_deletion[:, :1], torch.minimum(after_deletion[:, 1:], after_substitution)], dim=1)
+        row = (best - step).cummin(1).values + step  # any number of insertions after the best start
+    return row[:, -1]
+
+
+def displacement(teacher_top: Tensor, student_ranking: Tensor) -> Tensor:
+    """The sum of `min(k, |i - r_s(t_i)|)` over the teacher's k first symbols, [tokens]; from 0 to k^2.
+
+    t_i is the teacher's i-th symbol in `teacher_top` [tokens, k], r_s(t_i) its rank in `student_ranking` [tokens, m],
+    the beginning of the student's order. Symbols that are not there count k, which is exact from m = 2k - 1 on: further
+    down no rank is less than k away. Divided by k this is the "top-k ranking distance" of the TIE-KD paper.
+    """
+    top_k = teacher_top.size(1)
+    found = teacher_top.unsqueeze(2) == student_ranking.unsqueeze(1)
+    places = torch.arange(top_k, device=teacher_top.device)
+    distance = (found.to(torch.uint8).argmax(2) - places).abs().clamp(max=top_k)
+    return torch.where(found.any(2), distance, top_k).sum(1)
+
+
+def compare(student_logits: Tensor, teacher_logits: Tensor, gold: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+    """The COUNTS of each token, [tokens, 6], and the teacher's highest probability, [tokens].
+
+    Both logits are [tokens, V]; `gold` [tokens] holds the reference.
+    """
+    student = ranking(student_logits, min(2 * top_k - 1, student_logits.size(-1)))
+    teacher = ranking(teacher_logits, top_k)
+    counts = [
+        torch.ones_like(gold),
+        student[:, 0] == teacher[:, 0],
+        edit_distance(teacher, student[:, :top_k]),
+        displacement(teacher, student),
+        teacher[:, 0] == gold,
+        student[:, 0] == gold,
+    ]
+    return torch.stack([count.long() for count in counts], dim=1), log_probabilities(teacher_logits).amax(-1).exp()
+
+
+def compare_readings(
+    student: TeacherReading, teacher: TeacherReading, gold: Tensor, top_k: int
+) -> tuple[Tensor, Tensor]:
+    """`compare` on what two models say about a batch; the logits of one chunk of tokens exist at a time."""
+    chunk_size = default_chunk_size(student.projections[0])
+    chunks = [
+        compare(student.logits(rows), teacher.logits(rows), gold[rows], top_k)
+        for rows in chunk_slices(gold.numel(), chunk_size)
+    ]
+    counts, confidence = zip(*chunks, strict=True)
+    return torch.cat(counts), torch.cat(confidence)
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Buckets of target tokens by a number that each has: bucket i holds bounds[i - 1] < number <= bounds[i]."""
+
+    name: str  # in JSON
+    title: str  # in tables
+    axis: str  # under a plot, with the unit
+    bounds: tuple[float, ...]
+    labels: tuple[str, ...]  # one more than bounds
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The highest numbers of all buckets but the last. UserError where they are no such numbers, or do not rise."""
+
+    confidence: Sequence[float] = (0.4, 0.7)  # the TIE-KD paper's
+    length: Sequence[int] = (10, 20, 40)
+    frequency: Sequence[int] = (100, 1000, 10000)
+
+    def __post_init__(self):
+        confidence, shown = self.confidence, " ".join(map(str, self.confidence))
+        holds = _rise(confidence) and confidence[0] > 0 and confidence[-1] < 1
+        require(holds, "--confidence-bounds", shown, "rising numbers between 0 and 1, such as 0.4 0.7")
+        for flag, bounds in (("--length-bounds", self.length), ("--frequency-bounds", self.frequency)):
+            holds, shown = _rise(bounds) and bounds[0] >= 1, " ".join(map(str, bounds))
+            require(holds, flag, shown, "rising numbers from 1 on, such as 10 20 40")
+
+
+def _rise(bounds: Sequence[float]) -> bool:
+    return len(bounds) > 0 and all(low < high for low, high in pairwise(bounds))
+
+
+def groupings(bounds: Bounds, words: int) -> list[Grouping]:
+    """The buckets of a report; `words` is the number of symbols that have a frequency rank.
+
+    Lengths are those of the sentence that a token belongs to, in subword tokens, the end of the sentence included.
+    """
+    edges = (0, *bounds.confidence, 1)
+    intervals = tuple(f"({low}, {high}]" for low, high in pairwise(edges))
+    lengths = tuple(bounds.length), _range_labels(bounds.length)
+    ranks = [bound for bound in bounds.frequency if bound < words]
+    return [
+        Grouping(
+            "teacher_confidence",
+            "teacher's confidence",
+            "teacher's highest probability",
+            tuple(bounds.confidence),
+            intervals,
+        ),
+        Grouping("source_length", "source length", "source sentence's length, subword tokens", *lengths),
+        Grouping("target_length", "target length", "target sentence's length, subword tokens", *lengths),
+        Grouping(
+            "frequency_rank",
+            "frequency rank",
+            "reference token's rank by frequency",
+            (0, *ranks),
+            ("special symbols", *_range_labels(ranks)),
+        ),
+    ]
+
+
+def _range_labels(bounds: Sequence[int]) -> tuple[str, ...]:
+    starts = [1, *(bound + 1 for bound in bounds)]
+    ranges = [f"{start:,}-{end:,}" if start < end else f"{end:,}" for start, end in zip(starts, bounds, strict=False)]
+    return (*ranges, f"{starts[-1]:,}+")
+
+
+def frequency_ranks(dictionary: Dictionary) -> Tensor:
+    """The place of each symbol by frequency, [V]: 1 for the most frequent word, 0 for special symbols.
+
+    Words are ordered by the dictionary's counts, and equal counts by their place in it. So the ranks have a meaning
+    where a dictionary has no counts, but the order of a subword model. The end of the sentence and the unknown word are
+    not counted by fairseq-preprocess: they have no rank.
+    """
+    special = dictionary.nspecial
+    order = torch.tensor(dictionary.count[special:]).argsort(descending=True, stable=True)
+    ranks = torch.zeros(len(dictionary), dtype=torch.long)
+    ranks[special + order] = torch.arange(1, len(order) + 1)
+    return ranks
+
+
+class BucketSums:
+    """Sums of the COUNTS over all tokens, `total` [6], and over the buckets of each grouping, `sums` [buckets, 6]."""
+
+    def __init__(self, groupings: list[Grouping], device: torch.device):
+        self.groupings = groupings
+        self.total = torch.zeros(len(COUNTS), dtype=torch.long, device=device)
+        self.sums = {
+            grouping.name: torch.zeros(len(grouping.labels), len(COUNTS), dtype=torch.long, device=device)
+            for grouping in groupings
+        }
+
+    def add(self, counts: Tensor, numbers: dict[str, Tensor]) -> None:
+        """Add the `counts` [tokens, 6] of some tokens; `numbers` has the number [tokens] that each grouping goes by."""
+        self.total += counts.sum(0)
+        for grouping in self.groupings:
+            number = numbers[grouping.name]
+            # in the numbers' own precision: a probability of float32's 0.4 is not above 0.4
+            bounds = torch.tensor(grouping.bounds, dtype=number.dtype, device=number.device)
+            self.sums[grouping.name].index_add_(0, torch.bucketize(number, bounds), counts)

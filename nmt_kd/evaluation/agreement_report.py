@@ -1,0 +1,104 @@
+"""A table and a picture of how much alike two models are."""
+
+import textwrap
+from pathlib import Path
+
+from nmt_kd.errors import UserError
+from nmt_kd.evaluation.agreement import Agreement, Measures
+from nmt_kd.evaluation.tables import Table
+
+PICTURES = (".png", ".pdf", ".svg")
+DARK, LIGHT = "#1f4e79", "#c9c9c9"  # far enough apart in grey
+
+
+def as_table(agreement: Agreement) -> Table:
+    """A row for all target tokens and one for each bucket."""
+    header = [
+        "target tokens",
+        "tokens",
+        "share, %",
+        "agreement, %",
+        f"top-{agreement.top_k} edit distance",
+        f"top-{agreement.top_k} ranking distance",
+        "teacher accuracy, %",
+        "student accuracy, %",
+    ]
+    rows = [("all", agreement.total)]
+    for grouping, buckets in agreement.buckets.items():
+        rows += [(f"{grouping.title}: {label}", measures) for label, measures in buckets.items()]
+    return Table(header, [[name, *_cells(measures)] for name, measures in rows])
+
+
+def _cells(measures: Measures) -> list[str]:
+    figures = [
+        measures.share,
+        measures.teacher_agreement,
+        measures.edit_distance,
+        measures.ranking_distance,
+        measures.teacher_accuracy,
+        measures.student_accuracy,
+    ]
+    return [f"{measures.tokens:,}", *("" if figure is None else f"{figure:.2f}" for figure in figures)]
+
+
+def check_can_draw(file: Path) -> None:
+    """Raise UserError if `draw` could not write `file`; for the time before a long measurement."""
+    _import_figure()
+    if file.suffix.lower() not in PICTURES:
+        raise UserError(f"{file} is no picture that can be drawn; its name must end in {', '.join(PICTURES)}")
+    if not file.parent.is_dir():
+        raise UserError(f"{file} cannot be written: the folder {file.parent} does not exist; make it first")
+
+
+def _import_figure() -> type:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise UserError("drawing needs matplotlib; pip install 'nmt-kd[report]'") from None
+    return Figure
+
+
+def draw(agreement: Agreement, file: Path) -> None:
+    """Draw the agreement in each bucket, and the share of tokens there, into `file`."""
+    check_can_draw(file)
+    figure = _import_figure()(figsize=(9, 6.6), layout="constrained")
+    total = agreement.total
+    figure.suptitle(f"Same first choice of student and teacher at {total.tokens:,} target tokens")
+    panels = figure.subplots(2, 2, sharey=True)
+    for panel, (grouping, buckets) in zip(panels.flat, agreement.buckets.items(), strict=True):
+        _draw_bars(panel, buckets, total)
+        panel.set_xlabel(grouping.axis)
+    for panel in panels[:, 0]:
+        panel.set_ylabel("%")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    try:
+        figure.savefig(file, dpi=150)
+    except OSError as error:
+        raise UserError(f"{file} cannot be written: {error.strerror}; choose another place with --plot") from None
+
+
+def _draw_bars(panel, buckets: dict[str, Measures], total: Measures) -> None:
+    width = 0.38
+    series = {
+        "agreement in the bucket": ("teacher_agreement", DARK, -width / 2),
+        "share of all tokens": ("share", LIGHT, width / 2),
+    }
+    for label, (name, colour, offset) in series.items():
+        places = [place + offset for place in range(len(buckets))]
+        heights = [getattr(measures, name) for measures in buckets.values()]
+        bars = panel.bar(places, [height or 0 for height in heights], width, color=colour, label=label, zorder=2)
+        panel.bar_label(bars, ["-" if height is None else f"{height:.1f}" for height in heights], padding=2, fontsize=8)
+    panel.axhline(
+        total.teacher_agreement,
+        color="black",
+        linewidth=0.9,
+        linestyle="--",
+        zorder=3,
+        label=f"agreement on all tokens, {total.teacher_agreement:.1f} %",
+    )
+    panel.set_xticks(range(len(buckets)), [textwrap.fill(label, 12, break_on_hyphens=False) for label in buckets])
+    panel.set_ylim(0, 108)
+    panel.set_yticks(range(0, 101, 20))
+    panel.grid(axis="y", color="#e6e6e6", zorder=0)
+    panel.spines[["top", "right"]].set_visible(False)
