@@ -22,7 +22,7 @@ from nmt_kd import compat  # noqa: E402  (another fairseq may lack what it impor
 
 compat.apply()
 
-from nmt_kd import criterions, tasks  # noqa: E402  (fairseq must be made to work first)
+from nmt_kd import architectures, criterions, tasks  # noqa: E402, F401  (fairseq must be made to work first)
 
 # A method is one file: whatever lies in criterions/ or tasks/ is registered, and no list has to be kept.
 for package in (criterions, tasks):

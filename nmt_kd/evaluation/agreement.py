@@ -4,11 +4,9 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
-from fairseq import tasks, utils
-from omegaconf import open_dict
+from fairseq import utils
 from torch import Tensor
 
 from nmt_kd import compat
@@ -22,6 +20,7 @@ from nmt_kd.evaluation.agreement_measures import (
     frequency_ranks,
     groupings,
 )
+from nmt_kd.evaluation.checkpoint_task import task_on
 from nmt_kd.features import target_token_index
 from nmt_kd.options import require
 from nmt_kd.teacher import Teacher
@@ -81,7 +80,8 @@ def measure_agreement(
     Each path is a checkpoint or several, separated by ":" (an ensemble). Runs on a GPU where there is one, and says on
     standard error how far it is. Raises UserError where the models do not fit each other or the data.
     """
-    task = _task_on(student_path.split(":")[0], data)
+    checkpoint = student_path.split(":")[0]
+    task = task_on(checkpoint, compat.read_checkpoint(checkpoint)["cfg"], data)
     dictionary = task.target_dictionary
     require(1 <= top_k <= len(dictionary), "--top-k", top_k, f"from 1 to {len(dictionary)}, the size of the vocabulary")
     require(max_tokens >= 1, "--max-tokens", max_tokens, "1 or more")
@@ -111,23 +111,6 @@ def measure_agreement(
             }
             sums.add(counts, numbers)
     return summarise(sums, top_k)
-
-
-def _task_on(checkpoint: str, data: str):
-    configuration = compat.read_checkpoint(checkpoint)["cfg"].task
-    if not any(Path(data.split(":")[0]).glob("dict.*.txt")):
-        raise UserError(f"{data} has no dict.*.txt; give a folder that fairseq-preprocess has written")
-    with open_dict(configuration):
-        configuration.data = data
-        if "eval_bleu" in configuration:
-            configuration.eval_bleu = False
-    try:
-        return tasks.setup_task(configuration, from_checkpoint=True)
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{data} has other languages than {checkpoint}: {Path(error.filename).name} is not there; give the data of "
-            "the same languages"
-        ) from None
 
 
 def _batches(task, subset: str, max_tokens: int, models: list[Teacher]) -> Iterator[dict]:

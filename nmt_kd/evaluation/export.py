@@ -4,7 +4,6 @@ The folder has a model for each compute type, with its vocabulary; the subword m
 appears under its name whole or not at all.
 """
 
-import copy
 import json
 import logging
 import os
@@ -20,12 +19,13 @@ import torch
 from fairseq import tasks
 from fairseq.data.data_utils import post_process
 from fairseq.tasks.translation import TranslationTask
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 from sacrebleu.metrics import BLEU
 
 from nmt_kd import compat
 from nmt_kd.decoding.backends import why_not_ctranslate2
 from nmt_kd.errors import UserError
+from nmt_kd.evaluation.checkpoint_task import task_on
 from nmt_kd.evaluation.export_systems import (
     Measurement,
     Performance,
@@ -88,7 +88,7 @@ def export(
     state = compat.read_checkpoint(checkpoint)
     fingerprint = file_hash(checkpoint)
     _check_output(output, fingerprint)
-    task = _task_on(checkpoint, state["cfg"], data)
+    task = _translation_task_on(checkpoint, state["cfg"], data)
     _check_dictionaries(checkpoint, state, task)
     subwords = SubwordModel.read(subword_model)
     if teacher:
@@ -431,22 +431,12 @@ def _check_ctranslate2(checkpoint: str, compute_types: list[str], measurement: M
         require(allowed.holds(compute_type), "--compute-types", compute_type, allowed.words)
 
 
-def _task_on(checkpoint: Path, configuration: DictConfig, data: str) -> TranslationTask:
-    """The checkpoint's task, on other data."""
-    settings = copy.deepcopy(configuration.task)
-    name = getattr(settings, "_name", None)
+def _translation_task_on(checkpoint: Path, configuration: DictConfig, data: str) -> TranslationTask:
+    name = getattr(configuration.task, "_name", None)
     kind = tasks.TASK_REGISTRY.get(name)
     if kind is None or not issubclass(kind, TranslationTask):
         raise UserError(f"{checkpoint} is of fairseq's task {name}; give a checkpoint of the task translation")
-    with open_dict(settings):
-        settings.data, settings.eval_bleu = data, False
-    try:
-        return tasks.setup_task(settings, from_checkpoint=True)
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{data} is not the binarised data of {checkpoint}: {error.filename} is missing; "
-            "give --data the folder that fairseq-preprocess wrote for it"
-        ) from None
+    return task_on(checkpoint, configuration, data)
 
 
 def _check_dictionaries(checkpoint: Path, state: dict, task: TranslationTask) -> None:

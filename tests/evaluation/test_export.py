@@ -278,7 +278,7 @@ def test_other_dictionaries_are_refused(data, write, tmp_path):
         UserError, match=r"trained with other source symbols, .*dict.en.txt, than dict.en.txt in .*; give"
     ):
         write(data=str(tmp_path / "reordered"))
-    with pytest.raises(UserError, match=r"/none is not the binarised data of .*checkpoint_last.pt: /none.* is missing"):
+    with pytest.raises(UserError, match=r"/none has no dict.\*.txt; give a folder that"):
         write(data="/none")
 
 

@@ -1,0 +1,204 @@
+"""Named models of the papers that fairseq lacks: deep post-norm transformers with Admin initialisation.
+
+Admin is of Liu et al., "Understanding the Difficulty of Training Transformers" (EMNLP 2020), and carries encoders of 18
+and more layers in Liu et al., "Very Deep Transformers for Neural Machine Translation" (2020). The deep pre-norm
+transformer needs nothing of this: `--arch transformer_wmt_en_de_big_t2t --encoder-layers 18`.
+"""
+
+import math
+from contextlib import ExitStack, contextmanager
+
+import torch
+from fairseq.data import Dictionary
+from fairseq.distributed import fsdp_wrap
+from fairseq.models import register_model, register_model_architecture
+from fairseq.models.transformer import (
+    TransformerConfig,
+    TransformerDecoderBase,
+    TransformerEncoderBase,
+    TransformerModel,
+    base_architecture,
+    transformer_wmt_en_de_big,
+)
+from fairseq.modules.checkpoint_activations import checkpoint_wrapper
+from fairseq.modules.transformer_layer import TransformerDecoderLayerBase, TransformerEncoderLayerBase
+from torch import Tensor, nn
+
+from nmt_kd.errors import UserError
+
+PROFILED_SENTENCES, PROFILED_LENGTH = 4, 32  # lengths of 8 to 64 move no omega by more than 10 %
+PROFILING_SEED = 1
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Profiling
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def profile(model: nn.Module, net_input: dict[str, Tensor]) -> None:
+    """Set every omega of `model` by one forward pass over `net_input`, fairseq's, in which all omegas are 1.
+
+    Admin's omega_i = sqrt(sum over j < i of Var[f_j(x_{j-1})]), for encoder and decoder apart. The sum starts with the
+    embeddings x_0, which count as 1: so omega_1 = 1, and the shortcut of sub-layer i weighs as much as all that was
+    added up before it. The variance is over all elements of what a sub-layer adds, [length, batch, width], dropout and
+    padding included.
+    """
+    halves = [
+        [layer for layer in half.modules() if isinstance(layer, AdminLayer)] for half in (model.encoder, model.decoder)
+    ]
+    with torch.no_grad(), ExitStack() as stack:
+        variances = {layer: stack.enter_context(_recorded_variances(layer)) for layers in halves for layer in layers}
+        model(**net_input, features_only=True)
+    for layers in halves:
+        total = 1.0
+        for layer in layers:
+            for omega, variance in zip(layer.omegas, variances[layer], strict=True):
+                nn.init.constant_(omega, math.sqrt(total))
+                total += variance
+
+
+@contextmanager
+def _recorded_variances(layer: "AdminLayer"):
+    """Let `layer` work with omegas of 1 within the block; the list it gives notes the variance of each sub-layer."""
+    variances: list[float] = []
+
+    def residual_connection(output: Tensor, residual: Tensor) -> Tensor:
+        variances.append(output.float().var(unbiased=False).item())
+        return residual + output
+
+    layer.residual_connection = residual_connection
+    try:
+        yield variances
+    finally:
+        del layer.residual_connection
+
+
+def random_batch(model: nn.Module, source_dictionary: Dictionary, target_dictionary: Dictionary) -> dict[str, Tensor]:
+    """Sentences of random symbols, [4, 32] on both sides: the same ones for every worker and at every start.
+
+    They stand for a batch of the training data, which is not there yet when a model is built, and of which every worker
+    would have another one. The variances of an untrained model hardly depend on what the sentences say.
+    """
+    generator = torch.Generator().manual_seed(PROFILING_SEED)
+
+    def sentences(dictionary: Dictionary, longest: int) -> Tensor:
+        size = PROFILED_SENTENCES, min(PROFILED_LENGTH, longest)
+        return torch.randint(dictionary.nspecial, len(dictionary), size, generator=generator, device="cpu")
+
+    longest_source, longest_target = model.max_positions()
+    source = sentences(source_dictionary, longest_source)
+    return {
+        "src_tokens": source,
+        "src_lengths": torch.full(source.shape[:1], source.size(1)),
+        "prev_output_tokens": sentences(target_dictionary, longest_target),
+    }
+
+
+def profile_on_random_batch(model: nn.Module, source_dictionary: Dictionary, target_dictionary: Dictionary) -> None:
+    """Set every omega of a new model, on the CPU, as `profile` does; torch's random state stays what it was."""
+    net_input = random_batch(model, source_dictionary, target_dictionary)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(PROFILING_SEED)  # dropout; torch.manual_seed would reach GPUs as well
+        profile(model, net_input)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The model
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class AdminLayer(nn.Module):
+    """What makes one of fairseq's post-norm layers an Admin layer: x_i = LayerNorm(x_{i-1} * omega_i + f_i(x_{i-1})).
+
+    `omegas` holds a vector [width] for each sub-layer, in their order: self-attention, attention to the encoder (in
+    decoders), feed-forward.
+    """
+
+    def _add_omegas(self, number: int) -> None:
+        self.omegas = nn.ParameterList([nn.Parameter(torch.ones(self.embed_dim)) for _ in range(number)])
+        self.sublayer = 0
+
+    def forward(self, *args, **kwargs):
+        self.sublayer = 0
+        return super().forward(*args, **kwargs)
+
+    def residual_connection(self, x: Tensor, residual: Tensor) -> Tensor:
+        """fairseq calls it once for each sub-layer; `x` is f_i(x_{i-1}), `residual` x_{i-1}, both of the same shape."""
+        omega = self.omegas[self.sublayer]
+        self.sublayer += 1
+        return residual * omega + x
+
+
+class AdminEncoderLayer(AdminLayer, TransformerEncoderLayerBase):
+    def __init__(self, cfg: TransformerConfig, return_fc: bool = False):
+        super().__init__(cfg, return_fc)
+        self._add_omegas(2)
+
+
+class AdminDecoderLayer(AdminLayer, TransformerDecoderLayerBase):
+    def __init__(self, cfg: TransformerConfig, no_encoder_attn: bool = False):
+        super().__init__(cfg, no_encoder_attn)
+        self._add_omegas(2 if no_encoder_attn else 3)
+
+
+class AdminEncoder(TransformerEncoderBase):
+    def build_encoder_layer(self, cfg: TransformerConfig) -> nn.Module:
+        return _wrapped(AdminEncoderLayer(cfg, self.return_fc), cfg)
+
+
+class AdminDecoder(TransformerDecoderBase):
+    def build_decoder_layer(self, cfg: TransformerConfig, no_encoder_attn: bool = False) -> nn.Module:
+        return _wrapped(AdminDecoderLayer(cfg, no_encoder_attn), cfg)
+
+
+def _wrapped(layer: nn.Module, cfg: TransformerConfig) -> nn.Module:
+    """What fairseq's encoder and decoder do with each of their layers."""
+    if cfg.checkpoint_activations:
+        layer = checkpoint_wrapper(layer, offload_to_cpu=cfg.offload_activations)
+    return fsdp_wrap(layer, min_num_params=0 if cfg.checkpoint_activations else cfg.min_params_to_wrap)
+
+
+@register_model("transformer_admin")
+class AdminTransformer(TransformerModel):
+    """fairseq's post-norm transformer with a weight omega on every shortcut, which makes deep ones trainable.
+
+    It is profiled whenever it is built, for fairseq does not tell a model whether it will be trained or read from a
+    checkpoint. A checkpoint's omegas, weights like all others, then replace these; that costs a second for a big model.
+    """
+
+    @classmethod
+    def build_model(cls, args, task) -> "AdminTransformer":
+        _check_settings(args)
+        model = super().build_model(args, task)
+        if not next(model.parameters()).is_meta:  # an outline of a model, without values
+            profile_on_random_batch(model, task.source_dictionary, task.target_dictionary)
+        return model
+
+    @classmethod
+    def build_encoder(cls, args, src_dict: Dictionary, embed_tokens: nn.Embedding) -> AdminEncoder:
+        return AdminEncoder(TransformerConfig.from_namespace(args), src_dict, embed_tokens)
+
+    @classmethod
+    def build_decoder(cls, args, tgt_dict: Dictionary, embed_tokens: nn.Embedding) -> AdminDecoder:
+        cfg = TransformerConfig.from_namespace(args)
+        return AdminDecoder(cfg, tgt_dict, embed_tokens, no_encoder_attn=cfg.no_cross_attention)
+
+
+def _check_settings(args) -> None:
+    for half in ("encoder", "decoder"):
+        if getattr(args, f"{half}_normalize_before", False):
+            raise UserError(
+                f"--{half}-normalize-before leaves Admin nothing to do; leave it out, or take --arch "
+                "transformer_wmt_en_de_big_t2t --encoder-layers 18 for a deep pre-norm model"
+            )
+        if getattr(args, f"{half}_layerdrop", 0):
+            raise UserError(f"--{half}-layerdrop drops layers, and Admin weighs each by all before it; leave it out")
+
+
+register_model_architecture("transformer_admin", "transformer_admin")(base_architecture)
+
+
+@register_model_architecture("transformer_admin", "transformer_wmt_en_de_big_18l_admin")
+def transformer_wmt_en_de_big_18l_admin(args) -> None:
+    """The stronger teacher of the TIE-KD paper (Zhang et al., ACL 2023): big, with 18 encoder and 6 decoder layers."""
+    args.encoder_layers = getattr(args, "encoder_layers", 18)
+    transformer_wmt_en_de_big(args)

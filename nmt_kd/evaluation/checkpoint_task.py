@@ -1,0 +1,29 @@
+"""The task that a checkpoint was trained for, on data of the caller's choice."""
+
+import copy
+from pathlib import Path
+
+from fairseq import tasks
+from fairseq.tasks import FairseqTask
+from omegaconf import DictConfig, open_dict
+
+from nmt_kd.errors import UserError
+
+
+def task_on(checkpoint: str | Path, configuration: DictConfig, data: str) -> FairseqTask:
+    """Set up the task of a checkpoint's `configuration` on the binarised `data`, without validation by BLEU.
+
+    Raises UserError where `data` is no folder of fairseq-preprocess, or one of other languages.
+    """
+    if not any(Path(data.split(":")[0]).glob("dict.*.txt")):
+        raise UserError(f"{data} has no dict.*.txt; give a folder that fairseq-preprocess has written")
+    settings = copy.deepcopy(configuration.task)
+    with open_dict(settings):
+        settings.data, settings.eval_bleu = data, False
+    try:
+        return tasks.setup_task(settings, from_checkpoint=True)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{data} has other languages than {checkpoint}: {Path(error.filename).name} is not there; give the data of "
+            "the same languages"
+        ) from None
