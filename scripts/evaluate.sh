@@ -37,7 +37,7 @@ if [ -n "${average_last:-}" ] && [ "$role" = student ]; then
 fi
 say "$data: translating the test set with ${folder##*/}"
 into "$folder/translations.txt" fairseq-generate "$work/data-bin" --user-dir "$root/nmt_kd" --path "$checkpoint" \
-    --gen-subset test "${remove_subwords[@]}" "${generation[@]}" $(device_flags --fp16)
+    --gen-subset test --source-lang "$source_lang" --target-lang "$target_lang" "${remove_subwords[@]}" "${generation[@]}" $(device_flags --fp16)
 into "$folder/agreement.json" nmt-kd agreement "$checkpoint" "$teacher" "$work/data-bin" --json
 if [ -n "${tokenised_bleu:-}" ]; then
     into "$folder/hypotheses.tokenised" nmt-kd translations "$folder/translations.txt" --lines H

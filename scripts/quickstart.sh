@@ -5,8 +5,8 @@
 #   bash scripts/quickstart.sh                    about 10 minutes on two CPU cores, on an embedded corpus, offline
 #   bash scripts/quickstart.sh --data multi30k    real text, from MULTI30K_DIR or the public repository
 #
-#   --data NAME        phrasebook (default) or multi30k
-#   --from DIR         folder with the data set's files, instead of a download (the same as MULTI30K_DIR=DIR)
+#   --data NAME        phrasebook (default), multi30k, or another file name in configs/data
+#   --from DIR         folder with the data set's files, instead of a download
 #   --methods "A B"    what to train beside the teacher (default: plain word_kd); all: every method there is
 #   --dry-run          print the commands without running them
 . "$(dirname "$0")/common.sh"
@@ -19,7 +19,7 @@ while [ $# -gt 0 ]; do
         [ $# -ge 2 ] || fail "$1 wants a value; see --help"
         case $1 in
         --data) data=$2 ;;
-        --from) export MULTI30K_DIR=$2 ;;
+        --from) export MULTI30K_DIR=$2 ORIGINALS=$2 ;;
         --methods) methods=$2 ;;
         esac
         shift

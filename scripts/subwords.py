@@ -1,14 +1,27 @@
-"""Train a joint sentencepiece model on a parallel corpus and write every split in its pieces.
+"""Learn joint subwords on a parallel corpus and write every split in them.
 
-    python scripts/subwords.py TEXT_DIR OUT_DIR --languages en de --splits train valid test --vocabulary-size 6000
+    python scripts/subwords.py TEXT_DIR OUT_DIR --languages en de --vocabulary-size 6000
+    python scripts/subwords.py TEXT_DIR OUT_DIR --languages en de --bpe-operations 32000
 
-Reads TEXT_DIR/SPLIT.LANGUAGE; writes OUT_DIR/subwords.model and OUT_DIR/SPLIT.LANGUAGE, one sentence a line.
+The first is a sentencepiece model of so many pieces, for plain text; the second is subword-nmt's BPE of so many merges,
+for tokenised text. Reads TEXT_DIR/SPLIT.LANGUAGE; writes OUT_DIR/SPLIT.LANGUAGE, one sentence a line, and
+OUT_DIR/subwords.model or OUT_DIR/subwords.codes.
 """
 
 import argparse
+import io
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 
 import sentencepiece
+from parallel import add_workers_option, chunks, map_in_order
+
+MAX_CACHED_WORDS = 1_000_000  # in each process; tens of millions of different words occur in a crawled corpus
 
 
 def train_subwords(text_files: list[Path], model_prefix: Path, vocabulary_size: int) -> None:
@@ -23,13 +36,68 @@ def train_subwords(text_files: list[Path], model_prefix: Path, vocabulary_size: 
     )
 
 
-def encode_file(model: sentencepiece.SentencePieceProcessor, source: Path, target: Path) -> None:
-    """Write `source` in pieces; the target appears under its name only when it is complete."""
-    partial = target.with_name(target.name + ".partial")
-    with source.open(encoding="utf-8") as lines, partial.open("w", encoding="utf-8") as out:
-        for line in lines:
-            print(" ".join(model.encode(line.rstrip("\n"), out_type=str)), file=out)
-    partial.rename(target)
+@contextmanager
+def explained_import() -> Iterator[None]:
+    """For subword-nmt, which data sets with sentencepiece do without."""
+    try:
+        yield
+    except ImportError:
+        raise SystemExit("subwords.py: error: subword-nmt is missing; install it: pip install subword-nmt") from None
+
+
+def count_words(lines: list[bytes]) -> Counter:
+    return Counter(word for line in lines for word in line.decode("utf-8").split())
+
+
+def learn_bpe(text_files: list[Path], codes: Path, operations: int, workers: int) -> None:
+    """Learn BPE over all the files together."""
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # its bar would fill a log
+    with explained_import():
+        from subword_nmt.learn_bpe import learn_bpe
+
+    words: Counter = Counter()
+    for path in text_files:
+        with path.open("rb") as lines:
+            for counted in map_in_order(count_words, chunks(lines), workers):
+                words.update(counted)
+    listed = io.StringIO("".join(f"{word} {count}\n" for word, count in words.items()))
+    with codes.open("w", encoding="utf-8", newline="\n") as out:
+        learn_bpe(listed, out, operations, is_dict=True)
+
+
+@cache
+def load_sentencepiece(model: Path) -> sentencepiece.SentencePieceProcessor:
+    return sentencepiece.SentencePieceProcessor(model_file=str(model))
+
+
+@cache
+def load_bpe(codes: Path):
+    with explained_import():
+        from subword_nmt.apply_bpe import BPE
+    with codes.open(encoding="utf-8", newline="\n") as lines:
+        return BPE(lines)
+
+
+def encode_sentencepiece(model: Path, lines: list[bytes]) -> list[str]:
+    return [
+        " ".join(load_sentencepiece(model).encode(line.decode("utf-8").rstrip("\n"), out_type=str)) for line in lines
+    ]
+
+
+def encode_bpe(codes: Path, lines: list[bytes]) -> list[str]:
+    if len(load_bpe(codes).cache) > MAX_CACHED_WORDS:
+        load_bpe(codes).cache.clear()
+    return [" ".join(load_bpe(codes).segment_tokens(line.decode("utf-8").split())) for line in lines]
+
+
+def encode_file(encode: Callable[[list[bytes]], list[str]], source: Path, target: Path, workers: int) -> None:
+    """Write `source` in subwords; the target appears under its name only when it is complete."""
+    partial_file = target.with_name(target.name + ".partial")
+    with source.open("rb") as lines, partial_file.open("w", encoding="utf-8", newline="\n") as out:
+        for encoded in map_in_order(encode, chunks(lines), workers):
+            out.writelines(line + "\n" for line in encoded)
+    partial_file.rename(target)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -38,16 +106,24 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("out_dir", type=Path)
     parser.add_argument("--languages", nargs=2, required=True)
     parser.add_argument("--splits", nargs="+", default=["train", "valid", "test"])
-    parser.add_argument("--vocabulary-size", type=int, required=True)
+    kind = parser.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--vocabulary-size", type=int)
+    kind.add_argument("--bpe-operations", type=int)
+    add_workers_option(parser)
     args = parser.parse_args(arguments)
 
     args.out_dir.mkdir(parents=True, exist_ok=True)
-    prefix = args.out_dir / "subwords"
-    train_subwords([args.text_dir / f"train.{language}" for language in args.languages], prefix, args.vocabulary_size)
-    model = sentencepiece.SentencePieceProcessor(model_file=f"{prefix}.model")
+    training_text = [args.text_dir / f"train.{language}" for language in args.languages]
+    if args.vocabulary_size:
+        train_subwords(training_text, args.out_dir / "subwords", args.vocabulary_size)
+        encode = partial(encode_sentencepiece, args.out_dir / "subwords.model")
+    else:
+        learn_bpe(training_text, args.out_dir / "subwords.codes", args.bpe_operations, args.workers)
+        encode = partial(encode_bpe, args.out_dir / "subwords.codes")
     for split in args.splits:
         for language in args.languages:
-            encode_file(model, args.text_dir / f"{split}.{language}", args.out_dir / f"{split}.{language}")
+            name = f"{split}.{language}"
+            encode_file(encode, args.text_dir / name, args.out_dir / name, args.workers)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 # IWSLT14 German-English, 160,000 pairs of TED talks, in lower case, as fairseq's example prepares them: every 23rd pair is
 # for validation, the test set is five older ones together.
+. "$root/configs/models.sh"
+. "$root/configs/scale/shared.sh"
+
 source_lang=de
 target_lang=en
 
@@ -16,3 +19,16 @@ corpora=(
 )
 tokenising=(--normalise apostrophes --lowercase --max-tokens 175 --max-ratio 1.5 --hold-out 23)
 bpe_operations=10000
+
+# The teacher is fairseq's example for this data; the student has a quarter of its parameters but for the embeddings.
+training+=(--weight-decay 0.0001 --warmup-updates 4000 --warmup-init-lr 1e-7 --keep-last-epochs 5 --log-interval 100)
+teacher_model=($(transformer 6 6 512 1024 4))
+teacher_training=(--max-update 50000 --lr 0.0005 --dropout 0.3 $(choose_by_bleu 5 1))
+student_model=($(transformer 3 3 256 512 4))
+student_training=(--max-update 50000 --lr 0.001 --dropout 0.1)
+max_tokens=4096
+effective_tokens=4096
+average_last=5
+generation=(--beam 5 --lenpen 1 --max-tokens 8000)
+remove_subwords=(--remove-bpe subword_nmt --tokenizer moses)
+tokenised_bleu=yes

@@ -1,4 +1,6 @@
 # WMT14 English-German, 4.5 million pairs: Europarl v7, Common Crawl, News Commentary v9; newstest2013 and newstest2014.
+. "$root/configs/scale/wmt.sh"
+
 source_lang=en
 target_lang=de
 
@@ -14,3 +16,7 @@ corpora=(
 # Moses's ratio of 9: the 1.5 of fairseq's example would leave fewer than the papers' 4.5 million pairs
 tokenising=(--normalise punctuation --split-hyphens --max-tokens 250 --max-ratio 9)
 bpe_operations=32000
+
+student_training+=(--max-update 200000)
+teacher_training+=(--max-update 300000 $(choose_by_bleu 4 0.6))
+generation=(--beam 4 --lenpen 0.6 --max-tokens 8000)

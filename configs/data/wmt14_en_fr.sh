@@ -1,5 +1,7 @@
 # WMT14 English-French, 36 million pairs: Europarl v7, Common Crawl, UN, News Commentary v9, Giga-FrEn; newstest2013 and
 # newstest2014.
+. "$root/configs/scale/wmt.sh"
+
 source_lang=en
 target_lang=fr
 
@@ -17,3 +19,7 @@ corpora=(
 # about the papers' 35.8 of 40.8 million pairs
 tokenising=(--normalise punctuation --split-hyphens --max-tokens 250 --max-ratio 1.5)
 bpe_operations=32000
+
+student_training+=(--max-update 200000)
+teacher_training+=(--max-update 300000 $(choose_by_bleu 4 0.6))
+generation=(--beam 4 --lenpen 0.6 --max-tokens 8000)

@@ -1,4 +1,6 @@
 # WMT16 English-Romanian, 610,000 pairs: Europarl v8 and SETIMES2; newsdev2016 and newstest2016.
+. "$root/configs/scale/wmt.sh"
+
 source_lang=en
 target_lang=ro
 
@@ -14,3 +16,7 @@ corpora=(
 # Moses's ratio of 9 leaves about the papers' 608,000 pairs.
 tokenising=(--normalise punctuation --split-hyphens --max-tokens 250 --max-ratio 9 --romanian-diacritics "${ROMANIAN:-keep}")
 bpe_operations=32000
+
+student_training+=(--max-epoch 20)
+teacher_training+=(--max-epoch 30 --label-smoothing 0.3 $(choose_by_bleu 5 1.2))
+generation=(--beam 5 --lenpen 1.2 --max-tokens 8000)

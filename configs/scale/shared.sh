@@ -6,3 +6,10 @@ training=(
     --seed 1
     --log-format json
 )
+
+# choose_by_bleu BEAM LENPEN: flags with which a training keeps the checkpoint of the best validation BLEU
+choose_by_bleu() {
+    echo --eval-bleu --eval-bleu-detok space --eval-tokenized-bleu --eval-bleu-remove-bpe \
+        --eval-bleu-args "{\"beam\":$1,\"lenpen\":$2}" \
+        --best-checkpoint-metric bleu --maximize-best-checkpoint-metric
+}

@@ -15,10 +15,3 @@ effective_tokens=32768  # 4 GPUs, 4,096 tokens each, gradients of 2 batches adde
 average_last=5          # checkpoints, by epoch, that are averaged into the student that is tested
 remove_subwords=(--remove-bpe subword_nmt --tokenizer moses)
 tokenised_bleu=yes      # as the papers report it
-
-# choose_by_bleu BEAM LENPEN: flags with which a training keeps the checkpoint of the best validation BLEU
-choose_by_bleu() {
-    echo --eval-bleu --eval-bleu-detok space --eval-tokenized-bleu --eval-bleu-remove-bpe \
-        --eval-bleu-args "{\"beam\":$1,\"lenpen\":$2}" \
-        --best-checkpoint-metric bleu --maximize-best-checkpoint-metric
-}
