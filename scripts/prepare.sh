@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Get a data set's text, cut it into subwords and binarise it.
 #
-#   bash scripts/prepare.sh DATA [--from DIR] [--until STEP] [--dry-run]
+#   bash scripts/prepare.sh DATA [--from DIR] [--for DIR] [--until STEP] [--dry-run]
 #   bash scripts/prepare.sh wmt14_en_de --from /path/to/wmt14
 #
 # DATA is a file name in configs/data. The steps are
@@ -20,6 +20,8 @@
 #
 #   --from DIR     folder with the archives, named as at the end of their URLs, or with what is in them, unpacked;
 #                  nothing is downloaded then. ORIGINALS=DIR does the same.
+#   --for DIR      cut and binarise with a model's own subwords and dictionaries: DIR holds bpecodes, dict.SOURCE.txt and
+#                  dict.TARGET.txt, as fairseq's published models do. Then TEACHER=DIR/model.pt teaches on this data.
 #   --until STEP   stop after this step: with originals, one machine downloads for another without a network
 #
 # WORKERS=N takes N processes (default: one for each core). Downloads are shared by the data sets of a year, in
@@ -28,14 +30,15 @@
 # few archives are known by their MD5, which is checked after the download.
 . "$(dirname "$0")/common.sh"
 
-steps="originals text tokens subwords data-bin" until=data-bin arguments=()
+steps="originals text tokens subwords data-bin" until=data-bin model='' arguments=()
 while [ $# -gt 0 ]; do
     case $1 in
-    --from | --until)
+    --from | --for | --until)
         [ $# -ge 2 ] || fail "$1 wants a value; see --help"
         case $1 in
         # multi30k has a name of its own for it
         --from) export ORIGINALS=$2 MULTI30K_DIR=$2 ;;
+        --for) model=$2 ;;
         --until) until=$2 ;;
         esac
         shift
@@ -50,6 +53,12 @@ read_arguments "${arguments[@]}"
 corpora=() tokenising=() bpe_operations='' # a data set's settings may have them
 load_data_config "${names[0]}"
 workers=${WORKERS:-$(nproc)}
+if [ -n "$model" ]; then
+    [ -n "$bpe_operations" ] || fail "$data is cut by sentencepiece, --for is for models with BPE codes"
+    for file in bpecodes "dict.$source_lang.txt" "dict.$target_lang.txt"; do
+        [ -f "$model/$file" ] || fail "$model has no $file; give the folder of a published model, with its $file beside model.pt"
+    done
+fi
 
 # step NAME SETTINGS COMMAND...: run COMMAND with a new folder as its last argument, which becomes $work/NAME. SETTINGS, if
 # there are any, are kept in it: a result that was made with others is not taken for this one.
@@ -136,13 +145,15 @@ tokenise() {
 split_subwords() {
     local size=(--vocabulary-size "${vocabulary_size:-}")
     [ -z "$bpe_operations" ] || size=(--bpe-operations "$bpe_operations")
+    [ -z "$model" ] || size=(--bpe-codes "$model/bpecodes")
     python "$root/scripts/subwords.py" "$sentences" "$1" --languages "$source_lang" "$target_lang" "${size[@]}" \
         --workers "$workers"
 }
 
 binarise() {
-    local log=$work/binarise.log
-    fairseq-preprocess --source-lang "$source_lang" --target-lang "$target_lang" --joined-dictionary \
+    local log=$work/binarise.log dictionaries=(--joined-dictionary)
+    [ -z "$model" ] || dictionaries=(--srcdict "$model/dict.$source_lang.txt" --tgtdict "$model/dict.$target_lang.txt")
+    fairseq-preprocess --source-lang "$source_lang" --target-lang "$target_lang" "${dictionaries[@]}" \
         --trainpref "$work/subwords/train" --validpref "$work/subwords/valid" --testpref "$work/subwords/test" \
         --workers "$workers" --destdir "$1" >"$log" 2>&1 || { tail -3 "$log" >&2 && fail "binarising failed; see $log"; }
 }
@@ -160,5 +171,7 @@ if [ ${#tokenising[@]} -gt 0 ]; then
     step tokens "${tokenising[*]}" tokenise
     sentences=$work/tokens
 fi
-step subwords "${bpe_operations:+$bpe_operations BPE operations}" split_subwords
+subword_settings=${bpe_operations:+$bpe_operations BPE operations}
+[ -z "$model" ] || subword_settings="BPE codes $(sha256sum <"$model/bpecodes" | cut -c1-12)"
+step subwords "$subword_settings" split_subwords
 step data-bin "" binarise

@@ -2,15 +2,17 @@
 
     python scripts/subwords.py TEXT_DIR OUT_DIR --languages en de --vocabulary-size 6000
     python scripts/subwords.py TEXT_DIR OUT_DIR --languages en de --bpe-operations 32000
+    python scripts/subwords.py TEXT_DIR OUT_DIR --languages en de --bpe-codes teacher/bpecodes
 
 The first is a sentencepiece model of so many pieces, for plain text; the second is subword-nmt's BPE of so many merges,
-for tokenised text. Reads TEXT_DIR/SPLIT.LANGUAGE; writes OUT_DIR/SPLIT.LANGUAGE, one sentence a line, and
-OUT_DIR/subwords.model or OUT_DIR/subwords.codes.
+for tokenised text; the third is the BPE of another model. Reads TEXT_DIR/SPLIT.LANGUAGE; writes OUT_DIR/SPLIT.LANGUAGE,
+one sentence a line, and OUT_DIR/subwords.model or OUT_DIR/subwords.codes.
 """
 
 import argparse
 import io
 import os
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -109,6 +111,7 @@ def main(arguments: list[str] | None = None) -> None:
     kind = parser.add_mutually_exclusive_group(required=True)
     kind.add_argument("--vocabulary-size", type=int)
     kind.add_argument("--bpe-operations", type=int)
+    kind.add_argument("--bpe-codes", type=Path)
     add_workers_option(parser)
     args = parser.parse_args(arguments)
 
@@ -118,7 +121,10 @@ def main(arguments: list[str] | None = None) -> None:
         train_subwords(training_text, args.out_dir / "subwords", args.vocabulary_size)
         encode = partial(encode_sentencepiece, args.out_dir / "subwords.model")
     else:
-        learn_bpe(training_text, args.out_dir / "subwords.codes", args.bpe_operations, args.workers)
+        if args.bpe_codes:
+            shutil.copyfile(args.bpe_codes, args.out_dir / "subwords.codes")
+        else:
+            learn_bpe(training_text, args.out_dir / "subwords.codes", args.bpe_operations, args.workers)
         encode = partial(encode_bpe, args.out_dir / "subwords.codes")
     for split in args.splits:
         for language in args.languages:

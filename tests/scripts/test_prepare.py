@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import tarfile
 import zipfile
 from argparse import Namespace
@@ -16,8 +17,11 @@ import corpora
 import moses
 import parallel
 import pytest
+import torch
 from conftest import ROOT, run_command
 from fairseq.data import Dictionary, data_utils
+
+from nmt_kd.compat import read_checkpoint_file
 
 WORDS = {
     "en": "the old train leaves for a small town in the morning and comes back at night with many people".split(),
@@ -476,3 +480,100 @@ def test_words_about_steps(tmp_path):
     assert result.returncode == 0
     assert "https://www.statmt.org/wmt13/training-parallel-europarl-v7.tgz" in result.stdout
     assert not list(tmp_path.iterdir())
+
+
+# -- a published model as the teacher ---------------------------------------------------------------------------------
+
+OLD_LAYER_NORMS = {"self_attn_layer_norm": "layer_norms.0", "final_layer_norm": "layer_norms.1"}
+
+
+def as_published_in_2018(state):
+    """A checkpoint as fairseq 0.6 wrote it: one namespace of settings, joint attention weights, other names."""
+    model = state["cfg"]["model"]
+    settings = Namespace(
+        **{name: value for name, value in vars(model).items() if name.startswith(("encoder_", "decoder_", "share_"))},
+        arch="transformer_wmt_en_de_big",
+        task="translation",
+        source_lang="en",
+        target_lang="de",
+        data="/checkpoint/of/somebody/wmt16_en_de",
+        left_pad_source="True",
+        left_pad_target="False",
+        max_source_positions=1024,
+        max_target_positions=1024,
+        dropout=0.3,
+        attention_dropout=0.1,
+        relu_dropout=0.0,
+        criterion="label_smoothed_cross_entropy",
+        label_smoothing=0.1,
+        optimizer="adam",
+        adam_betas="(0.9, 0.98)",
+        lr=[0.0005],
+        lr_scheduler="inverse_sqrt",
+        max_tokens=3584,
+        update_freq=[16],
+        distributed_world_size=128,
+        fp16=True,
+        seed=2,
+    )
+    weights = dict(state["model"])
+    del weights["decoder.output_projection.weight"]
+    for name in [name for name in weights if ".q_proj." in name]:
+        parts = [weights.pop(name.replace(".q_proj.", f".{part}_proj.")) for part in "qkv"]
+        weights[name.replace(".q_proj.", ".in_proj_")] = torch.cat(parts)
+    for name in [name for name in weights if name.startswith("encoder.layers.")]:
+        for new, old in OLD_LAYER_NORMS.items():
+            if f".{new}." in name:
+                weights[name.replace(new, old)] = weights.pop(name)
+    weights["encoder.version"] = weights["decoder.version"] = torch.tensor([2.0])
+    weights["encoder.embed_positions._float_tensor"] = torch.zeros(1)
+    weights["decoder.embed_positions._float_tensor"] = torch.zeros(1)
+    return {
+        "args": settings,
+        "model": weights,
+        "optimizer_history": [{"criterion_name": "LabelSmoothedCrossEntropyCriterion", "best_loss": 3.2}],
+        "extra_state": {"epoch": 7, "batch_offset": 0, "val_loss": 3.2},
+        "last_optimizer_state": None,
+    }
+
+
+def test_a_published_model_teaches_with_its_own_subwords_and_dictionaries(wmt14, tmp_path):
+    folder = wmt14[0]
+    assert prepare("wmt14_en_de", folder, tmp_path / "theirs").returncode == 0
+    theirs, published = tmp_path / "theirs/wmt14_en_de", tmp_path / "wmt16.en-de.joined-dict.transformer"
+    published.mkdir()
+    shutil.copy(theirs / "subwords/subwords.codes", published / "bpecodes")
+    for language in ("en", "de"):  # their dictionary has symbols that this data has not
+        text = (theirs / f"data-bin/dict.{language}.txt").read_text(encoding="utf-8")
+        (published / f"dict.{language}.txt").write_text(f"theirs 99\n{text}", encoding="utf-8")
+    ours = tmp_path / "ours"
+    result = prepare("wmt14_en_de", folder, ours, "--for", published)
+    assert result.returncode == 0, result.stderr
+    for language in ("en", "de"):
+        dictionary = ours / f"wmt14_en_de/data-bin/dict.{language}.txt"
+        assert dictionary.read_bytes() == (published / f"dict.{language}.txt").read_bytes()
+
+    tiny = [
+        *("--encoder-embed-dim", "16", "--encoder-ffn-embed-dim", "16", "--encoder-attention-heads", "2"),
+        *("--decoder-embed-dim", "16", "--decoder-ffn-embed-dim", "16", "--decoder-attention-heads", "2"),
+        *("--encoder-layers", "1", "--decoder-layers", "1", "--max-update", "25", "--disable-validation"),
+        *("--update-freq", "1", "--lr", "0.01", "--warmup-updates", "4"),  # enough to know more than chance
+    ]
+    environment = {"NMT_KD_RUNS": str(ours), "NMT_KD_DEVICE": "cpu", "MAX_TOKENS": "512"}
+    train = partial(run_command, "bash", ROOT / "scripts/train.sh", "wmt14_en_de")
+    assert train("teacher", "--", *tiny, environment=environment).returncode == 0
+    state = read_checkpoint_file(ours / "wmt14_en_de/teacher/checkpoint_last.pt")
+    torch.save(as_published_in_2018(state), published / "model.pt")
+    taught = train("word_kd", "--", *tiny, environment={**environment, "TEACHER": str(published / "model.pt")})
+    assert taught.returncode == 0, taught.stderr
+    student = read_checkpoint_file(ours / "wmt14_en_de/word_kd/checkpoint_last.pt")
+    assert student["model"]["encoder.embed_tokens.weight"].shape == state["model"]["encoder.embed_tokens.weight"].shape
+    log = (ours / "wmt14_en_de/word_kd/train.log").read_text(encoding="utf-8")
+    assert '"train_kd_loss": ' in log
+    assert "unchecked" not in log  # its dictionaries lie beside it
+
+    other = prepare("wmt14_en_de", folder, tmp_path / "theirs", "--for", published, "--until", "subwords")
+    assert "was made with other settings" in other.stderr
+    (published / "bpecodes").unlink()
+    missing = prepare("wmt14_en_de", folder, tmp_path / "more", "--for", published)
+    assert f"{published} has no bpecodes; give the folder of a published model" in missing.stderr
