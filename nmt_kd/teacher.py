@@ -20,8 +20,8 @@ from torch import Tensor
 from nmt_kd import compat
 from nmt_kd.errors import UserError
 from nmt_kd.features import Reading, read_features
-from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
 from nmt_kd.losses.precision import log_probabilities
+from nmt_kd.losses.prediction import Prediction, WholePrediction
 from nmt_kd.losses.projection import Projection, in_chunks
 
 logger = logging.getLogger(__name__)
@@ -57,11 +57,12 @@ class Teacher:
         sources, targets = zip(*(model.max_positions() for model in self.models), strict=True)
         return min(sources), min(targets)
 
-    def read(self, net_input: dict, token_index: Tensor, like: Tensor) -> "TeacherReading":
-        """What the teacher says about a batch; `net_input` and `token_index` are those of `read_features`.
+    def read(self, sample: dict, token_index: Tensor, like: Tensor) -> "TeacherReading":
+        """What the teacher says about fairseq's `sample`; `token_index` is that of `read_features`.
 
         The models run when something of it is first asked for, on the device and in the precision of `like`.
         """
+        net_input = sample["net_input"]
         self._check_lengths(net_input)
         return TeacherReading(lambda: self._run(net_input, token_index, like))
 
@@ -113,6 +114,10 @@ class TeacherReading:
         members = [log_probabilities(projection.logits(rows)) for projection in self.projections]
         return torch.stack(members).logsumexp(0) - math.log(len(members))
 
+    def predict(self, rows: slice) -> WholePrediction:
+        """The distributions at any slice of the tokens."""
+        return WholePrediction(self.logits(rows))
+
     def first_choices(self, chunk_size: int = 0) -> Tensor:
         """The most probable symbol at each of the tokens, [tokens]."""
         return in_chunks(self.logits, self.projections[0], lambda logits, rows: logits.argmax(-1), chunk_size)
@@ -135,14 +140,13 @@ class ChanceCheck:
     def done(self) -> bool:
         return self.tokens >= self.TOKENS
 
-    def observe(self, teacher_log_q: Tensor, gold: Tensor) -> None:
-        """Count `gold` [tokens] under the teacher's log-probabilities [tokens, V]; UserError once enough say no."""
+    def observe(self, teacher: Prediction, gold: Tensor) -> None:
+        """Count `gold` [tokens] under what the teacher predicts there; UserError once enough say no."""
         if self.done:
             return
-        _, nll = label_smoothed_cross_entropy(teacher_log_q, gold, 0.0)
         self.tokens += gold.numel()
-        self.nll += nll.sum().item()
-        chance = math.log(teacher_log_q.size(-1))
+        self.nll += teacher.nll(gold).sum().item()
+        chance = math.log(teacher.vocabulary_size)
         if self.done and not self.nll / self.tokens < chance:
             raise UserError(
                 f"the teacher predicts the first {self.tokens} training tokens no better than chance "

@@ -23,23 +23,31 @@ from fairseq import options, tasks
 from fairseq.criterions import CRITERION_REGISTRY
 from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
 from fairseq.data import Dictionary
+from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf
 from torch.nn import functional
 
-import nmt_kd  # noqa: F401  (registers the criteria)
+from nmt_kd import cli
 from nmt_kd.criterions.distillation import DistillationCriterion
+from nmt_kd.evaluation.tables import Table, as_markdown
 from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
 from nmt_kd.losses.divergence import kl_divergence
 from nmt_kd.losses.precision import log_probabilities
 from nmt_kd.losses.projection import Projection, chunked_objective
+from nmt_kd.teacher import ChanceCheck
 
 PLAIN = "plain"
 TEXTBOOK_WORD_KD = "word_kd, textbook"
 TEXTBOOK_TIE_KD = "tie_kd, textbook"
 METHODS = sorted(name for name, kind in CRITERION_REGISTRY.items() if issubclass(kind, DistillationCriterion))
+CACHED = {
+    "word_kd, cached": ["word_kd"],
+    "selective_kd, cached": ["selective_kd"],
+    "tie_kd once, cached": ["tie_kd", "--kd-iterations", "1"],
+}
 LOSS_ALONE = (TEXTBOOK_WORD_KD, "word_kd")
-SYSTEMS = [PLAIN, TEXTBOOK_WORD_KD, TEXTBOOK_TIE_KD, *METHODS]
+SYSTEMS = [PLAIN, TEXTBOOK_WORD_KD, TEXTBOOK_TIE_KD, *METHODS, *CACHED]
 
 
 def transformer(layers: int, width: int) -> list[str]:
@@ -68,15 +76,19 @@ class TextbookWordKD:
 
 
 class TextbookTIEKD(TextbookWordKD):
-    """The same, with the ranking loss, and both models run from the start in each of three iterations."""
+    """The same, with the ranking loss, and both models run from the start in each iteration."""
 
-    ITERATIONS, TOP_K = 3, 5
+    TOP_K = 5
+
+    def __init__(self, plain, teacher, iterations: int):
+        super().__init__(plain, teacher)
+        self.iterations = iterations
 
     def __call__(self, model, sample):
         padding = sample["target"].eq(self.plain.padding_idx)
         net_input = dict(sample["net_input"])
         loss = 0
-        for iteration in range(self.ITERATIONS):
+        for iteration in range(self.iterations):
             output = model(**net_input)
             if iteration == 0:
                 loss, _ = self.plain.compute_loss(model, output, sample)
@@ -85,7 +97,7 @@ class TextbookTIEKD(TextbookWordKD):
                 q = self.teacher.get_normalized_probs(self.teacher(**net_input), log_probs=False)
             log_p = model.get_normalized_probs(output, log_probs=True)
             terms = functional.kl_div(log_p, q, reduction="none").sum(-1) + self.ranking(log_p.exp(), q)
-            loss = loss + 0.5 / self.ITERATIONS * terms.masked_fill(padding, 0).sum()
+            loss = loss + 0.5 / self.iterations * terms.masked_fill(padding, 0).sum()
             predicted = output[0].argmax(-1)
             previous = net_input["prev_output_tokens"].clone()
             previous[:, 1:] = predicted[:, :-1].masked_fill(padding[:, 1:], self.plain.padding_idx)
@@ -109,9 +121,10 @@ class Bench:
         torch.set_num_threads(args.threads)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.dtype = torch.float16 if self.device.type == "cuda" else torch.float32
-        with tempfile.TemporaryDirectory() as folder:
-            self._build(args, Path(folder))
+        self.folder = tempfile.TemporaryDirectory()
+        self._build(args, Path(self.folder.name))
         self.sample = self._batch(args)
+        self._build_cached(args, Path(self.folder.name))
 
     def _build(self, args, folder: Path) -> None:
         dictionary = Dictionary()
@@ -129,23 +142,45 @@ class Bench:
             },
             folder / "t.pt",
         )
-        student_flags = [folder, *transformer(args.student_layers, args.student_width)]
-        student_cfg = self._parse(student_flags)
+        self.student_flags = [folder, *transformer(args.student_layers, args.student_width)]
+        student_cfg = self._parse(self.student_flags)
         self.student = self.task.build_model(student_cfg.model).to(self.device, self.dtype).train()
         self.optimizer = torch.optim.Adam(self.student.parameters(), lr=1e-6)
         self.criteria = {}
         for name in (PLAIN, *METHODS):
             method = ["label_smoothed_cross_entropy"] if name == PLAIN else [name, "--teacher-path", folder / "t.pt"]
             shared = ["--label-smoothing", "0.1", "--max-update", "1000000"]
-            cfg = self._parse([*student_flags, *shared, "--criterion", *method])
+            shared += ["--kd-iterations", str(args.kd_iterations)] if name == "tie_kd" else []
+            cfg = self._parse([*self.student_flags, *shared, "--criterion", *method])
             self.criteria[name] = self.task.build_criterion(cfg.criterion).train().to(self.device, self.dtype)
         for criterion in self.criteria.values():
             if hasattr(criterion, "chance_check"):
-                criterion.chance_check.tokens = criterion.chance_check.TOKENS  # the teacher is random
+                criterion.chance_check.tokens = ChanceCheck.TOKENS  # the teacher is random
         teacher = self.criteria["word_kd"].teacher
         teacher._follow(next(self.student.parameters()))
         self.criteria[TEXTBOOK_WORD_KD] = TextbookWordKD(self.criteria[PLAIN], teacher.models[0])
-        self.criteria[TEXTBOOK_TIE_KD] = TextbookTIEKD(self.criteria[PLAIN], teacher.models[0])
+        self.criteria[TEXTBOOK_TIE_KD] = TextbookTIEKD(self.criteria[PLAIN], teacher.models[0], args.kd_iterations)
+
+    def _build_cached(self, args, folder: Path) -> None:
+        """Put what the teacher predicts for the batch on disk, and build criteria that read it from there."""
+        wanted = [name for name in CACHED if name in args.systems]
+        if not wanted:
+            return
+        padding = self.task.target_dictionary.pad()
+        for language, rows in (("en", self.sample["net_input"]["src_tokens"]), ("de", self.sample["target"])):
+            prefix = folder / f"train.en-de.{language}"
+            builder = MMapIndexedDatasetBuilder(f"{prefix}.bin")
+            for row in rows.cpu():
+                builder.add_item(row[row != padding])
+            builder.finalize(f"{prefix}.idx")
+        cache = folder / "cache"
+        arguments = ["--teacher-path", folder / "t.pt", "--gen-subset", "train", "--top-k", "8"]
+        cli.main([str(part) for part in ["cache", folder, *arguments, cache]])
+        for name in wanted:
+            flags = [*self.student_flags, "--label-smoothing", "0.1", "--criterion", *CACHED[name]]
+            cfg = self._parse([*flags, "--teacher-cache", cache])
+            self.criteria[name] = self.task.build_criterion(cfg.criterion).train().to(self.device, self.dtype)
+            self.criteria[name].chance_check.tokens = ChanceCheck.TOKENS  # the teacher is random
 
     @staticmethod
     def _parse(flags):
@@ -262,6 +297,7 @@ def main() -> None:
     parser.add_argument("--student-width", default=128, **number)
     parser.add_argument("--teacher-layers", default=3, **number)
     parser.add_argument("--teacher-width", default=256, **number)
+    parser.add_argument("--kd-iterations", default=3, type=int, help="of tie_kd (default: %(default)s)")
     parser.add_argument("--threads", default=torch.get_num_threads(), **number)
     parser.add_argument("--rounds", default=7, **number)
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS, help="what to time (default: all)")
@@ -295,16 +331,19 @@ def main() -> None:
                 else in_own_process(loss_memory, args, name),
             }
         )
-    print(f"{'system':<20}{'tokens/s':>10}{'relative':>10}{'step, MB':>10}{'loss, MB':>10}")
-    for row in rows:
-        memory = (row["step_megabytes"], row["loss_megabytes"])
-        print(
-            f"{row['system']:<20}{row['tokens_per_second']:>10.0f}{row['speed_relative_to_plain']:>10.2f}",
-            *(f"{'' if size is None else round(size):>10}" for size in memory),
-            sep="",
-        )
+    header = ["system", "target tokens/s", "relative to plain", "a step adds, MB", "projections and losses alone, MB"]
+    cells = [
+        [
+            row["system"],
+            f"{row['tokens_per_second']:,.0f}",
+            f"{row['speed_relative_to_plain']:.2f}",
+            *("" if row[name] is None else f"{row[name]:,.0f}" for name in ("step_megabytes", "loss_megabytes")),
+        ]
+        for row in rows
+    ]
+    print(as_markdown(Table(header, cells)))
     print(
-        f"floor of live word_kd (plain step + teacher forward, measured apart): {plain / floor:.2f} relative to plain"
+        f"\nfloor of live word_kd (plain step + teacher forward, measured apart): {plain / floor:.2f} relative to plain"
     )
     if args.json:
         settings = {name: value for name, value in vars(args).items() if name != "json"}

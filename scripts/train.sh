@@ -9,6 +9,7 @@
 #
 #   SYSTEM=NAME      another name for the folder than METHOD's
 #   TEACHER=PATH     the teacher's checkpoint (default: runs/DATA/teacher/checkpoint_best.pt)
+#   TEACHER_CACHE=DIR   what nmt-kd cache has made, in the teacher's place
 #   CORPUS=kd        train on a corpus that scripts/distill.sh has made
 #   NPROC=N          so many workers on this machine (default: one for each GPU, or one)
 #   MAX_TOKENS=N     tokens that one worker holds at a time, where the data set's number does not fit into its memory
@@ -26,7 +27,7 @@ model=("${student_model[@]}" "${student_training[@]}")
 [ "$role" = student ] || model=("${teacher_model[@]}" "${teacher_training[@]}")
 case " ${method[*]} " in
 *" --criterion label_smoothed_cross_entropy "*) ;;
-*) method+=(--teacher-path "$teacher") ;;
+*) [ -n "${TEACHER_CACHE:-}" ] && method+=(--teacher-cache "$TEACHER_CACHE") || method+=(--teacher-path "$teacher") ;;
 esac
 
 languages=(--source-lang "$source_lang" --target-lang "$target_lang")

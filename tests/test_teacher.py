@@ -8,6 +8,7 @@ from torch import nn
 
 from nmt_kd.errors import UserError
 from nmt_kd.features import read_features, target_token_index
+from nmt_kd.losses.prediction import WholePrediction
 from nmt_kd.teacher import ChanceCheck, Teacher
 
 LIKE = torch.zeros(())
@@ -38,7 +39,7 @@ def test_gives_the_models_own_predictions_for_the_tokens_that_count(teacher_path
     teacher = Teacher.load(str(teacher_path), task)
     with torch.no_grad():
         output, _ = teacher.models[0](**sample["net_input"])
-    logits = teacher.read(sample["net_input"], token_index, LIKE).logits
+    logits = teacher.read(sample, token_index, LIKE).logits
     kept = sample["target"].ne(task.target_dictionary.pad())
     torch.testing.assert_close(logits(slice(None)), output[kept])
     torch.testing.assert_close(logits(slice(3, 8)), output[kept][3:8])
@@ -47,16 +48,14 @@ def test_gives_the_models_own_predictions_for_the_tokens_that_count(teacher_path
 def test_an_ensemble_averages_probabilities(teacher_path, data, task, sample, token_index, tmp_path):
     other = train_here(data, tmp_path, *BRIEFLY, architecture=["--arch", "lstm_wiseman_iwslt_de_en"])
     paths = [str(teacher_path), str(other.save_dir / "checkpoint_last.pt")]
-    members = [Teacher.load(path, task).read(sample["net_input"], token_index, LIKE).logits for path in paths]
+    members = [Teacher.load(path, task).read(sample, token_index, LIKE).logits for path in paths]
     ensemble = Teacher.load(":".join(paths), task)
     mean = sum(member(slice(None)).softmax(-1) for member in members) / 2
-    ours = ensemble.read(sample["net_input"], token_index, LIKE).logits(slice(None))
+    ours = ensemble.read(sample, token_index, LIKE).logits(slice(None))
     torch.testing.assert_close(ours.softmax(-1), mean)
     torch.testing.assert_close(ours.exp(), mean)
     assert ensemble.fingerprint.count("+") == 1
-    again = ensemble.read(sample["net_input"], token_index, LIKE).decode_again(
-        sample["net_input"]["prev_output_tokens"]
-    )
+    again = ensemble.read(sample, token_index, LIKE).decode_again(sample["net_input"]["prev_output_tokens"])
     torch.testing.assert_close(again.logits(slice(None)), ours)
 
 
@@ -71,8 +70,8 @@ def test_is_frozen_in_evaluation_mode_and_no_module(teacher_path, task):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_follows_the_students_precision(teacher_path, task, sample, token_index, dtype):
     teacher = Teacher.load(str(teacher_path), task)
-    exact = teacher.read(sample["net_input"], token_index, LIKE).logits(slice(None))
-    logits = teacher.read(sample["net_input"], token_index, torch.zeros((), dtype=dtype)).logits(slice(None))
+    exact = teacher.read(sample, token_index, LIKE).logits(slice(None))
+    logits = teacher.read(sample, token_index, torch.zeros((), dtype=dtype)).logits(slice(None))
     assert logits.dtype == dtype
     torch.testing.assert_close(logits.float(), exact, rtol=0.1, atol=0.1)
 
@@ -195,7 +194,7 @@ def test_a_sentence_longer_than_the_teachers_positions_is_an_error(teacher_path,
     teacher.models[0].decoder.max_target_positions = 3
     length = sample["target"].size(1)
     with pytest.raises(UserError, match=f"target sentence of {length} tokens is longer than the 3 positions"):
-        teacher.read(sample["net_input"], token_index, LIKE)
+        teacher.read(sample, token_index, LIKE)
 
 
 def test_a_teacher_no_better_than_chance_is_an_error_once_enough_tokens_are_seen():
@@ -204,9 +203,9 @@ def test_a_teacher_no_better_than_chance_is_an_error_once_enough_tokens_are_seen
     wrong = torch.zeros(len(gold), 5)
     wrong[:, 1] = 4
     wrong = wrong.log_softmax(-1)
-    check.observe(wrong, gold)
+    check.observe(WholePrediction(wrong), gold)
     with pytest.raises(UserError, match=r"no better than chance \(4\.\d\d nats a token, a uniform guess has 1\.61\)"):
-        check.observe(wrong, gold)
+        check.observe(WholePrediction(wrong), gold)
 
 
 def test_a_teacher_that_knows_something_passes_and_is_asked_no_further():
@@ -214,12 +213,12 @@ def test_a_teacher_that_knows_something_passes_and_is_asked_no_further():
     gold = torch.zeros(ChanceCheck.TOKENS, dtype=torch.long)
     right = torch.zeros(len(gold), 5)
     right[:, 0] = 0.1
-    check.observe(right.log_softmax(-1), gold)
+    check.observe(WholePrediction(right), gold)
     assert check.done
-    check.observe(-right * 100, gold)
+    check.observe(WholePrediction(-right * 100), gold)
 
 
 def test_logits_that_are_not_numbers_are_no_better_than_chance():
     gold = torch.zeros(ChanceCheck.TOKENS, dtype=torch.long)
     with pytest.raises(UserError, match="no better than chance"):
-        ChanceCheck().observe(torch.full((len(gold), 5), float("nan")), gold)
+        ChanceCheck().observe(WholePrediction(torch.full((len(gold), 5), float("nan"))), gold)

@@ -20,9 +20,12 @@ from fairseq.logging import metrics
 from omegaconf import II
 from torch import Tensor
 
+from nmt_kd.cached_teacher import CachedReading, CachedTeacher
+from nmt_kd.errors import UserError
 from nmt_kd.features import Reading, read_features, target_token_index
 from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
 from nmt_kd.losses.precision import log_probabilities
+from nmt_kd.losses.prediction import Prediction
 from nmt_kd.losses.projection import Projection, TokenObjective, summed_objective
 from nmt_kd.options import AT_LEAST_0, SHARE, Allowed, check_options, option
 from nmt_kd.teacher import ChanceCheck, Teacher, TeacherReading
@@ -35,7 +38,13 @@ logger = logging.getLogger(__name__)
 class DistillationConfig(FairseqDataclass):
     """The options that every method has; a method's own dataclass inherits from this one."""
 
-    teacher_path: str = option("", "checkpoint of the teacher; several, separated by ':', are an ensemble (required)")
+    teacher_path: str = option(
+        "", "checkpoint of the teacher; several, separated by ':', are an ensemble (required, or --teacher-cache)"
+    )
+    teacher_cache: str = option(
+        "",
+        "folder of nmt-kd cache with the teacher's top words, in place of --teacher-path where a method needs no more",
+    )
     label_smoothing: float = option(
         0.0,
         "epsilon of the cross-entropy's label smoothing, from 0 to below 1; 0 means none",
@@ -70,7 +79,7 @@ class Batch:
     source_tokens: Tensor  # [batch, source length]
     prev_output_tokens: Tensor  # [batch, length], the decoders' inputs
     student: Reading
-    teacher: TeacherReading  # runs when it is first asked for
+    teacher: TeacherReading | CachedReading  # runs when it is first asked for
 
     def decode_again(self, prev_output_tokens: Tensor) -> "Batch":
         """Both models' predictions of the same tokens from other decoder inputs [batch, length].
@@ -104,19 +113,24 @@ class Chunk:
         return log_probabilities(self.student_logits)
 
     @cached_property
-    def teacher_logits(self) -> Tensor:
-        """[tokens, V], without gradients."""
-        return self.batch.teacher.logits(self.rows)
+    def teacher(self) -> Prediction:
+        """What the teacher predicts; from a cache, its most probable words."""
+        return self.batch.teacher.predict(self.rows)
 
-    @cached_property
+    @property
+    def teacher_logits(self) -> Tensor:
+        """[tokens, V], without gradients; a cache has none."""
+        return self.teacher.logits
+
+    @property
     def teacher_log_q(self) -> Tensor:
-        """The teacher's log-probabilities, [tokens, V], float32 or float64, without gradients."""
-        return log_probabilities(self.teacher_logits)
+        """The teacher's log-probabilities, [tokens, V], float32 or float64, without gradients; a cache has not all."""
+        return self.teacher.log_q
 
     @property
     def teacher_was_read(self) -> bool:
         """Whether anything has asked for the teacher's predictions."""
-        return "teacher_logits" in vars(self)
+        return "teacher" in vars(self)
 
 
 @dataclass
@@ -143,11 +157,23 @@ class DistillationCriterion(FairseqCriterion):
         super().__init__(task)
         self.cfg = cfg
         self.check_settings()
-        self.teacher = Teacher.load(cfg.teacher_path, task)
+        self.teacher = self._open_teacher(task)
         self.chance_check = ChanceCheck()
         self.progress = Progress()
         _keep_up_with_training(self.progress, task)
         logger.info(f"to reproduce: {self.signature}")
+
+    def _open_teacher(self, task) -> Teacher | CachedTeacher:
+        if not self.cfg.teacher_cache:
+            return Teacher.load(self.cfg.teacher_path, task)
+        if self.cfg.teacher_path:
+            raise UserError("--teacher-cache takes the place of --teacher-path; give one of them")
+        if self.teacher_words is None:
+            raise UserError(
+                f"{self.cfg._name} with these settings needs the teacher itself, not only its top words; give "
+                "--teacher-path instead of --teacher-cache"
+            )
+        return CachedTeacher.open(self.cfg.teacher_cache, task, self.teacher_words, self)
 
     # -- what a method defines ----------------------------------------------------------------------------------------
 
@@ -161,6 +187,14 @@ class DistillationCriterion(FairseqCriterion):
         A weight is a number, or a tensor with one for each token of the batch, [tokens].
         """
         raise NotImplementedError
+
+    @property
+    def teacher_words(self) -> int | None:
+        """How many of the teacher's most probable words a token's loss needs; None: all, or the teacher itself.
+
+        With a number, `--teacher-cache` can take the teacher's place.
+        """
+        return None
 
     def load_state_dict(self, state_dict, *args, **kwargs):
         """Start with a fresh state where the checkpoint, one of plain training for instance, holds none."""
@@ -199,7 +233,7 @@ class DistillationCriterion(FairseqCriterion):
             source_tokens=net_input["src_tokens"],
             prev_output_tokens=net_input["prev_output_tokens"],
             student=read_features(model, net_input, token_index),
-            teacher=self.teacher.read(net_input, token_index, like=next(model.parameters())),
+            teacher=self.teacher.read(sample, token_index, like=next(model.parameters())),
         )
 
     def distill(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -222,7 +256,7 @@ class DistillationCriterion(FairseqCriterion):
         cross_entropy, nll = label_smoothed_cross_entropy(chunk.student_log_p, chunk.gold, self.cfg.label_smoothing)
         terms = {"ce_loss": cross_entropy, **self.token_losses(chunk)}
         if self.training and chunk.teacher_was_read:
-            self.chance_check.observe(chunk.teacher_log_q, chunk.gold)
+            self.chance_check.observe(chunk.teacher, chunk.gold)
         logged = {"nll_loss": nll, **terms}
         if self.cfg.report_accuracy or not self.training:
             logged.update(self.measures(chunk))
@@ -242,7 +276,7 @@ class DistillationCriterion(FairseqCriterion):
         first_choice = chunk.student_logits.argmax(-1)
         counts = {"n_counted": torch.ones_like(first_choice)}
         if not self.training:
-            counts["n_agree"] = first_choice == chunk.teacher_logits.argmax(-1)
+            counts["n_agree"] = first_choice == chunk.teacher.first_choice
         if self.cfg.report_accuracy:
             counts["n_correct"] = first_choice == chunk.gold
         return counts

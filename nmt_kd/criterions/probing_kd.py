@@ -50,8 +50,8 @@ class ProbingKDConfig(InterpolationConfig):
 
 
 PROBES: dict[str, Callable[[Chunk, ProbingKDConfig], Tensor]] = {
-    "all": lambda chunk, cfg: kl_divergence(chunk.student_log_p, chunk.teacher_log_q),
-    "top-k": lambda chunk, cfg: top_k_cross_entropy(chunk.student_log_p, chunk.teacher_log_q, cfg.probing_top_k),
+    "all": lambda chunk, cfg: chunk.teacher.divergence(chunk.student_log_p),
+    "top-k": lambda chunk, cfg: top_k_cross_entropy(chunk.student_log_p, *chunk.teacher.top(cfg.probing_top_k)),
     "no-top-1": lambda chunk, cfg: kl_divergence(chunk.student_log_p, without_top_1(chunk.teacher_log_q, chunk.gold)),
 }
 
@@ -78,12 +78,16 @@ class ProbingKD(DistillationCriterion):
 
     def token_losses(self, chunk: Chunk):
         term = PROBES[self.cfg.probing_loss](chunk, self.cfg)
-        confidence = chunk.teacher_log_q.amax(-1).exp()
+        confidence = chunk.teacher.log_q.amax(-1).exp()
         # float32 rounds a probability to 1 and above, and an interval up to 1 has no end
         inside = (confidence > self.cfg.probing_above) & (
             (confidence <= self.cfg.probing_up_to) | (self.cfg.probing_up_to == 1)
         )
         return {"kd_loss": term * inside}
+
+    @property
+    def teacher_words(self):
+        return {"all": 1, "top-k": self.cfg.probing_top_k, "no-top-1": None}[self.cfg.probing_loss]
 
     def loss_weights(self, batch: Batch):
         if self.cfg.probing_targets == "all":  # nothing depends on the teacher's first choices, which cost a projection

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from nmt_kd.criterions.distillation import Batch, Chunk, DistillationConfig, DistillationCriterion
 from nmt_kd.errors import UserError
 from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
-from nmt_kd.losses.divergence import kl_divergence
 from nmt_kd.losses.precision import log_probabilities
 from nmt_kd.losses.projection import in_chunks
 from nmt_kd.losses.selection import ScoreQueue, largest
@@ -61,7 +60,11 @@ class SelectiveKD(DistillationCriterion):
             raise UserError(f"--kd-alpha is {self.cfg.kd_alpha}; with --selection-interpolate it must be from 0 to 1")
 
     def token_losses(self, chunk: Chunk):
-        return {"kd_loss": kl_divergence(chunk.student_log_p, chunk.teacher_log_q)}
+        return {"kd_loss": chunk.teacher.divergence(chunk.student_log_p)}
+
+    @property
+    def teacher_words(self):
+        return 1
 
     def loss_weights(self, batch: Batch):
         kd_weight = self.cfg.kd_alpha * self.select(self.scores(batch))

@@ -7,7 +7,6 @@ from fairseq.criterions import register_criterion
 from torch import Tensor
 
 from nmt_kd.criterions.distillation import Batch, Chunk, DistillationCriterion, InterpolationConfig
-from nmt_kd.losses.divergence import kl_divergence
 from nmt_kd.losses.ranking import hierarchical_ranking_loss
 from nmt_kd.losses.top_k import top_k_indices
 from nmt_kd.options import AT_LEAST_0, AT_LEAST_1, option, require
@@ -43,12 +42,16 @@ class TIEKD(DistillationCriterion):
         return self.cfg.kd_iterations if self.training else 1
 
     def token_losses(self, chunk: Chunk):
-        terms = {"kd_loss": kl_divergence(chunk.student_log_p, chunk.teacher_log_q)}
+        terms = {"kd_loss": chunk.teacher.divergence(chunk.student_log_p)}
         if self.cfg.ranking_top_k:
             terms["ranking_loss"] = hierarchical_ranking_loss(
-                chunk.student_log_p, chunk.teacher_log_q, self.cfg.ranking_top_k
+                chunk.student_log_p, chunk.teacher, self.cfg.ranking_top_k
             )
         return {name: term / self.iterations for name, term in terms.items()}
+
+    @property
+    def teacher_words(self):
+        return max(1, self.cfg.ranking_top_k) if self.cfg.kd_iterations == 1 else None
 
     def loss_weights(self, batch: Batch):
         return {"ce_loss": 1 - self.cfg.kd_alpha, "kd_loss": self.cfg.kd_alpha, "ranking_loss": self.cfg.kd_alpha}

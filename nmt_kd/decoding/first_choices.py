@@ -35,7 +35,7 @@ def first_choices(
         target = sample["target"]
         token_index = target_token_index(target, task.target_dictionary.pad())
         with torch.no_grad():
-            chosen = teacher.read(sample["net_input"], token_index, like).first_choices()
+            chosen = teacher.read(sample, token_index, like).first_choices()
         equal = torch.full_like(target, -1).flatten()
         equal[token_index] = (chosen == target.flatten()[token_index]).long()
         for number, row in zip(sample["id"].tolist(), equal.view_as(target).tolist(), strict=True):

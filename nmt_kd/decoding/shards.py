@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy
 
 from nmt_kd.errors import UserError
+from nmt_kd.manifest import Manifest, write_durably
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,9 @@ class ShardFolder:
     def __init__(self, folder: Path):
         self.folder = Path(folder)
         self.shards = self.folder / "shards"
+        self.manifest = Manifest(
+            self.folder, "decoded sentences", "fairseq-generate --task seq_kd --distill-dir", "--distill-dir"
+        )
 
     def path(self, block: int) -> Path:
         """Where a block lies once it is complete."""
@@ -96,37 +100,11 @@ class ShardFolder:
     def claim(self, settings: dict) -> None:
         """Note what these shards are made with; UserError where some are there that were made with anything else."""
         self.shards.mkdir(parents=True, exist_ok=True)
-        manifest = self.folder / "manifest.json"
-        own = self.folder / f"manifest.json.{os.getpid()}"
-        _write_durably(own, json.dumps(settings, indent=1) + "\n")
-        try:
-            os.link(own, manifest)  # fails where another worker or run was here before
-        except FileExistsError:
-            self._compare(settings)
-        finally:
-            own.unlink()
-
-    def _compare(self, settings: dict) -> None:
-        earlier = self.settings()
-        for name in dict.fromkeys([*earlier, *settings]):
-            if earlier.get(name) != settings.get(name):
-                raise UserError(
-                    f"{self.folder} was made with {name} {earlier.get(name)!r}, this run has {settings.get(name)!r}; "
-                    "give the same settings to go on, or another --distill-dir to begin anew"
-                )
+        self.manifest.claim(settings)
 
     def settings(self) -> dict:
         """What the shards were made with; UserError where the folder holds none."""
-        manifest = self.folder / "manifest.json"
-        try:
-            return json.loads(manifest.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UserError(
-                f"{self.folder} holds no decoded sentences (no manifest.json); "
-                "make them with fairseq-generate --task seq_kd --distill-dir"
-            ) from None
-        except ValueError:
-            raise UserError(f"{manifest} is damaged; delete it and run the same decoding again to restore it") from None
+        return self.manifest.read()
 
     # -- shards -------------------------------------------------------------------------------------------------------
 
@@ -146,7 +124,7 @@ class ShardFolder:
         end = json.dumps({"sentences": len(sentences), "sha256": hashlib.sha256(body.encode()).hexdigest()})
         partial = self.shards / f"{block:07}.partial.{os.getpid()}"
         try:
-            _write_durably(partial, f"{body}{end}\n")
+            write_durably(partial, [f"{body}{end}\n".encode()])
             partial.replace(self.path(block))
         except OSError as error:
             partial.unlink(missing_ok=True)
@@ -168,13 +146,6 @@ class ShardFolder:
         if not blocks:
             return 0
         return blocks[-1] * block_sentences + sum(1 for _ in self.read(blocks[-1]))
-
-
-def _write_durably(path: Path, text: str) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _is_whole(path: Path) -> bool:

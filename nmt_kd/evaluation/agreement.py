@@ -10,6 +10,7 @@ from fairseq import utils
 from torch import Tensor
 
 from nmt_kd import compat
+from nmt_kd.checkpoint_task import task_on
 from nmt_kd.errors import UserError
 from nmt_kd.evaluation.agreement_measures import (
     COUNTS,
@@ -20,7 +21,6 @@ from nmt_kd.evaluation.agreement_measures import (
     frequency_ranks,
     groupings,
 )
-from nmt_kd.evaluation.checkpoint_task import task_on
 from nmt_kd.features import target_token_index
 from nmt_kd.options import require
 from nmt_kd.teacher import Teacher
@@ -100,7 +100,7 @@ def measure_agreement(
             source, target = sample["net_input"]["src_tokens"], sample["target"]
             token_index = target_token_index(target, dictionary.pad())
             gold = target.flatten()[token_index]
-            student, teacher = (model.read(sample["net_input"], token_index, like) for model in models)
+            student, teacher = (model.read(sample, token_index, like) for model in models)
             counts, confidence = compare_readings(student, teacher, gold, top_k)
             sentence = token_index // target.size(1)
             numbers = {

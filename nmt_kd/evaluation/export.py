@@ -23,9 +23,9 @@ from omegaconf import DictConfig
 from sacrebleu.metrics import BLEU
 
 from nmt_kd import compat
+from nmt_kd.checkpoint_task import task_on
 from nmt_kd.decoding.backends import why_not_ctranslate2
 from nmt_kd.errors import UserError
-from nmt_kd.evaluation.checkpoint_task import task_on
 from nmt_kd.evaluation.export_systems import (
     Measurement,
     Performance,

@@ -1,5 +1,6 @@
 """How far the student's distribution is from the teacher's, over the vocabulary or over a part of it."""
 
+import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
@@ -21,15 +22,29 @@ def kl_divergence(student_log_p: Tensor, teacher_log_q: Tensor, temperature: flo
     return divergence if temperature == 1 else divergence * temperature**2
 
 
-def top_k_cross_entropy(student_log_p: Tensor, teacher_log_q: Tensor, top_k: int) -> Tensor:
+def coarse_divergence(student_log_p: Tensor, words: Tensor, log_q: Tensor, log_rest: Tensor) -> Tensor:
+    """`kl_divergence` where all words but the teacher's top k are one: what a cache of the top k can tell.
+
+    `sum_{v in top-k} q_v (log q_v - log p_v) + q_rest (log q_rest - log p_rest)`, with `words` and `log_q` [tokens, k]
+    the top k and `log_rest` [tokens] the log of the others' mass; `student_log_p` is [tokens, V]. Returns [tokens].
+    Never more than the divergence itself, and the same where k is V or the student's other words are in proportion to
+    the teacher's. So the student learns how much is left for the rest, and shares that out by itself.
+    """
+    log_p = student_log_p.gather(-1, words)
+    rest = log_rest.exp()
+    p_rest = (1 - log_p.exp().sum(-1)).clamp(min=SMALLEST_REST)
+    of_the_rest = torch.where(rest > 0, rest * (log_rest.clamp(min=LOG_OF_NOTHING) - p_rest.log()), 0.0)
+    return (log_q.exp() * (log_q - log_p)).sum(-1) + of_the_rest
+
+
+def top_k_cross_entropy(student_log_p: Tensor, words: Tensor, log_q: Tensor) -> Tensor:
     """`-sum_{v in top-k(q)} q_v log p_v`, not renormalised (TIE-KD paper, section 3): what the top of q alone teaches.
 
-    With `top_k` 1 it is `-q(t_1) log p(t_1)`, without any correlation between words; with all of V it is the
-    cross-entropy form of word-level distillation. Both arguments are log-probabilities [tokens, V]; returns [tokens].
+    `words` and `log_q` are the teacher's top k and their log-probabilities, [tokens, k]; `student_log_p` is
+    [tokens, V]; returns [tokens]. With k = 1 it is `-q(t_1) log p(t_1)`, without any correlation between words; with
+    all of V it is the cross-entropy form of word-level distillation.
     """
-    log_q = teacher_log_q.detach()
-    top = top_k_indices(log_q, top_k)
-    return -(log_q.gather(-1, top).exp() * student_log_p.gather(-1, top)).sum(-1)
+    return -(log_q.detach().exp() * student_log_p.gather(-1, words)).sum(-1)
 
 
 def without_top_1(teacher_log_q: Tensor, gold: Tensor) -> Tensor:
@@ -56,3 +71,4 @@ def scaled_logit_error(student_logits: Tensor, teacher_logits: Tensor, scale: fl
 
 
 LOG_OF_NOTHING = -100.0  # a probability of 1e-44
+SMALLEST_REST = 1e-6  # float32 cannot tell less from what it loses in 1 - sum

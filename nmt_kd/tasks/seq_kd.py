@@ -6,7 +6,6 @@
 
 import logging
 import os
-import time
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -32,12 +31,11 @@ from nmt_kd.decoding.loops import has_loop
 from nmt_kd.decoding.shards import Blocks, Decoded, Hypothesis, ShardFolder
 from nmt_kd.decoding.text import dictionary_checksum, source_checksum, subwords
 from nmt_kd.errors import UserError
+from nmt_kd.manifest import SentenceReport
 from nmt_kd.options import AT_LEAST_1, check_options, one_of, option
 from nmt_kd.teacher import file_hash
 
 logger = logging.getLogger(__name__)
-
-SECONDS_BETWEEN_REPORTS = 10
 
 
 @dataclass
@@ -193,7 +191,7 @@ class _Decoding:
         logger.info(
             f"worker {self.task.worker + 1} of {self.task.workers}: {len(missing)} of {len(own)} blocks to decode"
         )
-        progress = _Report(sum(len(self.blocks.sentences(block)) for block in missing))
+        progress = SentenceReport(sum(len(self.blocks.sentences(block)) for block in missing))
         for block in missing:
             numbers = self.blocks.sentences(block)
             self.folder.write(block, self.decode(backend, numbers))
@@ -343,22 +341,3 @@ class _Truncated:
         if len(source) <= self.length:
             return item
         return {**item, "source": torch.cat([source[: self.length - 1], source[-1:]])}
-
-
-class _Report:
-    """Sentences a second and the time left, every few seconds."""
-
-    def __init__(self, sentences: int):
-        self.sentences, self.done = sentences, 0
-        self.started = self.reported = time.monotonic()
-
-    def add(self, sentences: int) -> None:
-        self.done += sentences
-        now = time.monotonic()
-        if now - self.reported >= SECONDS_BETWEEN_REPORTS or self.done == self.sentences:
-            self.reported = now
-            speed = self.done / (now - self.started)
-            left = (self.sentences - self.done) / speed
-            logger.info(
-                f"{self.done:,} of {self.sentences:,} sentences, {speed:,.1f} sentences/s, {left / 60:,.1f} min left"
-            )

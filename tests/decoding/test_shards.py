@@ -5,7 +5,6 @@ import os
 import numpy
 import pytest
 
-from nmt_kd.decoding import shards
 from nmt_kd.decoding.shards import Blocks, Decoded, Hypothesis, ShardFolder
 from nmt_kd.errors import UserError
 
@@ -70,7 +69,7 @@ def test_a_full_disk_is_said_in_one_line_and_leaves_nothing_half_written(folder,
     def full(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(shards.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match=r"^cannot write .*0000001.jsonl: No space left on device; nothing that was"):
         folder.write(1, [sentence(1)])
     assert [path.name for path in folder.shards.iterdir()] == ["0000000.jsonl"]
@@ -92,7 +91,7 @@ def test_a_folder_that_is_none_is_named(tmp_path):
 
 def test_a_damaged_manifest_is_named(folder):
     (folder.folder / "manifest.json").write_text('{"beam":')
-    with pytest.raises(UserError, match=r"manifest.json is damaged; delete it and run the same decoding again"):
+    with pytest.raises(UserError, match=r"manifest.json is damaged; delete it and run the same command again"):
         folder.claim(SETTINGS)
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from nmt_kd.losses.precision import log_probabilities
+from nmt_kd.losses.prediction import WholePrediction
 from nmt_kd.losses.ranking import hierarchical_ranking_loss
 
 VOCABULARY = 9
@@ -46,7 +47,7 @@ def top_k_lists(probabilities, top_k):
 
 
 def ranking_loss(student_logits, teacher_logits, top_k):
-    return hierarchical_ranking_loss(log_probabilities(student_logits), log_probabilities(teacher_logits), top_k)
+    return hierarchical_ranking_loss(log_probabilities(student_logits), WholePrediction(teacher_logits), top_k)
 
 
 def random_logits(tokens=40, vocabulary=VOCABULARY):
@@ -125,8 +126,11 @@ def test_words_whose_probability_is_too_small_for_a_float_still_have_an_order():
 
 def test_the_order_in_memory_does_not_matter():
     log_p, log_q = map(log_probabilities, random_logits(vocabulary=700))
-    scattered = (values.t().contiguous().t() for values in (log_p, log_q))
-    torch.testing.assert_close(hierarchical_ranking_loss(*scattered, 5), hierarchical_ranking_loss(log_p, log_q, 5))
+    scattered = [values.t().contiguous().t() for values in (log_p, log_q)]
+    torch.testing.assert_close(
+        hierarchical_ranking_loss(scattered[0], WholePrediction(scattered[1]), 5),
+        hierarchical_ranking_loss(log_p, WholePrediction(log_q), 5),
+    )
 
 
 def test_no_tokens_give_no_losses():

@@ -25,7 +25,9 @@ def test_help_says_how_to_call_it(name):
     assert f"scripts/{name}.sh" in result.stdout
 
 
-@pytest.mark.parametrize("name", ["quickstart", "prepare", "train", "evaluate", "distill", "translate", "setup"])
+@pytest.mark.parametrize(
+    "name", ["quickstart", "prepare", "train", "evaluate", "distill", "translate", "setup", "experiment", "benchmark"]
+)
 def test_an_unknown_option_is_an_error_in_one_line(name):
     result = script(name, "--unknown")
     assert result.returncode == 1

@@ -1,0 +1,1 @@
+"""A teacher's most probable words at every target position of a data set, on disk."""

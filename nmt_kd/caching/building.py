@@ -1,0 +1,227 @@
+"""Computing what a cache of predictions holds: one pass of the teacher over the data."""
+
+import logging
+import math
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy
+import torch
+from fairseq import utils
+from fairseq.data import LanguagePairDataset
+from fairseq.tasks import FairseqTask
+from omegaconf import DictConfig, open_dict
+from torch import Tensor
+
+from nmt_kd import compat
+from nmt_kd.cache import TRAINING_SUBSET, paddings
+from nmt_kd.caching.files import (
+    FORMAT,
+    Block,
+    Sentences,
+    SubsetFolder,
+    cache_manifest,
+    position_dtype,
+    usual_block_sentences,
+    word_dtype,
+)
+from nmt_kd.checkpoint_task import task_on
+from nmt_kd.decoding.backends import batches_by_tokens
+from nmt_kd.decoding.data import opening_subset
+from nmt_kd.decoding.text import dictionary_checksum
+from nmt_kd.errors import UserError
+from nmt_kd.features import target_token_index
+from nmt_kd.losses.precision import at_least_float32, log_probabilities
+from nmt_kd.losses.projection import chunk_slices, default_chunk_size
+from nmt_kd.losses.top_k import top_k_indices
+from nmt_kd.manifest import SentenceReport
+from nmt_kd.options import require
+from nmt_kd.teacher import Teacher
+
+logger = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_REPORTS = 10
+NUMBERS_SHOWN = 5
+SENTENCES_COMPARED = 1000  # of a subset, to tell another data set with the same lengths
+# Settings of a teacher's training that would change its sentences.
+AS_ON_DISK = {"truncate_source": False, "load_alignments": False, "num_batch_buckets": 0}
+
+
+def build_cache(
+    teacher_path: str,
+    data: str,
+    out: Path,
+    top_k: int,
+    subsets: list[str],
+    max_tokens: int = 4000,
+    worker: int = 0,
+    workers: int = 1,
+    block_sentences: int | None = None,
+) -> None:
+    """Write the teacher's `top_k` words at every target position of `subsets` into the folder `out`.
+
+    Computes the blocks that are missing, or as one of several workers its share of them, and says on standard error
+    how far it is. `teacher_path` is a checkpoint or several, separated by ":" (an ensemble). Blocks have
+    `block_sentences` sentences, by default so many that there are 200 at most. The bytes depend on the machine and
+    `max_tokens` only in the last bits of what was computed, and not at all on the workers. Runs on a GPU where there
+    is one. Raises UserError where the teacher does not fit the data, or `out` was made with anything else.
+    """
+    require(workers >= 1, "--num-shards", workers, "1 or more")
+    require(0 <= worker < workers, "--shard-id", worker, f"from 0 to {workers - 1}, for --num-shards is {workers}")
+    require(max_tokens >= 1, "--max-tokens", max_tokens, "1 or more")
+    if len(utils.split_paths(data)) > 1:
+        raise UserError(f"{data} are several folders; predictions are cached for one, give the one to train on")
+    checkpoint = teacher_path.split(":")[0]
+    task = task_on(checkpoint, _as_on_disk(compat.read_checkpoint(checkpoint)["cfg"]), data)
+    size = len(task.target_dictionary)
+    require(1 <= top_k <= size, "--top-k", top_k, f"from 1 to {size}, the size of the vocabulary")
+    teacher = Teacher.load(teacher_path, task)
+    datasets = {subset: open_subset(task, subset, teacher) for subset in subsets}
+    cache_manifest(out).claim(_settings(task, teacher, top_k))
+    builder = _Builder(task, teacher, top_k, max_tokens)
+    for subset, dataset in datasets.items():
+        sentences = len(dataset)
+        files = SubsetFolder(
+            out / subset, sentences, block_sentences or usual_block_sentences(sentences), builder.position_dtype
+        )
+        cache_manifest(files.folder).claim(
+            {"sentences": sentences, "block_sentences": files.block_sentences, "data": data_checksum(dataset)}
+        )
+        builder.build(files, dataset, worker, workers)
+
+
+def _as_on_disk(configuration: DictConfig) -> DictConfig:
+    with open_dict(configuration):
+        for name, value in AS_ON_DISK.items():
+            if getattr(configuration.task, name, None) is not None:
+                setattr(configuration.task, name, value)
+    return configuration
+
+
+def _settings(task: FairseqTask, teacher: Teacher, top_k: int) -> dict:
+    """All that decides what the blocks of every subset hold."""
+    size = len(task.target_dictionary)
+    return {
+        "format": FORMAT,
+        "teacher": teacher.fingerprint,
+        "languages": f"{task.cfg.source_lang}-{task.cfg.target_lang}",
+        "source_dictionary": dictionary_checksum(task.source_dictionary),
+        "target_dictionary": dictionary_checksum(task.target_dictionary),
+        "vocabulary_size": size,
+        "top_k": top_k,
+        "words": word_dtype(size).name,
+        "log_probabilities": "float16",
+        "rest": "float32",
+    }
+
+
+def open_subset(task: FairseqTask, subset: str, teacher: Teacher) -> LanguagePairDataset:
+    """A subset as fairseq-train opens it; UserError where it is not there or the teacher cannot read all of it."""
+    data = task.cfg.data
+    with opening_subset(data, subset, task.cfg.source_lang, task.cfg.target_lang):
+        task.load_dataset(subset, combine=subset == TRAINING_SUBSET)  # train, train1, ...
+    dataset = task.dataset(subset)
+    if len(dataset) == 0:
+        raise UserError(f"{subset} of {data} has no sentences; choose other subsets with --gen-subset")
+    if dataset.tgt_sizes is None:
+        raise UserError(f"{subset} of {data} has no targets; choose other subsets with --gen-subset")
+    sizes = {"source": dataset.src_sizes, "target": dataset.tgt_sizes}
+    for (side, lengths), longest in zip(sizes.items(), teacher.max_positions(), strict=True):
+        too_long = numpy.nonzero(lengths > longest)[0]
+        if len(too_long):
+            shown = ", ".join(map(str, too_long[:NUMBERS_SHOWN])) + (", ..." if len(too_long) > NUMBERS_SHOWN else "")
+            raise UserError(
+                f"{len(too_long)} {side} sentences of {subset} in {data} (numbers {shown}; the first is 0) are longer "
+                f"than the {longest} positions of the teacher; leave them out of the text and binarise it again"
+            )
+    return dataset
+
+
+def data_checksum(dataset: LanguagePairDataset) -> str:
+    """A checksum of the lengths of all sentences, and of the tokens of some."""
+    checksum = 0
+    for sizes in (dataset.src_sizes, dataset.tgt_sizes):
+        checksum = zlib.crc32(numpy.ascontiguousarray(sizes, dtype="<i8"), checksum)
+    for number in numpy.linspace(0, len(dataset) - 1, min(len(dataset), SENTENCES_COMPARED)).astype(numpy.int64):
+        item = dataset[number]
+        for side in ("source", "target"):
+            checksum = zlib.crc32(numpy.ascontiguousarray(item[side].numpy(), dtype="<i8"), checksum)
+    return f"{checksum:08x}"
+
+
+def most_probable(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of `logits` [tokens, V] the `top_k` words, their log-probabilities, and the log of the mass of all others.
+
+    The words [tokens, top_k] come most probable first, and in the order of their numbers where they are equally so.
+    The mass [tokens] is added up from its own words, so that it is as precise when it is small; -inf where there are
+    none.
+    """
+    log_q = log_probabilities(at_least_float32(logits))
+    words = top_k_indices(log_q, top_k).sort(-1).values
+    log_of_words, order = log_q.gather(-1, words).sort(dim=-1, descending=True, stable=True)
+    rest = log_q.scatter_(-1, words, -math.inf).logsumexp(-1)
+    return words.gather(-1, order), log_of_words, rest
+
+
+@dataclass(frozen=True)
+class _Builder:
+    """A teacher, and how much of what it says is kept."""
+
+    task: FairseqTask
+    teacher: Teacher
+    top_k: int
+    max_tokens: int
+
+    @property
+    def position_dtype(self) -> numpy.dtype:
+        return position_dtype(self.top_k, len(self.task.target_dictionary))
+
+    def build(self, files: SubsetFolder, dataset: LanguagePairDataset, worker: int, workers: int) -> None:
+        """Compute the blocks of a subset that are missing and this worker's."""
+        own = files.of_worker(worker, workers)
+        missing = [block for block in own if not files.is_complete(block)]
+        name = files.folder.name
+        logger.info(f"{name}: worker {worker + 1} of {workers}: {len(missing)} of {len(own)} blocks to compute")
+        progress = SentenceReport(sum(len(files.numbers(block)) for block in missing), name)
+        for block in missing:
+            files.write(block, self.block(dataset, files.numbers(block), progress))
+        left = files.missing()
+        logger.info(f"{name}: {left} blocks are left to other workers" if left else f"{name}: all is in {files.folder}")
+
+    def block(self, dataset: LanguagePairDataset, numbers: range, progress: SentenceReport) -> Block:
+        """The predictions for these sentences."""
+        sizes = numpy.maximum(dataset.src_sizes, dataset.tgt_sizes)[numbers.start : numbers.stop]
+        checksums, sentences = [0] * len(numbers), [numpy.empty(0)] * len(numbers)
+        longest_first = numpy.argsort(-sizes.astype(numpy.int64), kind="stable")
+        for batch in batches_by_tokens(sizes, longest_first, self.max_tokens, None):
+            sample = dataset.collater([dataset[numbers[index]] for index in batch])
+            found = Sentences.of(sample, paddings(self.task))
+            positions = self.positions(sample)
+            pieces = numpy.split(positions, numpy.cumsum(found.lengths)[:-1])
+            for number, checksum, piece in zip(found.numbers, found.checksums, pieces, strict=True):
+                checksums[number - numbers.start], sentences[number - numbers.start] = checksum, piece
+            progress.add(len(batch))
+        return Block.of(numbers.start, checksums, sentences)
+
+    def positions(self, sample: dict) -> numpy.ndarray:
+        """The predictions for all tokens of fairseq's `sample`, sentence by sentence without padding."""
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if device.type == "cuda":
+            sample = utils.move_to_cuda(sample)
+        token_index = target_token_index(sample["target"], self.task.target_dictionary.pad())
+        positions = numpy.empty(len(token_index), self.position_dtype)
+        with torch.no_grad():
+            reading = self.teacher.read(sample, token_index, torch.zeros((), device=device))
+            for rows in chunk_slices(len(token_index), default_chunk_size(reading.projections[0])):
+                words, log_probabilities, rest = (
+                    part.cpu().numpy() for part in most_probable(reading.logits(rows), self.top_k)
+                )
+                if numpy.isnan(log_probabilities).any():
+                    raise UserError(
+                        "the teacher predicts what is no number (nan); its checkpoint is of a training that failed, "
+                        "give another with --teacher-path"
+                    )
+                positions["words"][rows], positions["rest"][rows] = words, rest
+                positions["log_probabilities"][rows] = log_probabilities
+        return positions

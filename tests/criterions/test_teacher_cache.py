@@ -1,0 +1,85 @@
+"""Distilling from what the teacher predicted once: what it costs in precision, and who may."""
+
+import pytest
+from conftest import train_here
+
+from nmt_kd.cli import main
+from nmt_kd.errors import UserError
+from nmt_kd.teacher import Teacher
+
+CACHED = {
+    "word_kd": ["--criterion", "word_kd"],
+    "selective_kd": ["--criterion", "selective_kd", "--selection", "batch"],
+    "tie_kd": ["--criterion", "tie_kd", "--kd-iterations", "1"],
+    "probing_kd top-k": ["--criterion", "probing_kd", "--probing-top-k", "3"],
+    "probing_kd interval": ["--criterion", "probing_kd", "--probing-loss", "all", "--probing-above", "0.1"],
+    "probing_kd targets": ["--criterion", "probing_kd", "--probing-targets", "top-1-information"],
+}
+TRAINING = ["--label-smoothing", "0.1", "--dropout", "0", "--max-update", "6"]
+
+
+@pytest.fixture(scope="session")
+def make_cache(data, teacher_path, tmp_path_factory):
+    def make_cache(top_k):
+        out = tmp_path_factory.mktemp("cache") / f"top-{top_k}"
+        main(["cache", str(data), "--teacher-path", str(teacher_path), "--top-k", str(top_k), str(out)])
+        return out
+
+    return make_cache
+
+
+@pytest.fixture(scope="session")
+def whole_cache(make_cache, task):
+    return make_cache(len(task.target_dictionary))
+
+
+@pytest.fixture(scope="session")
+def cache(make_cache):
+    return make_cache(8)
+
+
+@pytest.mark.parametrize("method", CACHED)
+def test_a_cache_of_all_words_teaches_what_the_teacher_does(method, data, whole_cache, teacher_path, tmp_path):
+    live = train_here(data, tmp_path / "live", *CACHED[method], *TRAINING, "--teacher-path", teacher_path)
+    cached = train_here(data, tmp_path / "cached", *CACHED[method], *TRAINING, "--teacher-cache", whole_cache)
+    for name in ("loss", "kd_loss", "gnorm"):
+        ours, theirs = (run.values("train_inner", name) for run in (cached, live))
+        assert ours[0] == pytest.approx(theirs[0], rel=2e-3)  # float16 on disk
+        assert ours == pytest.approx(theirs, rel=0.02)  # and what follows from it; a confidence may change intervals
+    for name, tolerance in (("valid_kd_loss", 0.02), ("valid_teacher_agreement", 0.02)):
+        assert cached.values("valid", name) == pytest.approx(live.values("valid", name), rel=tolerance)
+
+
+def test_the_teacher_is_not_loaded(data, cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(Teacher, "load", None)
+    run = train_here(data, tmp_path, *CACHED["word_kd"], *TRAINING, "--teacher-cache", cache)
+    losses = run.values("train_inner", "kd_loss")
+    assert losses[-1] < losses[0]
+
+
+def test_a_restart_from_a_cache_gives_the_same_to_the_bit(data, cache, tmp_path):
+    flags = [*CACHED["word_kd"], *TRAINING, "--teacher-cache", cache, "--disable-validation"]
+    undisturbed = train_here(data, tmp_path / "a", *flags)
+    train_here(data, tmp_path / "b", *flags, "--stop-time-hours", "1e-9")
+    restarted = train_here(data, tmp_path / "b", *flags)
+    assert restarted.values("train_inner", "loss") == undisturbed.values("train_inner", "loss")[1:]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--criterion", "word_kd", "--kd-temperature", "2"], "word_kd with these settings needs the teacher itself"),
+        (["--criterion", "tie_kd"], "tie_kd with these settings needs the teacher itself, not only its top words"),
+        (["--criterion", "annealing_kd"], "annealing_kd with these settings needs the teacher itself"),
+        (["--criterion", "ckd"], "ckd with these settings needs the teacher itself"),
+        (["--criterion", "probing_kd", "--probing-loss", "no-top-1"], "probing_kd with these settings needs the teach"),
+        (
+            ["--criterion", "tie_kd", "--kd-iterations", "1", "--ranking-top-k", "9"],
+            "has the teacher's 8 most probable",
+        ),
+        (["--criterion", "word_kd", "--teacher-path", "t.pt"], "--teacher-cache takes the place of --teacher-path"),
+    ],
+)
+def test_who_needs_more_than_the_cache_is_told_so_at_once(data, cache, tmp_path, flags, message):
+    with pytest.raises(UserError, match=message):
+        train_here(data, tmp_path, *flags, *TRAINING, "--teacher-cache", cache)

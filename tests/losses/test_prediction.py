@@ -1,0 +1,105 @@
+import math
+
+import pytest
+import torch
+
+from nmt_kd.losses.divergence import coarse_divergence, kl_divergence
+from nmt_kd.losses.precision import log_probabilities
+from nmt_kd.losses.prediction import TopPrediction, WholePrediction
+from nmt_kd.losses.ranking import hierarchical_ranking_loss
+
+TOKENS, VOCABULARY = 7, 12
+
+
+def top_of(logits: torch.Tensor, top_k: int) -> TopPrediction:
+    """What is left of a distribution in a cache of its top k."""
+    log_q = log_probabilities(logits)
+    values, words = log_q.sort(-1, descending=True)
+    return TopPrediction(words[:, :top_k], values[:, :top_k], values[:, top_k:].logsumexp(-1), logits.size(-1))
+
+
+@pytest.fixture
+def logits():
+    torch.manual_seed(1)
+    return torch.randn(2, TOKENS, VOCABULARY, dtype=torch.float64) * 3
+
+
+def slow_coarse_divergence(p: list[float], q: list[float], top_k: int) -> float:
+    """One token: the teacher's k first words, and all others as one."""
+    order = sorted(range(len(q)), key=lambda word: -q[word])
+    groups = [[word] for word in order[:top_k]] + ([order[top_k:]] if top_k < len(q) else [])
+    masses = [(sum(q[word] for word in group), sum(p[word] for word in group)) for group in groups]
+    return sum(of_q * math.log(of_q / of_p) for of_q, of_p in masses)
+
+
+@pytest.mark.parametrize("top_k", [1, 3, VOCABULARY - 1, VOCABULARY])
+def test_the_coarse_divergence_takes_all_other_words_as_one(logits, top_k):
+    student, teacher = logits
+    ours = top_of(teacher, top_k).divergence(log_probabilities(student))
+    for token in range(TOKENS):
+        p, q = student[token].softmax(-1).tolist(), teacher[token].softmax(-1).tolist()
+        assert ours[token].item() == pytest.approx(slow_coarse_divergence(p, q, top_k), rel=1e-6)
+
+
+def test_it_grows_with_k_up_to_the_divergence_itself(logits):
+    student, teacher = log_probabilities(logits[0]), logits[1]
+    values = torch.stack([top_of(teacher, k).divergence(student) for k in range(1, VOCABULARY + 1)])
+    assert (values.diff(dim=0) >= -1e-9).all()
+    torch.testing.assert_close(values[-1], kl_divergence(student, log_probabilities(teacher)))
+    assert (values >= -1e-9).all()
+
+
+def test_it_is_the_divergence_where_the_other_words_are_in_proportion(logits):
+    teacher = logits[1]
+    words = top_of(teacher, 4).words
+    student = teacher.scatter_add(-1, words, torch.randn(TOKENS, 4, dtype=torch.float64))  # changes the top 4 alone
+    coarse = top_of(teacher, 4).divergence(log_probabilities(student))
+    torch.testing.assert_close(coarse, kl_divergence(log_probabilities(student), log_probabilities(teacher)))
+
+
+def test_gradients_of_the_coarse_divergence(logits):
+    top = top_of(logits[1], 3)
+    student = logits[0].clone().requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda z: coarse_divergence(z.log_softmax(-1), top.words, top.log_q, top.log_rest), student
+    )
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e2, 1e4])
+def test_extreme_students_have_finite_values_and_gradients(logits, scale):
+    student = (logits[0].float() * scale).requires_grad_()
+    for top_k in (1, VOCABULARY):
+        top = top_of(logits[1].float(), top_k)
+        loss = top.divergence(student.log_softmax(-1))
+        (gradient,) = torch.autograd.grad(loss.sum(), student)
+        assert loss.isfinite().all()
+        assert gradient.isfinite().all()
+        assert gradient.abs().max() <= 2
+
+
+def test_both_kinds_say_the_same_of_what_both_know(logits):
+    whole, top = WholePrediction(logits[1]), top_of(logits[1], 5)
+    assert torch.equal(whole.first_choice, top.first_choice)
+    for ours, theirs in zip(top.top(3), whole.top(3), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(top.log_q_of(top.words), whole.log_q_of(top.words))
+    assert top.vocabulary_size == whole.vocabulary_size == VOCABULARY
+    gold = top.words[:, 4]
+    torch.testing.assert_close(top.nll(gold), whole.nll(gold))
+    torch.testing.assert_close(whole.nll(gold), -log_probabilities(logits[1]).gather(-1, gold[:, None])[:, 0])
+
+
+def test_words_that_are_not_listed_are_less_probable_than_all_that_are(logits):
+    top = top_of(logits[1], 5)
+    unlisted = torch.stack([torch.tensor(sorted(set(range(VOCABULARY)) - set(row.tolist()))) for row in top.words])
+    assert (top.log_q_of(unlisted).amax(-1) < top.log_q.amin(-1)).all()
+    # and share what is left evenly
+    evenly = math.log(VOCABULARY - 5) - top.log_rest
+    torch.testing.assert_close(top.nll(unlisted[:, 2]), evenly)
+
+
+@pytest.mark.parametrize("top_k", [1, 3, 5])
+def test_the_ranking_loss_needs_no_more_than_the_words_it_ranks(logits, top_k):
+    student = log_probabilities(logits[0])
+    ours = hierarchical_ranking_loss(student, top_of(logits[1], 5), top_k)
+    torch.testing.assert_close(ours, hierarchical_ranking_loss(student, WholePrediction(logits[1]), top_k))
