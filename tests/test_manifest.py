@@ -22,7 +22,7 @@ def test_the_first_to_come_notes_the_settings_and_others_must_have_the_same(kept
         UserError, match=r"out was made with beam 4, this run has 5; give the same settings to go on, or"
     ):
         kept.claim({"beam": 5})
-    with pytest.raises(UserError, match=r"was made with lenpen None, this run has 1; .* another --folder to begin anew"):
+    with pytest.raises(UserError, match=r"with lenpen None, this run has 1; .* another --folder to begin anew"):
         kept.claim({"beam": 4, "lenpen": 1})
     assert [path.name for path in kept.folder.iterdir()] == ["manifest.json"]
 
