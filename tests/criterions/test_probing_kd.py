@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from nmt_kd.criterions.distillation import Chunk
+from nmt_kd.losses.prediction import TopPrediction
 from nmt_kd.errors import UserError
 
 INTERVALS = [(0.0, 0.4), (0.4, 0.7), (0.7, 1.0)]
@@ -171,10 +172,9 @@ def test_the_intervals_partition_the_tokens(probing, sample, scale):
 
 def kept_confidences(criterion, confidences):
     """Those of some tokens' highest probabilities for which there is a distillation term."""
-    log_q = torch.full((len(confidences), 200), -20.0)
-    log_q[:, 5] = torch.tensor(confidences).log()
-    chunk = Chunk(batch=None, rows=slice(None), student_logits=torch.zeros(log_q.shape))
-    vars(chunk)["teacher_log_q"] = log_q
+    chunk = Chunk(batch=None, rows=slice(None), student_logits=torch.zeros(len(confidences), 200))
+    log_q = torch.tensor(confidences).log().unsqueeze(-1)
+    vars(chunk)["teacher"] = TopPrediction(torch.full(log_q.shape, 5), log_q, torch.full((len(log_q),), -20.0), 200)
     kept = criterion.token_losses(chunk)["kd_loss"] > 0
     return [confidence for confidence, inside in zip(confidences, kept, strict=True) if inside]
 
