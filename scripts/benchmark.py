@@ -14,6 +14,7 @@ import json
 import multiprocessing
 import re
 import statistics
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -28,7 +29,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf
 from torch.nn import functional
 
-from nmt_kd import cli
+import nmt_kd  # noqa: F401  (registers the criteria)
 from nmt_kd.criterions.distillation import DistillationCriterion
 from nmt_kd.evaluation.tables import Table, as_markdown
 from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
@@ -176,7 +177,7 @@ class Bench:
         cache = folder / "cache"
         arguments = ["--teacher-path", folder / "t.pt", "--gen-subset", "train", "--top-k", "8"]
         # in a process of its own, for what it leaves free would count as memory that a step need not add
-        in_own_process(cli.main, [str(part) for part in ["cache", folder, *arguments, cache]])
+        subprocess.run([str(part) for part in ["nmt-kd", "cache", folder, *arguments, cache]], check=True)
         for name in wanted:
             flags = [*self.student_flags, "--label-smoothing", "0.1", "--criterion", *CACHED[name]]
             cfg = self._parse([*flags, "--teacher-cache", cache])
