@@ -15,6 +15,7 @@ import multiprocessing
 import re
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -177,7 +178,9 @@ class Bench:
         cache = folder / "cache"
         arguments = ["--teacher-path", folder / "t.pt", "--gen-subset", "train", "--top-k", "8"]
         # in a process of its own, for what it leaves free would count as memory that a step need not add
-        subprocess.run([str(part) for part in ["nmt-kd", "cache", folder, *arguments, cache]], check=True)
+        subprocess.run(
+            [str(part) for part in [sys.executable, "-m", "nmt_kd.cli", "cache", folder, *arguments, cache]], check=True
+        )
         for name in wanted:
             flags = [*self.student_flags, "--label-smoothing", "0.1", "--criterion", *CACHED[name]]
             cfg = self._parse([*flags, "--teacher-cache", cache])

@@ -41,7 +41,8 @@ def figures_of(row: dict) -> tuple[str, str]:
 def draw(points: dict[str, dict[int, dict]], label: str, figure_of, file: Path) -> None:
     """One panel for each sweep, a line for each system."""
     pyplot_ = pyplot()
-    figure, panels = pyplot_.subplots(1, len(points), figsize=(3 * len(points), 3), sharey=True)
+    figure, axes = pyplot_.subplots(1, len(points), figsize=(3 * len(points), 3), sharey=True, squeeze=False)
+    panels = axes[0]
     for panel, (name, measured) in zip(panels, points.items(), strict=True):
         looks = styles()
         for system in ["plain", *SYSTEMS]:
@@ -63,12 +64,13 @@ def draw(points: dict[str, dict[int, dict]], label: str, figure_of, file: Path) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--sweeps", nargs="+", choices=SWEEPS, default=list(SWEEPS), help="(default: all)")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     points: dict[str, dict[int, dict]] = {}
-    for name, (_, values) in SWEEPS.items():
-        for value in values:
+    for name in args.sweeps:
+        for value in SWEEPS[name][1]:
             print(f"  {name} {value}", file=sys.stderr, flush=True)
             file = args.output / f"{name}-{value}.json"
             points.setdefault(name, {})[value] = measure(name, value, file, args.rounds)
