@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from nmt_kd.evaluation.drawing import as_png, compact, legend_beside, pyplot, styles
+from nmt_kd.evaluation.drawing import as_png, compact, legend_beside, logarithmic, pyplot, styles
 from nmt_kd.evaluation.tables import Table, as_markdown
 
 SWEEPS = {
@@ -51,13 +51,13 @@ def draw(points: dict[str, dict[int, dict]], label: str, figure_of, file: Path) 
             ]
             panel.plot(list(measured), figures, label=system, markersize=4, **next(looks))
         panel.set_xscale("log", base=2)
-        panel.set_yscale("log")
+        logarithmic(panel, "y")
         panel.set_xticks(list(measured), [compact(value) for value in measured])
         panel.minorticks_off()
-        panel.yaxis.set_major_formatter(compact)
         panel.set_xlabel(SWEEPS[name][0])
     panels[0].set_ylabel(label)
-    legend_beside(panels[-1], *panels[-1].get_legend_handles_labels())
+    lines = sorted(panels[-1].get_lines(), key=lambda line: -line.get_ydata()[-1])
+    legend_beside(panels[-1], lines, [line.get_label() for line in lines])
     file.write_bytes(as_png(figure))
 
 
@@ -76,11 +76,12 @@ def main() -> None:
             points.setdefault(name, {})[value] = measure(name, value, file, args.rounds)
     (args.output / "sweep.json").write_text(json.dumps(points, indent=1) + "\n", encoding="utf-8")
     header = ["point", *(f"{system}, {unit}" for system in ["plain", *SYSTEMS] for unit in ("us/token", "MB"))]
-    cells = [
-        [f"{name} {value}", *(text for row in result["systems"] for text in figures_of(row))]
-        for name, measured in points.items()
-        for value, result in measured.items()
-    ]
+    cells = []
+    for name, measured in points.items():
+        for value, result in measured.items():
+            by_system = {row["system"]: row for row in result["systems"]}
+            figures = [text for system in ["plain", *SYSTEMS] for text in figures_of(by_system[system])]
+            cells.append([f"{name} {value}", *figures])
     print(as_markdown(Table(header, cells)))
     tokens = "tokens_per_second"
     draw(points, "microseconds a target token", lambda row: 1e6 / row[tokens], args.output / "time.png")

@@ -51,15 +51,16 @@ def compact(value: float, position: int | None = None) -> str:
     return f"{value:.4g}"
 
 
-def logarithmic(axes) -> None:
-    """Make the x-axis logarithmic, with round numbers on it and some room at its ends."""
+def logarithmic(axes, which: str = "x") -> None:
+    """Make the axis `which` (x or y) logarithmic, with round numbers on it and some room at its ends."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    axes.set_xscale("log")
-    axes.margins(x=0.15)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(compact)
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set(**{f"{which}scale": "log"})
+    axes.margins(**{which: 0.15})
+    axis = getattr(axes, f"{which}axis")
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(compact)
+    axis.set_minor_formatter(NullFormatter())
 
 
 def legend_beside(axes, handles: list, names: list[str]) -> None:
