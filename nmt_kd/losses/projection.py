@@ -20,6 +20,8 @@ FLOAT16_WEIGHT_SCALE = 16.0
 
 # Logits of one chunk: they should stay in the processor's cache, or be large enough to fill a GPU.
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**25}
+# With fewer tokens, more time goes into reading the output weights for each chunk than into computing with them.
+FEWEST_TOKENS = 64
 
 TokenFunction = Callable[[Tensor, slice], Tensor]
 TokenObjective = Callable[[Tensor, slice], tuple[Tensor, dict[str, Tensor]]]
@@ -50,7 +52,7 @@ class Projection:
 def default_chunk_size(projection: Projection) -> int:
     """A number of tokens whose logits make a good chunk for this vocabulary on this kind of device."""
     elements = CHUNK_ELEMENTS.get(projection.features.device.type, CHUNK_ELEMENTS["cuda"])
-    return max(32, elements // projection.vocabulary_size)
+    return max(FEWEST_TOKENS, elements // projection.vocabulary_size)
 
 
 def chunk_slices(tokens: int, chunk_size: int) -> Iterator[slice]:
@@ -158,18 +160,22 @@ class _Gradients:
 
 
 class _WithGradients(torch.autograd.Function):
-    """A scalar whose gradients with respect to `inputs` are known already."""
+    """A scalar whose gradients with respect to `inputs` are known already, and given away when they are asked for."""
 
     @staticmethod
     def forward(ctx, value: Tensor, gradients: list[Tensor], *inputs: Tensor) -> Tensor:
-        ctx.save_for_backward(*gradients)
+        ctx.gradients = gradients
         ctx.dtypes = [tensor.dtype for tensor in inputs]
         return value.clone()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, upstream: Tensor):
-        scaled = ((upstream * gradient) for gradient in ctx.saved_tensors)
+        if ctx.gradients is None:
+            raise RuntimeError("this loss can be differentiated only once: its gradients were given away the first time")
+        gradients, ctx.gradients = ctx.gradients, None
+        # In place: the weight's gradient is as large as the embeddings.
+        scaled = (gradient.mul_(upstream) for gradient in gradients)
         return (None, None, *(gradient.to(dtype) for gradient, dtype in zip(scaled, ctx.dtypes, strict=True)))
 
 

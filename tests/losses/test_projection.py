@@ -88,7 +88,7 @@ def test_several_passes_are_the_sum_of_each_and_share_the_weights_gradient(bias)
     objective = objective_for(gold, teacher_logits)
     passes = [(Projection(features, *inputs[1:]), objective) for features in (inputs[0], *others)]
     loss, sums = summed_objective(passes, 4)
-    assert [tensor.shape for tensor in loss.grad_fn.saved_tensors].count(inputs[1].shape) == 1
+    assert [tensor.shape for tensor in loss.grad_fn.gradients].count(inputs[1].shape) == 1
     apart = [chunked_objective(*one_pass, 4) for one_pass in passes]
     torch.testing.assert_close(loss, sum(value for value, _ in apart), rtol=1e-12, atol=0)
     torch.testing.assert_close(sums["kd_loss"], sum(named["kd_loss"] for _, named in apart), rtol=1e-12, atol=0)
@@ -125,11 +125,31 @@ def test_a_function_of_each_chunk_gives_that_of_all_tokens():
     assert in_chunks(empty.logits, empty, lambda logits, rows: logits.argmax(-1)).shape == (0,)
 
 
-def test_gradcheck_through_the_chunks():
+def test_gradients_are_the_slopes_of_the_loss_along_any_direction():
     inputs, gold, teacher_logits = make_inputs(6)
-    assert torch.autograd.gradcheck(
-        lambda *tensors: chunked_objective(Projection(*tensors), objective_for(gold, teacher_logits), 4)[0], inputs
-    )
+    objective = objective_for(gold, teacher_logits)
+    gradients = torch.autograd.grad(chunked_objective(Projection(*inputs), objective, 4)[0], inputs)
+    for _ in range(5):
+        direction = [torch.randn_like(tensor) for tensor in inputs]
+        ahead, behind = (
+            chunked_objective(
+                Projection(*(tensor.detach() + step * along for tensor, along in zip(inputs, direction, strict=True))),
+                objective,
+                4,
+            )[0]
+            for step in (1e-6, -1e-6)
+        )
+        slope = sum((gradient * along).sum() for gradient, along in zip(gradients, direction, strict=True))
+        torch.testing.assert_close((ahead - behind) / 2e-6, slope, rtol=1e-6, atol=1e-6)
+
+
+def test_the_loss_can_be_differentiated_once():
+    """Its gradients are scaled in place and given away, for the weight's is as large as the embeddings."""
+    inputs, gold, teacher_logits = make_inputs(6)
+    loss, _ = chunked_objective(Projection(*inputs), objective_for(gold, teacher_logits), 4)
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="only once"):
+        loss.backward()
 
 
 def test_logits_of_a_model_without_a_projection_go_through_unchanged():
