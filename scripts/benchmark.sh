@@ -31,7 +31,7 @@ part() {
 part steps benchmark.py --json "$output/steps.json"
 part steps-37184 benchmark.py --vocabulary 37184 --json "$output/steps-37184.json"
 part sweep benchmark_sweep.py --output "$output/sweep"
-part growth benchmark_growth.py --json "$output/growth.json"
+part growth benchmark_growth.py --output "$output"
 if [ -f "$multi30k/teacher/checkpoint_best.pt" ]; then
     part decoding benchmark_decoding.py "$multi30k/data-bin" --path "$multi30k/teacher/checkpoint_best.pt" \
         --gen-subset train --json "$output/decoding.json"

@@ -1,9 +1,12 @@
-"""Peak memory and speed of decoding and assembling, from a thousand sentences to a million.
+"""Time and peak memory of what reads a whole data set, from a thousand sentences to a million.
 
-    python scripts/benchmark_growth.py --sentences 1000 10000 100000 1000000 --json growth.json
+    python scripts/benchmark_growth.py --sentences 1000 10000 100000 1000000 --output growth
 
-Random sentences of 3 to 8 tokens and an untrained teacher so small that a million of them take minutes; what a program
-holds in memory does not depend on what the teacher makes of them. Memory is a process's peak as the kernel counts it.
+Random sentences of 3 to 8 tokens and models so small that a million of them take minutes; what a program holds in
+memory does not depend on what the teacher makes of them. Measured are decoding and assembling a distilled corpus,
+caching the teacher's words, and an epoch of training: plain, and word_kd from the cache. Memory is a process's peak as
+the kernel counts it, the pages of mapped files that it has read included. Prints a table, and writes the figures into
+OUTPUT/growth.json and a plot, OUTPUT/growth.png.
 """
 
 import argparse
@@ -21,6 +24,7 @@ from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 from torch import from_numpy
 
 import nmt_kd  # noqa: F401  (makes fairseq work)
+from nmt_kd.evaluation.drawing import as_png, legend_beside, logarithmic, pyplot, styles
 from nmt_kd.evaluation.tables import Table, as_markdown
 
 SYMBOLS = 100
@@ -28,7 +32,8 @@ PLUGIN = "--user-dir nmt_kd --cpu"
 TINY = (
     "--arch transformer --share-all-embeddings "
     "--encoder-layers 1 --encoder-embed-dim 8 --encoder-ffn-embed-dim 8 --encoder-attention-heads 1 "
-    "--decoder-layers 1 --decoder-embed-dim 8 --decoder-ffn-embed-dim 8 --decoder-attention-heads 1"
+    "--decoder-layers 1 --decoder-embed-dim 8 --decoder-ffn-embed-dim 8 --decoder-attention-heads 1 "
+    "--optimizer adam --label-smoothing 0.1 --disable-validation"
 )
 
 
@@ -51,50 +56,80 @@ def write_data(folder: Path, sentences: int) -> None:
             builder.finalize(f"{prefix}.idx")
 
 
-def measure(command: list[str]) -> tuple[float, float]:
+def programs(folder: Path) -> dict[str, str]:
+    """What is measured, in this order, and the command of each."""
+    data, teacher, decoded, cache = (folder / name for name in ("data-bin", "teacher", "decoded", "cache"))
+    checkpoint = teacher / "checkpoint_last.pt"
+    decode = f"fairseq-generate {data} {PLUGIN} --task seq_kd --gen-subset train --path {checkpoint}"
+    epoch = f"fairseq-train {data} {PLUGIN} {TINY} --max-tokens 12000 --max-epoch 1 --no-save"
+    return {
+        "decoding": f"{decode} --beam 2 --max-len-b 8 --max-tokens 12000 --distill-dir {decoded}",
+        "assembling": f"nmt-kd assemble {decoded} --data {data} --output {folder}/kd",
+        "caching": f"nmt-kd cache {data} --teacher-path {checkpoint} --gen-subset train --max-tokens 12000 {cache}",
+        "plain training": f"{epoch} --criterion label_smoothed_cross_entropy",
+        "training from the cache": f"{epoch} --criterion word_kd --teacher-cache {cache}",
+    }
+
+
+def measure(command: str) -> dict[str, float]:
     """Run a command; its seconds and its peak memory in MB."""
     started = time.monotonic()
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command.split(), stdout=output, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
         if status:
             output.seek(0)
             sys.exit(output.read().decode()[-2000:])
-    return time.monotonic() - started, usage.ru_maxrss / 1024
+    return {"seconds": time.monotonic() - started, "megabytes": usage.ru_maxrss / 1024}
+
+
+def measure_all(sentences: int) -> dict[str, dict[str, float]]:
+    """The figures of every program for a data set of so many sentences."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_data(folder / "data-bin", sentences)
+        teacher = f"fairseq-train {folder}/data-bin {PLUGIN} {TINY} --criterion label_smoothed_cross_entropy"
+        measure(f"{teacher} --save-dir {folder}/teacher --max-update 1 --max-tokens 500")
+        return {program: measure(command) for program, command in programs(folder).items()}
+
+
+def draw(results: dict[int, dict], file: Path) -> None:
+    """Seconds and megabytes against sentences, a line for each program."""
+    pyplot_ = pyplot()
+    figure, panels = pyplot_.subplots(1, 2, figsize=(7, 3), layout="constrained")
+    names = list(next(iter(results.values())))
+    for panel, (unit, label) in zip(
+        panels, {"seconds": "seconds", "megabytes": "MB of the process at its peak"}.items(), strict=True
+    ):
+        looks = styles()
+        for name in names:
+            panel.plot(list(results), [found[name][unit] for found in results.values()], markersize=4, **next(looks))
+        logarithmic(panel)
+        logarithmic(panel, "y")
+        panel.set(xlabel="sentences", ylabel=label, xticks=list(results))
+    legend_beside(panels[-1], panels[-1].get_lines(), names)
+    file.write_bytes(as_png(figure))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sentences", type=int, nargs="+", default=[1000, 10_000, 100_000, 1_000_000])
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
-    rows = []
+    args.output.mkdir(parents=True, exist_ok=True)
+    results: dict[int, dict] = {}
     for sentences in args.sentences:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            data, teacher, decoded = folder / "data-bin", folder / "teacher", folder / "decoded"
-            write_data(data, sentences)
-            training = f"fairseq-train {data} {PLUGIN} {TINY} --save-dir {teacher} --max-update 1 --max-tokens 500"
-            measure(f"{training} --optimizer adam --disable-validation".split())
-            search = f"--path {teacher}/checkpoint_last.pt --beam 2 --max-len-b 8 --max-tokens 12000"
-            task = f"--task seq_kd --gen-subset train --distill-dir {decoded}"
-            decoding = measure(f"fairseq-generate {data} {PLUGIN} {task} {search}".split())
-            assembling = measure(f"nmt-kd assemble {decoded} --data {data} --output {folder}/kd".split())
-        rows.append(
-            {
-                "sentences": sentences,
-                "decoding_seconds": decoding[0],
-                "decoding_mb": decoding[1],
-                "assembling_seconds": assembling[0],
-                "assembling_mb": assembling[1],
-            }
-        )
-        print(rows[-1], file=sys.stderr)
-    header = ["sentences", "decoding, seconds", "decoding, peak MB", "assembling, seconds", "assembling, peak MB"]
-    cells = [[f"{row['sentences']:,}", *(f"{value:,.0f}" for value in list(row.values())[1:])] for row in rows]
+        results[sentences] = measure_all(sentences)
+        print(f"  {sentences}: {results[sentences]}", file=sys.stderr, flush=True)
+        (args.output / "growth.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    names = list(next(iter(results.values())))
+    header = ["sentences", *(f"{name}, {unit}" for name in names for unit in ("s", "MB"))]
+    cells = [
+        [f"{sentences:,}", *(f"{figure:,.0f}" for name in names for figure in found[name].values())]
+        for sentences, found in results.items()
+    ]
     print(as_markdown(Table(header, cells)))
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    draw(results, args.output / "growth.png")
 
 
 if __name__ == "__main__":

@@ -172,7 +172,7 @@ class _WithGradients(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, upstream: Tensor):
         if ctx.gradients is None:
-            raise RuntimeError("this loss can be differentiated only once: its gradients were given away the first time")
+            raise RuntimeError("this loss can be differentiated only once, for its gradients are given away")
         gradients, ctx.gradients = ctx.gradients, None
         # In place: the weight's gradient is as large as the embeddings.
         scaled = (gradient.mul_(upstream) for gradient in gradients)
