@@ -147,8 +147,7 @@ class _Subset:
             if not 0 <= number < self.files.sentences:
                 return number
             block = self._block(number)
-            index = number - block.first
-            if block.checksums[index] != checksum or block.offsets[index + 1] - block.offsets[index] != length:
+            if block.checksums[number - block.first] != checksum or block.length(number) not in (length, 0):
                 return number
         return None
 
@@ -159,6 +158,12 @@ class _Subset:
         start = 0
         for number, length in zip(sentences.numbers, sentences.lengths, strict=True):
             block = self._block(number)
+            if block.length(number) != length:
+                raise UserError(
+                    f"sentence {number} (the first is 0) has no predictions in {self.files.folder}, for it is longer "
+                    "than the positions of the teacher; give the student the teacher's --max-source-positions and "
+                    "--max-target-positions, and --skip-invalid-size-inputs-valid-test"
+                )
             offset = block.offsets[number - block.first]
             result[start : start + length] = (
                 block.positions[offset : offset + length].view(numpy.uint8).reshape(-1, size)

@@ -2,6 +2,7 @@ import copy
 import errno
 import itertools
 import json
+import logging
 import math
 import os
 import random
@@ -564,13 +565,25 @@ def test_several_folders_of_data_are_refused(data, teacher_path, tmp_path):
         build(tmp_path / "out", f"{data}:{data}", teacher_path)
 
 
-def test_sentences_that_the_teacher_cannot_read_are_counted_and_named(data, teacher_path, tmp_path, monkeypatch):
-    monkeypatch.setattr(Teacher, "max_positions", lambda self: (1024, 9))
-    line = (
-        r"^\d+ target sentences of train in .* \(numbers \d+, \d+, \d+, \d+, \d+, \.\.\.; the first is 0\) are longer "
-    )
-    with pytest.raises(UserError, match=line + "than the 9 positions of the teacher; leave them out of the text"):
-        build(tmp_path / "out", data, teacher_path)
+def test_sentences_that_the_teacher_cannot_read_stay_without_predictions(
+    built, task, data, teacher_path, tmp_path, monkeypatch, caplog
+):
+    task.load_dataset("train")
+    lengths = task.dataset("train").tgt_sizes
+    longest = int(numpy.median(lengths))
+    short, long = numpy.flatnonzero(lengths <= longest)[:5], numpy.flatnonzero(lengths > longest)
+    monkeypatch.setattr(Teacher, "max_positions", lambda self: (1024, longest))
+    with caplog.at_level(logging.WARNING):
+        out = build(tmp_path / "out", data, teacher_path, subsets=["train"])
+    assert 0 < len(long) < len(lengths)
+    assert f"train: {len(long)} sentences are longer than the 1024 and {longest} positions of the tea" in caplog.text
+    ours, whole = (TeacherCache.open(str(folder), task) for folder in (out, built))
+    sample = batch(task, "train", short)
+    for part, expected in zip(ours.top(sample, True), whole.top(sample, True), strict=True):
+        torch.testing.assert_close(part, expected, rtol=1e-3, atol=1e-3)  # other batches, so other last bits
+    with pytest.raises(UserError, match=rf"^sentence {long[0]} .* has no predictions in .*/train, for it is longer"):
+        ours.top(batch(task, "train", long[:1]), True)
+    assert contents(build(out, data, teacher_path, subsets=["train"])) == contents(out)
 
 
 def test_a_teacher_that_says_nothing_is_refused(data, teacher_path, tmp_path):

@@ -38,11 +38,11 @@ from nmt_kd.losses.top_k import top_k_indices
 from nmt_kd.manifest import SentenceReport
 from nmt_kd.options import require
 from nmt_kd.teacher import Teacher
+from nmt_kd.workers import device_of_worker, which_worker
 
 logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_REPORTS = 10
-NUMBERS_SHOWN = 5
 SENTENCES_COMPARED = 1000  # of a subset, to tell another data set with the same lengths
 # Settings of a teacher's training that would change its sentences.
 AS_ON_DISK = {"truncate_source": False, "load_alignments": False, "num_batch_buckets": 0}
@@ -67,8 +67,7 @@ def build_cache(
     `max_tokens` only in the last bits of what was computed, and not at all on the workers. Runs on a GPU where there
     is one. Raises UserError where the teacher does not fit the data, or `out` was made with anything else.
     """
-    require(workers >= 1, "--num-shards", workers, "1 or more")
-    require(0 <= worker < workers, "--shard-id", worker, f"from 0 to {workers - 1}, for --num-shards is {workers}")
+    worker, workers = which_worker(worker, workers)
     require(max_tokens >= 1, "--max-tokens", max_tokens, "1 or more")
     if len(utils.split_paths(data)) > 1:
         raise UserError(f"{data} are several folders; predictions are cached for one, give the one to train on")
@@ -77,7 +76,7 @@ def build_cache(
     size = len(task.target_dictionary)
     require(1 <= top_k <= size, "--top-k", top_k, f"from 1 to {size}, the size of the vocabulary")
     teacher = Teacher.load(teacher_path, task)
-    datasets = {subset: open_subset(task, subset, teacher) for subset in subsets}
+    datasets = {subset: open_subset(task, subset) for subset in subsets}
     cache_manifest(out).claim(_settings(task, teacher, top_k))
     builder = _Builder(task, teacher, top_k, max_tokens)
     for subset, dataset in datasets.items():
@@ -116,8 +115,8 @@ def _settings(task: FairseqTask, teacher: Teacher, top_k: int) -> dict:
     }
 
 
-def open_subset(task: FairseqTask, subset: str, teacher: Teacher) -> LanguagePairDataset:
-    """A subset as fairseq-train opens it; UserError where it is not there or the teacher cannot read all of it."""
+def open_subset(task: FairseqTask, subset: str) -> LanguagePairDataset:
+    """A subset as fairseq-train opens it; UserError where it is not there or has nothing to predict."""
     data = task.cfg.data
     with opening_subset(data, subset, task.cfg.source_lang, task.cfg.target_lang):
         task.load_dataset(subset, combine=subset == TRAINING_SUBSET)  # train, train1, ...
@@ -126,15 +125,6 @@ def open_subset(task: FairseqTask, subset: str, teacher: Teacher) -> LanguagePai
         raise UserError(f"{subset} of {data} has no sentences; choose other subsets with --gen-subset")
     if dataset.tgt_sizes is None:
         raise UserError(f"{subset} of {data} has no targets; choose other subsets with --gen-subset")
-    sizes = {"source": dataset.src_sizes, "target": dataset.tgt_sizes}
-    for (side, lengths), longest in zip(sizes.items(), teacher.max_positions(), strict=True):
-        too_long = numpy.nonzero(lengths > longest)[0]
-        if len(too_long):
-            shown = ", ".join(map(str, too_long[:NUMBERS_SHOWN])) + (", ..." if len(too_long) > NUMBERS_SHOWN else "")
-            raise UserError(
-                f"{len(too_long)} {side} sentences of {subset} in {data} (numbers {shown}; the first is 0) are longer "
-                f"than the {longest} positions of the teacher; leave them out of the text and binarise it again"
-            )
     return dataset
 
 
@@ -183,30 +173,46 @@ class _Builder:
         missing = [block for block in own if not files.is_complete(block)]
         name = files.folder.name
         logger.info(f"{name}: worker {worker + 1} of {workers}: {len(missing)} of {len(own)} blocks to compute")
+        if too_long := int((~self.readable(dataset)).sum()):
+            longest = " and ".join(map(str, self.teacher.max_positions()))
+            logger.warning(
+                f"{name}: {too_long} sentences are longer than the {longest} positions of the teacher and stay without "
+                "predictions; fairseq-train leaves them out where the student has as many"
+            )
         progress = SentenceReport(sum(len(files.numbers(block)) for block in missing), name)
         for block in missing:
             files.write(block, self.block(dataset, files.numbers(block), progress))
         left = files.missing()
         logger.info(f"{name}: {left} blocks are left to other workers" if left else f"{name}: all is in {files.folder}")
 
+    def readable(self, dataset: LanguagePairDataset) -> numpy.ndarray:
+        """Whether the teacher has positions for all tokens of a sentence, bool [sentences]."""
+        source, target = self.teacher.max_positions()
+        return (dataset.src_sizes <= source) & (dataset.tgt_sizes <= target)
+
     def block(self, dataset: LanguagePairDataset, numbers: range, progress: SentenceReport) -> Block:
-        """The predictions for these sentences."""
-        sizes = numpy.maximum(dataset.src_sizes, dataset.tgt_sizes)[numbers.start : numbers.stop]
-        checksums, sentences = [0] * len(numbers), [numpy.empty(0)] * len(numbers)
+        """The predictions for these sentences; none for those that the teacher cannot read."""
+        checksums = [0] * len(numbers)
+        sentences = [numpy.empty(0, self.position_dtype)] * len(numbers)
+        own = slice(numbers.start, numbers.stop)
+        sizes, readable = numpy.maximum(dataset.src_sizes, dataset.tgt_sizes)[own], self.readable(dataset)[own]
         longest_first = numpy.argsort(-sizes.astype(numpy.int64), kind="stable")
-        for batch in batches_by_tokens(sizes, longest_first, self.max_tokens, None):
+        batches = batches_by_tokens(sizes, longest_first[readable[longest_first]], self.max_tokens, None)
+        for batch in [*batches, *([index] for index in numpy.flatnonzero(~readable))]:
             sample = dataset.collater([dataset[numbers[index]] for index in batch])
             found = Sentences.of(sample, paddings(self.task))
-            positions = self.positions(sample)
-            pieces = numpy.split(positions, numpy.cumsum(found.lengths)[:-1])
-            for number, checksum, piece in zip(found.numbers, found.checksums, pieces, strict=True):
-                checksums[number - numbers.start], sentences[number - numbers.start] = checksum, piece
+            for number, checksum in zip(found.numbers, found.checksums, strict=True):
+                checksums[number - numbers.start] = checksum
+            if readable[batch[0]]:
+                pieces = numpy.split(self.positions(sample), numpy.cumsum(found.lengths)[:-1])
+                for number, piece in zip(found.numbers, pieces, strict=True):
+                    sentences[number - numbers.start] = piece
             progress.add(len(batch))
         return Block.of(numbers.start, checksums, sentences)
 
     def positions(self, sample: dict) -> numpy.ndarray:
         """The predictions for all tokens of fairseq's `sample`, sentence by sentence without padding."""
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = device_of_worker()
         if device.type == "cuda":
             sample = utils.move_to_cuda(sample)
         token_index = target_token_index(sample["target"], self.task.target_dictionary.pad())

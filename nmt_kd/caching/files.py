@@ -11,7 +11,8 @@ the settings alone, never on the workers. It is read through the page cache, whi
     header                             see HEADER; its CRC-32 is that of all bytes behind it
     offsets      int64 [sentences + 1] where the positions of each sentence begin, and where the last one's end
     checksums    uint32 [sentences]    of the tokens of both sides, see `sentence_checksums`
-    positions    see `position_dtype`  one for each target token, the end of the sentence included
+    positions    see `position_dtype`  one for each target token, the end of the sentence included; none for a
+                                       sentence that is longer than the positions of the teacher
 
 All numbers are little-endian. With k words a position takes 4 + 4 k bytes, or 4 + 6 k where the vocabulary has more
 than 65,536 symbols: 4.5 bytes an entry for k = 8. A sentence takes 12 bytes more.
@@ -125,6 +126,11 @@ class Block:
         offsets = numpy.zeros(len(sentences) + 1, "<i8")
         numpy.cumsum([len(positions) for positions in sentences], out=offsets[1:])
         return cls(first, offsets, numpy.array(checksums, "<u4"), numpy.concatenate(sentences))
+
+    def length(self, number: int) -> int:
+        """How many positions the sentence `number` has; none where the teacher could not read it."""
+        index = number - self.first
+        return int(self.offsets[index + 1] - self.offsets[index])
 
     def parts(self) -> list[bytes]:
         """The content of the block's file."""

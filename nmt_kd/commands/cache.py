@@ -5,8 +5,8 @@ more than 65,536 symbols), their log-probabilities (2 bytes each) and the log of
 with k = 8 these are 4.5 bytes an entry, 36 a token, 4.5 GB for five million sentences of 25 tokens.
 
 What is complete stays: a run that was killed and is started again, with any number of workers, computes what is
-missing. Workers are started with the same --num-shards and a --shard-id each; with a GPU for each, give every one its
-own by CUDA_VISIBLE_DEVICES.
+missing. Workers are started by torchrun, or with the same --num-shards and a --shard-id each (then give every one its
+GPU by CUDA_VISIBLE_DEVICES).
 """
 
 import argparse

@@ -106,15 +106,9 @@ def summed_objective(
             of_this_pass = _Gradients(student, shared) if wanted else None
             loss = loss.to(student.features.device, _accumulation_dtype(student.features))
             for rows in chunk_slices(student.features.size(0), chunk_size or default_chunk_size(student)):
-                logits = student.logits(rows).detach().requires_grad_(wanted)
-                with torch.set_grad_enabled(wanted):
-                    token_losses, named = objective(logits, rows)
-                    chunk_loss = token_losses.sum()
-                if of_this_pass is not None:
-                    of_this_pass.add(rows, chunk_loss, logits)
-                loss += chunk_loss.detach()
-                for name, values in named.items():
-                    total = values.detach().sum()
+                chunk_loss, totals = _sums_of_chunk(student, objective, rows, of_this_pass)
+                loss += chunk_loss
+                for name, total in totals.items():
                     sums[name] = sums[name] + total if name in sums else total
         if of_this_pass is not None:
             new = [of_this_pass.features] if shared is not None else of_this_pass.all()
@@ -124,6 +118,20 @@ def summed_objective(
     if gradients:
         loss = _WithGradients.apply(loss, gradients, *inputs)
     return loss, sums
+
+
+def _sums_of_chunk(
+    student: Projection, objective: TokenObjective, rows: slice, gradients: "_Gradients | None"
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """What `objective` and its named values sum up to in one chunk; nothing else of the chunk outlives this call."""
+    wanted = gradients is not None
+    logits = student.logits(rows).detach().requires_grad_(wanted)
+    with torch.set_grad_enabled(wanted):
+        token_losses, named = objective(logits, rows)
+        loss = token_losses.sum()
+    if gradients is not None:
+        gradients.add(rows, loss, logits)
+    return loss.detach(), {name: values.detach().sum() for name, values in named.items()}
 
 
 class _Gradients:

@@ -34,6 +34,7 @@ from nmt_kd.errors import UserError
 from nmt_kd.manifest import SentenceReport
 from nmt_kd.options import AT_LEAST_1, check_options, one_of, option
 from nmt_kd.teacher import file_hash
+from nmt_kd.workers import device_of_worker, which_worker
 
 logger = logging.getLogger(__name__)
 
@@ -81,10 +82,9 @@ class SeqKDTask(TranslationTask):
         if not cfg.distill_dir:
             raise UserError("seq_kd needs a folder for what it decodes; give --distill-dir")
         check_options(cfg, SeqKDConfig)
-        self.worker, self.workers = _worker(cfg)
+        self.worker, self.workers = which_worker(cfg.distill_shard_id, cfg.distill_num_shards)
         self.typed, self.typed_sentences = None, 0
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+        device_of_worker()
 
     def load_dataset(self, split, epoch=1, combine=False, **kwargs):
         """fairseq's; UserError where the subset cannot be decoded."""
@@ -145,16 +145,6 @@ class SeqKDTask(TranslationTask):
     def precision(self) -> str:
         """The precision of the teacher's parameters, as torch calls it."""
         return str(next(self.models[0].parameters()).dtype).removeprefix("torch.")
-
-
-def _worker(cfg: SeqKDConfig) -> tuple[int, int]:
-    """Which of how many workers this process is: by --shard-id and --num-shards, or as torchrun says."""
-    worker, workers = cfg.distill_shard_id, cfg.distill_num_shards
-    if workers == 1 and "WORLD_SIZE" in os.environ:
-        worker, workers = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    if not 0 <= worker < workers:
-        raise UserError(f"--shard-id is {worker}; with --num-shards {workers} it must be from 0 to {workers - 1}")
-    return worker, workers
 
 
 class _Decoding:

@@ -171,7 +171,7 @@ def test_half_precision_that_breaks_is_decoded_again_in_float32(data, seq_kd_tea
     ("flags", "message"),
     [
         (["--distill-dir", ""], "seq_kd needs a folder for what it decodes; give --distill-dir"),
-        (["--num-shards", "2", "--shard-id", "2"], "--shard-id is 2; with --num-shards 2 it must be from 0 to 1"),
+        (["--num-shards", "2", "--shard-id", "2"], "--shard-id is 2; it must be from 0 to 1, for --num-shards is 2"),
         (["--distill-block-sentences", "0"], "--distill-block-sentences is 0; it must be 1 or more"),
         (["--distill-backend", "magic"], "--distill-backend is magic; it must be fairseq, ctranslate2 or auto"),
         (["--max-source-positions", "9"], "positions; give --distill-too-long skip or truncate"),

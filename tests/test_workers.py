@@ -1,0 +1,40 @@
+import pytest
+import torch
+
+from nmt_kd.errors import UserError
+from nmt_kd.workers import device_of_worker, which_worker
+
+
+def test_flags_choose_the_worker_and_torchrun_where_there_are_none(monkeypatch):
+    assert which_worker(0, 1) == (0, 1)
+    assert which_worker(2, 3) == (2, 3)
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    monkeypatch.setenv("RANK", "5")
+    assert which_worker(0, 1) == (5, 8)
+    assert which_worker(2, 3) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("shard_id", "num_shards", "message"),
+    [
+        (0, 0, "^--num-shards is 0; it must be 1 or more$"),
+        (3, 3, "^--shard-id is 3; it must be from 0 to 2, for --num-shards is 3$"),
+        (-1, 2, "^--shard-id is -1; it must be from 0 to 1, for --num-shards is 2$"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(shard_id, num_shards, message):
+    with pytest.raises(UserError, match=message):
+        which_worker(shard_id, num_shards)
+
+
+def test_workers_of_a_machine_share_out_its_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device_of_worker() == torch.device("cpu")
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    assert device_of_worker() == torch.device("cuda")
+    monkeypatch.setenv("LOCAL_RANK", "6")
+    device_of_worker()
+    assert chosen == [0, 2]
