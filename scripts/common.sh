@@ -3,7 +3,10 @@ set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 dry_run=
-[ -d "$root/.venv/bin" ] && PATH="$root/.venv/bin:$PATH"
+# an environment that was activated on purpose comes first
+[ -n "${VIRTUAL_ENV:-}" ] || [ ! -d "$root/.venv/bin" ] || PATH="$root/.venv/bin:$PATH"
+# on a CPU, memory that is given back to the kernel after every operation is what large tensors cost
+export MALLOC_MMAP_THRESHOLD_=${MALLOC_MMAP_THRESHOLD_:-33554432} MALLOC_TRIM_THRESHOLD_=${MALLOC_TRIM_THRESHOLD_:-536870912}
 export PATH PYTHONUNBUFFERED=1
 
 # print the comment at the top of the calling script as its help
@@ -53,6 +56,7 @@ load_data_config() {
     local file="$root/configs/data/$1.sh"
     [ -f "$file" ] || fail "no data set '$1'; there are: $(config_names data)"
     data=$1
+    average=()  # unless the settings say otherwise, the student that is tested is no average
     # shellcheck source=/dev/null
     . "$file"
     work=${NMT_KD_RUNS:-$root/runs}/$data
@@ -69,13 +73,20 @@ load_method_config() {
 
 config_names() { (cd "$root/configs/$1" && echo *.sh | sed 's/\.sh//g'); }
 
+# how many GPUs torch sees, of those that CUDA_VISIBLE_DEVICES leaves it
+gpus() { python -c 'import torch; print(torch.cuda.device_count())'; }
+
 # gpu where there is one, else cpu; NMT_KD_DEVICE decides it
 device() {
-    local device=${NMT_KD_DEVICE:-}
-    if [ -z "$device" ]; then
-        python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' && device=gpu || device=cpu
+    if [ -n "${NMT_KD_DEVICE:-}" ]; then
+        echo "$NMT_KD_DEVICE"
+    elif [ "$(gpus)" -gt 0 ]; then
+        echo gpu
+    elif [ -z "${CUDA_VISIBLE_DEVICES-all}" ] || ! nvidia-smi -L 2>/dev/null | grep -q GPU; then
+        echo cpu
+    else
+        fail "nvidia-smi lists GPUs, but torch sees none (a driver too old for this torch?); NMT_KD_DEVICE=cpu does without"
     fi
-    echo "$device"
 }
 
 # device_flags FLAG...: the flags for a GPU where there is one, --cpu elsewhere

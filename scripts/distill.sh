@@ -19,12 +19,15 @@ read_arguments "$@"
 load_data_config "${names[0]}"
 corpus=${names[1]}
 decoded=$work/decoded
-workers=${WORKERS:-$(nvidia-smi -L 2>/dev/null | grep -c . || true)}
+workers=${WORKERS:-$(gpus)}
 [ "$workers" -ge 1 ] || workers=1
+pids=()
+trap '[ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true' EXIT
+trap 'exit 130' INT TERM
 
 # decode SOURCE_LANGUAGE TARGET_LANGUAGE TEACHER FOLDER: the training set's sentences of one language
 decode() {
-    local worker folder=$4
+    local worker pid folder=$4
     local command=(
         fairseq-generate "$work/data-bin" --user-dir "$root/nmt_kd" --task seq_kd --source-lang "$1" --target-lang "$2"
         --gen-subset train --path "$3" --distill-dir "$folder" --nbest 4
@@ -36,17 +39,28 @@ decode() {
         return
     fi
     for ((worker = 0; worker < workers; worker++)); do
-        CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:-$worker} "${command[@]}" --num-shards "$workers" --shard-id "$worker" \
-            --no-progress-bar 2>&1 | tee -a "$folder.log" | grep --line-buffered -E "sentences/s|error: " &
+        LOCAL_RANK=$worker "${command[@]}" --num-shards "$workers" --shard-id "$worker" --no-progress-bar \
+            > >(tee -a "$folder.log" | grep --line-buffered -E "sentences/s|[Ee]rror: ") 2>&1 &
+        pids+=($!)
     done
-    wait
+    for pid in "${pids[@]}"; do
+        wait "$pid" || fail "decoding failed; see $folder.log, and run this again: it goes on"
+    done
+    pids=()
 }
 
-assemble=(nmt-kd assemble "$decoded" --data "$work/data-bin" --corpus "$corpus" --output "$work/data-bin-$corpus")
+assembled=$work/data-bin-$corpus
+if [ -d "$assembled" ] && [ -z "$dry_run" ]; then
+    say "$data: $assembled is there"
+    exit
+fi
+assemble=(nmt-kd assemble "$decoded" --data "$work/data-bin" --corpus "$corpus" --output "$assembled.partial")
 decode "$source_lang" "$target_lang" "${TEACHER:-$work/teacher/checkpoint_best.pt}" "$decoded"
 if [[ +$corpus+ == *+bt+* ]]; then
     decode "$target_lang" "$source_lang" "${REVERSE_TEACHER:-$work/reverse_teacher/checkpoint_best.pt}" "$decoded-reverse"
     assemble+=(--reverse "$decoded-reverse")
 fi
 say "$data: assembling $corpus"
+run rm -rf "$assembled.partial"
 run "${assemble[@]}" --workers "$(nproc)"
+run mv "$assembled.partial" "$assembled"

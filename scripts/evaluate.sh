@@ -30,10 +30,10 @@ if [ -n "$reversed" ]; then
     say "$data: $method_name is not evaluated: it translates into $source_lang"
     exit
 fi
-if [ -n "${average_last:-}" ] && [ "$role" = student ]; then
+if [ ${#average[@]} -gt 0 ] && [ "$role" = student ]; then
     checkpoint=$folder/average.pt
     [ -f "$checkpoint" ] ||
-        run nmt-kd average --inputs "$folder" --last-epochs "$average_last" --output "$checkpoint"
+        run nmt-kd average --inputs "$folder" "${average[@]}" --output "$checkpoint"
 fi
 say "$data: translating the test set with ${folder##*/}"
 into "$folder/translations.txt" fairseq-generate "$work/data-bin" --user-dir "$root/nmt_kd" --path "$checkpoint" \

@@ -6,7 +6,8 @@
 #
 # EXPERIMENT is a file name in configs/experiments. What another experiment has trained already is used; what was stopped
 # goes on where it was. Writes runs/DATA/reports/EXPERIMENT. SEEDS="1 2 3" trains every student once for each seed
-# (default: 1); other seeds than 1 get folders of their own (tie_kd.seed2).
+# (default: 1); other seeds than 1 get folders of their own (tie_kd.seed2). TEACHER=PATH teaches in the place of a teacher
+# that the experiment would train.
 . "$(dirname "$0")/common.sh"
 read_arguments "$@"
 [ ${#names[@]} -eq 2 ] || fail "name a data set ($(config_names data)) and an experiment ($(config_names experiments))"
@@ -17,6 +18,7 @@ file=$root/configs/experiments/$experiment.sh
 flags=()
 [ -z "$dry_run" ] || flags=(--dry-run)
 folders=()
+given_teacher=${TEACHER:-} default_teacher=teacher
 
 script() { bash "$root/scripts/$1.sh" "${@:2}"; }
 
@@ -31,21 +33,19 @@ one() {
     folders+=("$work/$name")
 }
 
-# system NAME METHOD [FLAG...]: a system of the experiment. `teacher=NAME system ...` learns from another system than
-# teacher, `CORPUS=best-2 system ...` is trained on another corpus than the method's.
+# system NAME METHOD [FLAG...]: a system of the experiment, which learns from the system $default_teacher; one after
+# `CORPUS=best-2` is trained on another corpus than the method's.
 system() {
     local name=$1 method_name=$2 seed
     shift 2
     load_method_config "$method_name"
+    if [ -n "$given_teacher" ] && [ "$name" = "$default_teacher" ]; then
+        say "$data: $name is not trained: $given_teacher teaches"
+        return
+    fi
+    export TEACHER=${given_teacher:-$work/$default_teacher/checkpoint_best.pt}
     corpus=${CORPUS:-$corpus}
     [ -z "$corpus" ] || [ -d "$work/data-bin-$corpus" ] || script distill "$data" "$corpus" "${flags[@]}"
-    local TEACHER=
-    if [ -n "${teacher:-}" ]; then
-        TEACHER=$work/$teacher/checkpoint_best.pt
-        export TEACHER
-    else
-        unset TEACHER
-    fi
     if [ "$role" = teacher ]; then
         one "$name" "$method_name" "$@"
         return

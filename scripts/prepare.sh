@@ -172,6 +172,11 @@ if [ ${#tokenising[@]} -gt 0 ]; then
     sentences=$work/tokens
 fi
 subword_settings=${bpe_operations:+$bpe_operations BPE operations}
-[ -z "$model" ] || subword_settings="BPE codes $(sha256sum <"$model/bpecodes" | cut -c1-12)"
+of_a_model="BPE codes "
+if [ -n "$model" ]; then
+    subword_settings=$of_a_model$(sha256sum <"$model/bpecodes" | cut -c1-12)
+elif [[ "$(cat "$work/subwords/settings" 2>/dev/null)" == "$of_a_model"* ]]; then
+    subword_settings=$(cat "$work/subwords/settings") # once prepared for a model, the data stay so
+fi
 step subwords "$subword_settings" split_subwords
 step data-bin "" binarise

@@ -12,7 +12,7 @@ import time
 
 SECONDS_BETWEEN_LINES = 10
 LOG_LINE = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \| (\w+) \| ([\w.]+) \| (.*)$")
-ERROR_LINE = re.compile(r"^(nmt_kd: error: |\w+(\.\w+)*(Error|Exception)\b|fairseq-train: error: )")
+ERROR_LINE = re.compile(r"^(?:\[rank\d+\]: ?)?(nmt_kd: error: |\w+(\.\w+)*(Error|Exception)\b|fairseq-train: error: )")
 
 
 def describe(stats: dict, last_update: int | None, seconds: float) -> str:

@@ -3,7 +3,7 @@
 #
 #   bash scripts/setup.sh
 #
-# PYTHON names the interpreter (default: python3.12, python3.11 or python3, the first of a fitting version). The torch
+# PYTHON names the interpreter (default: python3, python3.12 or python3.11, the first of a fitting version). The torch
 # version is pinned in scripts/constraints.txt; for another one, install nmt-kd into an environment of your own.
 . "$(dirname "$0")/common.sh"
 case ${1:-} in
@@ -35,7 +35,12 @@ say "setting up .venv (a few minutes; log: setup.log)"
 [ -x .venv/bin/python ] || run "$(find_python)" -m venv .venv
 # The constraint reaches the build environments too: fairseq's would take the newest torch, gigabytes of it.
 export PIP_CONSTRAINT=$root/scripts/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1
+if [ -n "$dry_run" ]; then
+    run .venv/bin/python -m pip install --upgrade pip
+    run .venv/bin/python -m pip install --editable ".[dev]"
+    exit
+fi
 run .venv/bin/python -m pip install --upgrade pip >setup.log 2>&1 || { tail -5 setup.log >&2 && fail "pip failed; see setup.log"; }
 run .venv/bin/python -m pip install --editable ".[dev]" >>setup.log 2>&1 ||
     { tail -5 setup.log >&2 && fail "installation failed; see setup.log"; }
-[ -n "$dry_run" ] || echo "$wanted" >.venv/installed
+echo "$wanted" >.venv/installed

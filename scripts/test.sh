@@ -8,7 +8,7 @@ case ${1:-} in
 -h | --help) show_help && exit ;;
 --dry-run) dry_run=yes && shift ;;
 esac
-bash "$root/scripts/setup.sh"
+bash "$root/scripts/setup.sh" ${dry_run:+--dry-run}
 PATH="$root/.venv/bin:$PATH"
 cd "$root"
 run ruff check .

@@ -2,10 +2,11 @@
 # Train one system of a data set: its teacher, the plain student, or a student with a method.
 #
 #   bash scripts/train.sh DATA METHOD [--dry-run] [-- FAIRSEQ_FLAG...]
-#   bash scripts/train.sh multi30k word_kd -- --kd-alpha 0.7 --seed 2
+#   SYSTEM=word_kd_0.7 bash scripts/train.sh multi30k word_kd -- --kd-alpha 0.7
 #
 # DATA is a file name in configs/data, METHOD one in configs/methods. The model goes to runs/DATA/METHOD; a run that
-# was stopped goes on from its last checkpoint. What follows -- is handed to fairseq-train after everything else.
+# was stopped goes on from its last checkpoint. What follows -- is handed to fairseq-train after everything else; other
+# flags than a folder was begun with are refused.
 #
 #   SYSTEM=NAME      another name for the folder than METHOD's
 #   TEACHER=PATH     the teacher's checkpoint (default: runs/DATA/teacher/checkpoint_best.pt)
@@ -36,7 +37,7 @@ languages=(--source-lang "$source_lang" --target-lang "$target_lang")
 device=$(device)
 nodes=${NNODES:-1}
 workers=${NPROC:-1}
-[ -n "${NPROC:-}" ] || [ "$device" = cpu ] || workers=$(nvidia-smi -L | grep -c .)
+[ -n "${NPROC:-}" ] || [ "$device" = cpu ] || workers=$(gpus)
 all_workers=$((nodes * workers))
 tokens=${MAX_TOKENS:-$max_tokens}
 [ $((tokens * all_workers)) -le "$effective_tokens" ] || tokens=$((effective_tokens / all_workers))
@@ -62,15 +63,23 @@ if [ "$all_workers" -gt 1 ]; then
 fi
 command+=("${extra[@]}")
 
-[ ! -f "$save_dir/finished" ] || [ -n "$dry_run" ] || exit 0
+flags="$method_name ${extra[*]}"
+if [ -z "$dry_run" ] && [ -f "$save_dir/flags" ] && [ "$flags" != "$(cat "$save_dir/flags")" ]; then
+    fail "$save_dir is a training of '$(cat "$save_dir/flags")', this would be one of '$flags'; give it another folder with SYSTEM=NAME"
+fi
+if [ -z "$dry_run" ] && [ -f "$save_dir/finished" ]; then
+    say "$data: ${save_dir##*/} is trained"
+    exit
+fi
 [ -z "$corpus" ] || [ -d "$train_data" ] || [ -n "$dry_run" ] ||
     fail "$train_data is missing; make it with: bash scripts/distill.sh $data $corpus"
-say "$data: training ${save_dir##*/} (log: $save_dir/train.log)"
+say "$data: training ${save_dir##*/} on $all_workers $device (log: $save_dir/train.log)"
 run mkdir -p "$save_dir"
 if [ -n "$dry_run" ]; then
     run "${command[@]}"
     exit
 fi
+echo "$flags" >"$save_dir/flags"
 run "${command[@]}" 2>&1 | tee -a "$save_dir/train.log" | python "$root/scripts/progress.py" ||
     fail "training failed; see $save_dir/train.log"
 touch "$save_dir/finished"

@@ -20,6 +20,9 @@ corpora=(
 tokenising=(--normalise punctuation --split-hyphens --max-tokens 250 --max-ratio 1.5)
 bpe_operations=32000
 
+# 200,000 updates are five or six epochs: too far apart to average
+training+=(--keep-interval-updates 5)
+average=(--last-updates 5)
 student_training+=(--max-update 200000)
 teacher_training+=(--max-update 300000 $(choose_by_bleu 4 0.6))
 generation=(--beam 4 --lenpen 0.6 --max-tokens 8000)

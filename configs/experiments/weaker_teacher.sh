@@ -1,4 +1,5 @@
 # A teacher of the student's own size (TIE-KD paper, section 6.3).
+default_teacher=plain
 system plain plain
-teacher=plain system word_kd_weaker word_kd
-teacher=plain system tie_kd_weaker tie_kd
+system word_kd_weaker word_kd
+system tie_kd_weaker tie_kd

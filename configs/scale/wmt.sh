@@ -4,6 +4,7 @@ training+=(
     --share-all-embeddings --attention-dropout 0.1 --activation-dropout 0.1
     --warmup-updates 4000 --warmup-init-lr 1e-7
     --keep-last-epochs 5
+    --save-interval-updates 5000 --keep-interval-updates 1  # a training that is killed loses no more
     --log-interval 100
 )
 student_model=(--arch transformer)
@@ -12,6 +13,6 @@ teacher_model=(--arch transformer_vaswani_wmt_en_de_big)
 teacher_training=(--dropout 0.3 --lr 0.0005)
 max_tokens=4096
 effective_tokens=32768  # 4 GPUs, 4,096 tokens each, gradients of 2 batches added up
-average_last=5          # checkpoints, by epoch, that are averaged into the student that is tested
+average=(--last-epochs 5)  # the checkpoints that are averaged into the student that is tested
 remove_subwords=(--remove-bpe subword_nmt --tokenizer moses)
 tokenised_bleu=yes      # as the papers report it

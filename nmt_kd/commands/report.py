@@ -1,7 +1,8 @@
 """Write one HTML page about training runs: scores with significance, learning curves, costs, settings that differ.
 
 A run is a folder as scripts/train.sh and scripts/evaluate.sh leave it; runs that differ in their seeds alone are one
-system. The page needs no other file and no network; its plots also lie beside it as PNGs.
+system. Whatever else is among the names (runs/multi30k/*) and has no train.log is left out. The page needs no other
+file and no network; its plots also lie beside it as PNGs.
 """
 
 import argparse
@@ -35,5 +36,8 @@ def run(args: argparse.Namespace) -> None:
     def metrics(sources: list[str], references: list[str]) -> dict[str, Metric]:
         return bleu_and_chrf(references) | comet_metrics(args.comet_models, sources, references)
 
-    page = write_report([Run(folder) for folder in args.runs], args.output, args.baseline, metrics)
+    folders = [folder for folder in args.runs if (folder / "train.log").is_file()]
+    if left_out := [folder.name for folder in args.runs if folder not in folders]:
+        print("left out, for they have no train.log:", *left_out)
+    page = write_report([Run(folder) for folder in folders or args.runs[:1]], args.output, args.baseline, metrics)
     print(f"wrote {page}, and its plots as PNGs beside it")

@@ -21,8 +21,7 @@ from nmt_kd.evaluation.tables import FORMATS
 from nmt_kd.evaluation.texts import check_same_length, read_lines
 
 EXAMPLE = (
-    "nmt-kd score --references test.de --systems plain=plain.de word_kd=seed1.de word_kd=seed2.de "
-    "--metrics bleu chrf --baseline plain"
+    "nmt-kd score --references test.de --systems plain=plain.de word_kd=word_kd.de --metrics bleu chrf --baseline plain"
 )
 COMET_MODELS = ["Unbabel/wmt20-comet-da"]  # the papers'; of the newer ones, Unbabel/wmt22-comet-da is the usual
 COMET_DIGITS = 4

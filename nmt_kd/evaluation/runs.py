@@ -21,7 +21,7 @@ PARAMETERS = re.compile(r"num\. shared model params: ([\d,]+)")
 LANGUAGE = re.compile(r"\| \[(.+?)\] dictionary: \d+ types")
 SPEED = re.compile(r"\(([\d.]+) sentences/s")
 # Settings that say where and how long a machine worked, not what was trained.
-INCIDENTAL = {"save_dir", "user_dir", "log_interval", "log_format", "log_file", "restore_file", "seed", "data"}
+INCIDENTAL = {"save_dir", "user_dir", "log_interval", "log_format", "log_file", "restore_file", "seed"}
 INCIDENTAL |= {"tensorboard_logdir", "cpu", "no_progress_bar", "num_workers", "keep_interval_updates"}
 INCIDENTAL |= {"decoder_input_dim", "decoder_output_dim"}  # which follow the width
 
@@ -56,7 +56,7 @@ class Run:
         """The training log."""
         try:
             return (self.folder / "train.log").read_text(encoding="utf-8")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise UserError(
                 f"{self.folder} has no train.log; give the folder of a run of scripts/train.sh, or keep there what "
                 "fairseq-train prints (fairseq-train --log-format json ... | tee FOLDER/train.log)"
@@ -83,8 +83,11 @@ class Run:
 
     @property
     def meaningful_settings(self) -> dict[str, object]:
-        """The settings that decide what was trained, but for the seed."""
-        return {name: value for name, value in self.settings.items() if name not in INCIDENTAL}
+        """The settings that decide what was trained, but for the seed; of the data's folder its name alone."""
+        settings = {name: value for name, value in self.settings.items() if name not in INCIDENTAL}
+        if "data" in settings:
+            settings["data"] = Path(str(settings["data"])).name
+        return settings
 
     @cached_property
     def _records(self) -> dict[str, dict[int, dict]]:

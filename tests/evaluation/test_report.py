@@ -43,6 +43,22 @@ def test_runs_that_differ_in_their_seeds_are_one_system(folders):
     assert [(system.name, len(system.runs)) for system in systems] == [("plain", 1), ("word_kd", 2)]
 
 
+def test_runs_on_different_corpora_are_different_systems(variation):
+    settings = {"plain": "'/here/data-bin'", "seq_kd": "'/here/data-bin-kd'", "plain.seed2": "'/there/data-bin'"}
+    runs = [Run(variation(name, log=with_setting("data", data))) for name, data in settings.items()]
+    assert [[run.name for run in system.runs] for system in systems_of(runs)] == [["plain", "plain.seed2"], ["seq_kd"]]
+
+
+def test_what_is_no_run_is_left_out_and_named(folders, tmp_path, capsys):
+    other = folders[0].parent / "data-bin"
+    other.mkdir()
+    page = report([*folders, other], tmp_path / "report")
+    assert "left out, for they have no train.log: data-bin\n" in capsys.readouterr().out
+    assert "<th>plain</th>" in page
+    with pytest.raises(UserError, match=r"data-bin has no train\.log; give the folder of a run"):
+        report([other], tmp_path / "report")
+
+
 def test_the_page_has_scores_costs_curves_and_settings(folders, tmp_path):
     out = tmp_path / "report"
     page = report(folders, out)

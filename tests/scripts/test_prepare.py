@@ -572,6 +572,7 @@ def test_a_published_model_teaches_with_its_own_subwords_and_dictionaries(wmt14,
     assert '"train_kd_loss": ' in log
     assert "unchecked" not in log  # its dictionaries lie beside it
 
+    assert prepare("wmt14_en_de", folder, ours).returncode == 0  # stays as it is
     other = prepare("wmt14_en_de", folder, tmp_path / "theirs", "--for", published, "--until", "subwords")
     assert "was made with other settings" in other.stderr
     (published / "bpecodes").unlink()

@@ -46,6 +46,7 @@ def test_training_is_the_papers_field_by_field(data, role):
         assert json.loads(cfg.task.eval_bleu_args) == {"beam": paper["beam"], "lenpen": paper["lenpen"]}
     else:  # the mean of the last five
         assert cfg.checkpoint.keep_last_epochs == 5
+        assert cfg.checkpoint.keep_interval_updates == (5 if data == "wmt14_en_fr" else 1)
     assert not cfg.checkpoint.no_epoch_checkpoints
 
 
@@ -54,10 +55,11 @@ def test_evaluation_is_the_papers(data):
     result = script("evaluate", data, "word_kd", "--dry-run")
     paper = PAPER[data, "plain"]
     assert "nmt-kd average --inputs" in result.stdout
-    assert "--last-epochs 5" in result.stdout
+    # 200,000 updates are but few epochs of English-French
+    assert f"--last-{'updates' if data == 'wmt14_en_fr' else 'epochs'} 5" in result.stdout
     assert f"--beam {paper['beam']} --lenpen {paper['lenpen']} " in result.stdout
     assert "--metrics multi-bleu" in result.stdout
-    assert "--last-epochs" not in script("evaluate", data, "teacher", "--dry-run").stdout
+    assert "--last-" not in script("evaluate", data, "teacher", "--dry-run").stdout
 
 
 @pytest.mark.parametrize("data", DATA)
@@ -110,6 +112,19 @@ def test_systems_of_an_experiment_learn_from_the_teacher_it_names():
     result = script("experiment", "multi30k", "weaker_teacher", "--dry-run")
     teachers = set(re.findall(r"--teacher-path (\S+)", result.stdout))
     assert {teacher.split("/")[-2] for teacher in teachers} == {"plain"}
+    compared = set(re.findall(r"nmt-kd agreement \S+ (\S+)", result.stdout))
+    assert {teacher.split("/")[-2] for teacher in compared} == {"plain"}
+
+
+def test_a_teacher_that_is_given_is_not_trained_and_teaches_all():
+    result = script("experiment", "multi30k", "combinations", "--dry-run", TEACHER="/published/model.pt")
+    assert result.returncode == 0, result.stderr
+    assert "multi30k: teacher is not trained: /published/model.pt teaches" in result.stdout
+    trained = re.findall(r"--save-dir \S+/(\S+)", result.stdout)
+    assert "teacher" not in trained
+    assert "tie_kd" in trained
+    assert set(re.findall(r"--teacher-path (\S+)", result.stdout)) == {"/published/model.pt"}
+    assert set(re.findall(r"nmt-kd agreement \S+ (\S+)", result.stdout)) == {"/published/model.pt"}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 """The shell scripts: help, dry runs, errors, and that fairseq takes what the settings compose."""
 
 import gzip
+import os
+import re
 import shlex
+import sys
 
 import pytest
 from conftest import METHODS as CRITERIA
@@ -103,10 +106,60 @@ def test_a_method_for_a_decoded_corpus_trains_on_it_and_says_how_to_make_it(tmp_
 def test_distilling_a_corpus_decodes_with_the_task_and_assembles():
     result = script("distill", "multi30k", "base+kd", "--dry-run", "--", "--distill-backend", "auto")
     assert result.returncode == 0
-    decode, assemble = (line for line in result.stdout.splitlines() if line.startswith("+"))
+    commands = [line for line in result.stdout.splitlines() if line.startswith("+")]
+    decode, assemble = (line for line in commands if "fairseq-generate" in line or "nmt-kd" in line)
     assert "--task seq_kd" in decode
     assert decode.endswith("--distill-backend auto")
     assert "--corpus base+kd" in assemble
+    assert re.search(r"mv \S+/data-bin-base\+kd.partial \S+/data-bin-base\+kd$", commands[-1])  # only when it is whole
+
+
+def test_decoding_that_fails_leaves_no_corpus_behind(tmp_path):
+    (tmp_path / "multi30k/data-bin").mkdir(parents=True)
+    result = script("distill", "multi30k", "kd", NMT_KD_RUNS=str(tmp_path), WORKERS="2")
+    assert result.returncode == 1
+    assert f"decoding failed; see {tmp_path}/multi30k/decoded.log, and run this again: it goes on" in result.stderr
+    assert "assembling" not in result.stdout
+    assert not list(tmp_path.glob("multi30k/data-bin-kd*"))
+    (tmp_path / "multi30k/data-bin-kd").mkdir()
+    assert "data-bin-kd is there" in script("distill", "multi30k", "kd", NMT_KD_RUNS=str(tmp_path)).stdout
+
+
+def test_a_folder_is_one_training_and_a_finished_one_says_so(tmp_path):
+    folder = tmp_path / "multi30k/word_kd"
+    folder.mkdir(parents=True)
+    (folder / "flags").write_text("word_kd --kd-alpha 0.7\n")
+    (folder / "finished").touch()
+    again = script("train", "multi30k", "word_kd", "--", "--kd-alpha", "0.7", NMT_KD_RUNS=str(tmp_path))
+    assert again.returncode == 0
+    assert "multi30k: word_kd is trained" in again.stdout
+    other = script("train", "multi30k", "word_kd", "--", "--kd-alpha", "0.9", NMT_KD_RUNS=str(tmp_path))
+    assert other.returncode == 1
+    assert "is a training of 'word_kd --kd-alpha 0.7', this would be one of 'word_kd --kd-alpha 0.9'" in other.stderr
+
+
+def test_gpus_that_torch_does_not_see_are_no_reason_to_train_on_the_cpu(tmp_path):
+    listing = tmp_path / "nvidia-smi"
+    listing.write_text("#!/bin/sh\necho GPU 0: some\n")
+    listing.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "NMT_KD_DEVICE": ""}
+    result = script("train", "multi30k", "plain", "--dry-run", **environment)
+    assert result.returncode == 1
+    assert "nvidia-smi lists GPUs, but torch sees none" in result.stderr
+    hidden = script("train", "multi30k", "plain", "--dry-run", CUDA_VISIBLE_DEVICES="", **environment)
+    assert hidden.returncode == 0
+    assert " --cpu" in hidden.stdout
+
+
+@pytest.mark.parametrize("prefix", ["", "[rank0]: "])
+def test_progress_shows_errors_of_any_worker_and_the_training_statistics(prefix):
+    log = (
+        f"{prefix}torch.OutOfMemoryError: CUDA out of memory\nany other line\n"
+        '2026-01-01 10:00:00 | INFO | train_inner | {"num_updates": "25", "loss": "7.5", "wps": "99.4"}\n'
+    )
+    result = run_command(sys.executable, ROOT / "scripts/progress.py", input=log)
+    assert result.stderr == f"{prefix}torch.OutOfMemoryError: CUDA out of memory\n"
+    assert result.stdout.startswith("  update 25, loss 7.5, 99 tokens/s, ")
 
 
 def test_all_methods_are_one_command():
