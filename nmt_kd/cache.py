@@ -49,8 +49,22 @@ class TeacherCache:
                 )
         return cls(Path(folder), settings, task.cfg.data, paddings(task))
 
+    def check(self, subset: str) -> None:
+        """UserError where there are no predictions for a subset, or not all."""
+        if not cache_manifest(self.folder / subset).path.exists():
+            raise UserError(f"{self.folder} has no predictions for the subset {subset}; {self._make(subset)}")
+        self._subset(subset)
+
     def top(self, sample: dict, training: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """The teacher's predictions for fairseq's `sample`, on the device of its target.
+        """The teacher's predictions for fairseq's `sample`, on the device of its target; see `top_of`."""
+        return self.top_of(self.sentences_of(sample), training, sample["target"].device)
+
+    def sentences_of(self, sample: dict) -> Sentences:
+        """Which sentences fairseq's `sample` has; all that `top_of` must know of it."""
+        return Sentences.of(sample, self._paddings)
+
+    def top_of(self, sentences: Sentences, training: bool, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """The teacher's predictions for the sentences of a batch, on `device`.
 
         For every target position: the numbers of the most probable words [batch, length, k], int64, most probable
         first; their log-probabilities [batch, length, k], float32 (float16 on disk); and the log of the mass of all
@@ -59,10 +73,8 @@ class TeacherCache:
         In `training` the sentences are those of the subset "train", else of whichever other subset has them. Raises
         UserError where they are not the sentences that were cached, or a file is missing or damaged.
         """
-        sentences = Sentences.of(sample, self._paddings)
         subset = self._subset_of_training(sentences) if training else self._subset_of_validation(sentences)
         positions = subset.positions(sentences)
-        device = sample["target"].device
 
         def padded(values: numpy.ndarray, dtype: type) -> Tensor:
             result = numpy.zeros((*sentences.kept.shape, *values.shape[1:]), dtype)
@@ -76,8 +88,7 @@ class TeacherCache:
         )
 
     def _subset_of_training(self, sentences: Sentences) -> "_Subset":
-        if not cache_manifest(self.folder / TRAINING_SUBSET).path.exists():
-            raise UserError(f"{self.folder} has no predictions for the subset train; {self._make(TRAINING_SUBSET)}")
+        self.check(TRAINING_SUBSET)
         subset = self._subset(TRAINING_SUBSET)
         unlike = subset.first_unlike(sentences)
         if unlike is not None:

@@ -1,6 +1,8 @@
 """A teacher whose predictions lie on disk (`nmt-kd cache`): nothing of its models is loaded."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from fairseq.tasks import FairseqTask
@@ -36,20 +38,34 @@ class CachedTeacher:
         return self.cache.fingerprint
 
     def read(self, sample: dict, token_index: Tensor, like: Tensor) -> "CachedReading":
-        """What the cache has about fairseq's `sample`; `token_index` as for `Teacher.read`."""
-        words, log_q, log_rest = (
-            part.flatten(0, 1)[token_index] for part in self.cache.top(sample, self.criterion.training)
-        )
-        # what was rounded on disk sums up to one again
-        total = torch.cat([log_q, log_rest.unsqueeze(-1)], dim=-1).logsumexp(-1)
-        return CachedReading(TopPrediction(words, log_q - total.unsqueeze(-1), log_rest - total, self.vocabulary_size))
+        """What the cache has about fairseq's `sample`; `token_index` as for `Teacher.read`.
+
+        Which sentences these are is found out at once, before a GPU has work to wait for; they are looked up when
+        something of them is first asked for.
+        """
+        sentences, training = self.cache.sentences_of(sample), self.criterion.training
+
+        def look_up() -> TopPrediction:
+            words, log_q, log_rest = (
+                part.flatten(0, 1)[token_index] for part in self.cache.top_of(sentences, training, token_index.device)
+            )
+            # what was rounded on disk sums up to one again
+            total = torch.cat([log_q, log_rest.unsqueeze(-1)], dim=-1).logsumexp(-1)
+            return TopPrediction(words, log_q - total.unsqueeze(-1), log_rest - total, self.vocabulary_size)
+
+        return CachedReading(look_up)
 
 
-@dataclass(frozen=True)
 class CachedReading:
-    """What a cache has about some target tokens."""
+    """What a cache has about some target tokens; looked up when this is first asked for."""
 
-    prediction: TopPrediction
+    def __init__(self, look_up: Callable[[], TopPrediction]):
+        self._look_up = look_up
+
+    @cached_property
+    def prediction(self) -> TopPrediction:
+        """For all of the tokens."""
+        return self._look_up()
 
     def predict(self, rows: slice) -> TopPrediction:
         """As `TeacherReading.predict`."""

@@ -12,7 +12,7 @@ def which_worker(shard_id: int, num_shards: int) -> tuple[int, int]:
 
     Raises UserError for numbers that make no sense.
     """
-    if num_shards == 1 and "WORLD_SIZE" in os.environ:
+    if num_shards == 1 and {"RANK", "WORLD_SIZE"} <= os.environ.keys():
         shard_id, num_shards = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     require(num_shards >= 1, "--num-shards", num_shards, "1 or more")
     allowed = f"from 0 to {num_shards - 1}, for --num-shards is {num_shards}"

@@ -147,7 +147,8 @@ class Bench:
         self.student_flags = [folder, *transformer(args.student_layers, args.student_width)]
         student_cfg = self._parse(self.student_flags)
         self.student = self.task.build_model(student_cfg.model).to(self.device, self.dtype).train()
-        self.optimizer = torch.optim.Adam(self.student.parameters(), lr=1e-6)
+        # the usual 1e-8 is nothing in float16
+        self.optimizer = torch.optim.Adam(self.student.parameters(), lr=1e-6, eps=1e-4)
         self.criteria = {}
         for name in (PLAIN, *METHODS):
             method = ["label_smoothed_cross_entropy"] if name == PLAIN else [name, "--teacher-path", folder / "t.pt"]
@@ -155,12 +156,10 @@ class Bench:
             shared += ["--kd-iterations", str(args.kd_iterations)] if name == "tie_kd" else []
             cfg = self._parse([*self.student_flags, *shared, "--criterion", *method])
             self.criteria[name] = self.task.build_criterion(cfg.criterion).train().to(self.device, self.dtype)
-        for criterion in self.criteria.values():
-            if hasattr(criterion, "chance_check"):
-                criterion.chance_check.tokens = ChanceCheck.TOKENS  # the teacher is random
-        teacher = self.criteria["word_kd"].teacher
-        teacher._follow(next(self.student.parameters()))
-        self.teacher = teacher.models[0]
+        for name in METHODS:
+            self.criteria[name].chance_check.tokens = ChanceCheck.TOKENS  # the teacher is random
+            self.criteria[name].teacher._follow(next(self.student.parameters()))
+        self.teacher = self.criteria["word_kd"].teacher.models[0]
         self.criteria[TEXTBOOK_WORD_KD] = TextbookWordKD(self.criteria[PLAIN], self.teacher)
         self.criteria[TEXTBOOK_TIE_KD] = TextbookTIEKD(self.criteria[PLAIN], self.teacher, args.kd_iterations)
 
@@ -183,7 +182,14 @@ class Bench:
             [str(part) for part in [sys.executable, "-m", "nmt_kd.cli", "cache", folder, *arguments, cache]], check=True
         )
         for name in wanted:
-            flags = [*self.student_flags, "--label-smoothing", "0.1", "--criterion", *CACHED[name]]
+            flags = [
+                *self.student_flags,
+                "--label-smoothing",
+                "0.1",
+                "--disable-validation",
+                "--criterion",
+                *CACHED[name],
+            ]
             cfg = self._parse([*flags, "--teacher-cache", cache])
             self.criteria[name] = self.task.build_criterion(cfg.criterion).train().to(self.device, self.dtype)
             self.criteria[name].chance_check.tokens = ChanceCheck.TOKENS  # the teacher is random
@@ -220,6 +226,7 @@ class Bench:
         loss, *_ = self.criteria[name](self.student, self.sample)
         loss.backward()
         self.optimizer.step()
+        self.loss = loss.detach()
         return self._seconds_since(started)
 
     def teacher_forward(self) -> float:
@@ -258,6 +265,7 @@ def in_own_process(function, *arguments) -> float:
 def added_megabytes(work, device: torch.device) -> float:
     """What `work` adds to the peak memory: of the process on the CPU, of torch's tensors on a GPU."""
     if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         work()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
@@ -333,6 +341,8 @@ def main() -> None:
     for round_number in range(args.rounds + 1):
         for name in systems:
             seconds = bench.step(name)
+            if not bench.loss.isfinite():
+                sys.exit(f"the loss of {name} is {bench.loss.item()}; the figures would be of no use")
             if round_number > 0:  # the first round warms up
                 times[name].append(seconds)
         teacher_times.append(bench.teacher_forward())

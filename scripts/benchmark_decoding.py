@@ -20,6 +20,7 @@ from sacrebleu.metrics import BLEU
 
 from nmt_kd.decoding.corpus import Originals, in_order
 from nmt_kd.decoding.shards import ShardFolder
+from nmt_kd.evaluation.tables import Table, as_markdown
 
 STOCK = "fairseq-generate"
 SYSTEMS = {
@@ -51,14 +52,20 @@ def words(subwords: str) -> str:
     return subwords.replace(" ", "").replace("\u2581", " ").strip()
 
 
-def as_markdown(rows: list[dict]) -> str:
-    lines = ["| | sentences/s | relative to stock | identical | BLEU |", "| --- | ---: | ---: | ---: | ---: |"]
-    for row in rows:
-        lines.append(
-            f"| {row['system']} | {row['sentences_per_second']:.0f} | {row['relative']:.2f} "
-            f"| {100 * row['identical']:.2f} % | {row['bleu']:.2f} |"
-        )
-    return "\n".join(lines)
+def table_of(rows: list[dict]) -> Table:
+    """The rows as text."""
+    header = ["system", "sentences/s", "relative to stock", "identical, %", "BLEU"]
+    cells = [
+        [
+            row["system"],
+            f"{row['sentences_per_second']:.0f}",
+            f"{row['relative']:.2f}",
+            f"{100 * row['identical']:.2f}",
+            f"{row['bleu']:.2f}",
+        ]
+        for row in rows
+    ]
+    return Table(header, cells)
 
 
 def main() -> None:
@@ -94,7 +101,7 @@ def main() -> None:
             }
         )
         print(rows[-1], file=sys.stderr)
-    print(as_markdown(rows))
+    print(as_markdown(table_of(rows)))
     if args.json:
         args.json.write_text(json.dumps({"arguments": common, "systems": rows}, indent=1) + "\n", encoding="utf-8")
 

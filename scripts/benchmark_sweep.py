@@ -29,7 +29,9 @@ def measure(name: str, value: int, file: Path, rounds: int) -> dict:
     if not file.is_file():
         command = [sys.executable, str(Path(__file__).with_name("benchmark.py")), f"--{name}", str(value)]
         command += ["--rounds", str(rounds), "--systems", *SYSTEMS, "--json", str(file)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
     return json.loads(file.read_text(encoding="utf-8"))
 
 

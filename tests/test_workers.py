@@ -9,6 +9,7 @@ def test_flags_choose_the_worker_and_torchrun_where_there_are_none(monkeypatch):
     assert which_worker(0, 1) == (0, 1)
     assert which_worker(2, 3) == (2, 3)
     monkeypatch.setenv("WORLD_SIZE", "8")
+    assert which_worker(0, 1) == (0, 1)  # some clusters set it alone
     monkeypatch.setenv("RANK", "5")
     assert which_worker(0, 1) == (5, 8)
     assert which_worker(2, 3) == (2, 3)

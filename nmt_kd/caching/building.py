@@ -42,7 +42,6 @@ from nmt_kd.workers import device_of_worker, which_worker
 
 logger = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_REPORTS = 10
 SENTENCES_COMPARED = 1000  # of a subset, to tell another data set with the same lengths
 # Settings of a teacher's training that would change its sentences.
 AS_ON_DISK = {"truncate_source": False, "load_alignments": False, "num_batch_buckets": 0}

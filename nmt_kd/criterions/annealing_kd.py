@@ -74,7 +74,13 @@ class AnnealingKD(DistillationCriterion):
         limits = [self.cfg.max_update] if self.cfg.max_update > 0 else []
         if self.cfg.max_epoch > 0:
             epochs = range(self.cfg.max_epoch)
-            batches = len(self.task.dataset_to_epoch_iter[self.task.dataset(self.cfg.train_subset)])
+            iterator = self.task.dataset_to_epoch_iter.get(self.task.dataset(self.cfg.train_subset))
+            if iterator is None:
+                raise UserError(
+                    "annealing_kd cannot tell how many updates an epoch has, for fairseq makes batches anew in each "
+                    "(several data folders, or --update-epoch-batch-itr); give --max-update instead of --max-epoch"
+                )
+            batches = len(iterator)
             batches -= self.cfg.skip_remainder_batch  # fairseq then drops the last batch, and any rest of an update
             rounded = math.floor if self.cfg.skip_remainder_batch else math.ceil
             frequencies = [self.cfg.update_freq[min(epoch, len(self.cfg.update_freq) - 1)] for epoch in epochs]

@@ -7,6 +7,7 @@ from fairseq import models
 from fairseq.criterions import register_criterion
 from fairseq.logging import metrics
 from fairseq.models.transformer import TransformerDecoderBase, TransformerEncoderBase
+from omegaconf import II
 from torch import Tensor, nn
 
 from nmt_kd.criterions.distillation import Batch, Chunk, DistillationConfig, DistillationCriterion
@@ -44,6 +45,7 @@ class CKDConfig(DistillationConfig):
         "teacher layer of each map; 0 leaves them out",
         AT_LEAST_0,
     )
+    seed: int = II("common.seed")
 
 
 class HiddenMatch(nn.Module):
@@ -55,7 +57,7 @@ class HiddenMatch(nn.Module):
         self.student_up = fusion == "student-up"
         widths = [len(group) * teacher_width for group in layers]
         # not every way of training with several workers hands out the initial values, so all must draw the same
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.projections = nn.ModuleList(
                 nn.Identity()
@@ -65,7 +67,7 @@ class HiddenMatch(nn.Module):
             )
 
     def forward(self, student: list[Tensor], teacher: list[Tensor], index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Losses, and norms of both sides as compared, each [tokens], summed over the layers.
+        """Losses, and norms of both sides once they are equally wide, each [tokens], summed over the layers.
 
         `student` and `teacher` are fairseq's states, the embeddings first, [length, batch, width] each; `index`
         [tokens] says which tokens count, in the flattened [batch * length].
@@ -146,7 +148,7 @@ class CKD(DistillationCriterion):
             layers = layer_map(maps, len(teacher.layers), len(student.layers))
         except ValueError as error:
             raise UserError(f"{flag}: {error}") from None
-        return HiddenMatch(layers, _width(student), _width(teacher), self.cfg.ckd_fusion, seed=1)
+        return HiddenMatch(layers, _width(student), _width(teacher), self.cfg.ckd_fusion, self.cfg.seed)
 
     @staticmethod
     def _check_heads(student: nn.Module, teacher: nn.Module) -> None:

@@ -58,6 +58,8 @@ class DistillationConfig(FairseqDataclass):
         0, "target tokens whose logits are held at a time; 0 chooses by vocabulary size and device", AT_LEAST_0
     )
     sentence_avg: bool = II("optimization.sentence_avg")
+    valid_subset: str = II("dataset.valid_subset")
+    disable_validation: bool = II("dataset.disable_validation")
 
 
 @dataclass
@@ -173,12 +175,16 @@ class DistillationCriterion(FairseqCriterion):
                 f"{self.cfg._name} with these settings needs the teacher itself, not only its top words; give "
                 "--teacher-path instead of --teacher-cache"
             )
-        return CachedTeacher.open(self.cfg.teacher_cache, task, self.teacher_words, self)
+        teacher = CachedTeacher.open(self.cfg.teacher_cache, task, self.teacher_words, self)
+        if not self.cfg.disable_validation:  # now, and not when an epoch's work would be lost
+            for subset in self.cfg.valid_subset.split(","):
+                teacher.cache.check(subset)
+        return teacher
 
     # -- what a method defines ----------------------------------------------------------------------------------------
 
     def token_losses(self, chunk: Chunk) -> dict[str, Tensor]:
-        """The method's own terms, by their log names (`..._loss`), each [tokens], unweighted and in nats."""
+        """The method's own terms, by their log names (`..._loss`), each [tokens], unweighted; information in nats."""
         raise NotImplementedError
 
     def loss_weights(self, batch: Batch) -> dict[str, float | Tensor]:
@@ -226,6 +232,8 @@ class DistillationCriterion(FairseqCriterion):
         target = model.get_targets(sample, None)
         token_index = target_token_index(target, self.padding_idx, self.cfg.ignore_prefix_size)
         net_input = sample["net_input"]
+        # first, for a cache looks at the sentences on the CPU and would wait for a student that runs already
+        teacher = self.teacher.read(sample, token_index, like=next(model.parameters()))
         return Batch(
             gold=target.flatten()[token_index],
             token_index=token_index,
@@ -233,7 +241,7 @@ class DistillationCriterion(FairseqCriterion):
             source_tokens=net_input["src_tokens"],
             prev_output_tokens=net_input["prev_output_tokens"],
             student=read_features(model, net_input, token_index),
-            teacher=self.teacher.read(sample, token_index, like=next(model.parameters())),
+            teacher=teacher,
         )
 
     def distill(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -294,7 +302,10 @@ class DistillationCriterion(FairseqCriterion):
 
     @classmethod
     def reduce_metrics(cls, logging_outputs) -> None:
-        """Log the averages over all workers, losses in base 2 as everywhere in fairseq."""
+        """Log the averages over all workers, losses in base 2 as everywhere in fairseq.
+
+        So are terms that are no information (a ranking loss, a squared error): weighted, all of them add up to `loss`.
+        """
 
         def total(name: str) -> float:
             return sum(log.get(name, 0) for log in logging_outputs)

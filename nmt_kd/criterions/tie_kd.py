@@ -85,10 +85,8 @@ class TIEKD(DistillationCriterion):
 
         Padding stays padding, and so do symbols whose predecessor is not among the tokens that count.
         """
-        inputs = batch.prev_output_tokens.clone()
-        flat, next_index = inputs.view(-1), batch.token_index + 1
-        within = next_index % inputs.size(1) != 0
-        next_index, predictions = next_index[within], predictions[within]
-        is_padding = flat[next_index] == self.padding_idx
-        flat[next_index] = torch.where(is_padding, flat[next_index], predictions)
-        return inputs
+        inputs = batch.prev_output_tokens
+        # what follows each position: a prediction, or where there is none what followed before
+        following = inputs.roll(-1, 1).flatten().index_copy(0, batch.token_index, predictions).view_as(inputs)[:, :-1]
+        is_padding = inputs[:, 1:] == self.padding_idx
+        return torch.cat([inputs[:, :1], torch.where(is_padding, self.padding_idx, following)], dim=1)

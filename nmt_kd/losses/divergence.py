@@ -7,6 +7,9 @@ from torch.nn.functional import mse_loss
 from nmt_kd.losses.precision import at_least_float32, log_probabilities
 from nmt_kd.losses.top_k import top_k_indices
 
+LOG_OF_NOTHING = -100.0  # a probability of 1e-44
+SMALLEST_REST = 1e-6  # float32 cannot tell less from what it loses in 1 - sum
+
 
 def kl_divergence(student_log_p: Tensor, teacher_log_q: Tensor, temperature: float = 1.0) -> Tensor:
     """`KL(q || p) = sum_v q_v (log q_v - log p_v)` of word-level distillation (Kim & Rush, 2016, eq. 4), in nats.
@@ -69,7 +72,3 @@ def scaled_logit_error(student_logits: Tensor, teacher_logits: Tensor, scale: fl
     """
     student, teacher = at_least_float32(student_logits), at_least_float32(teacher_logits.detach())
     return mse_loss(student, teacher * scale, reduction="none").mean(-1)
-
-
-LOG_OF_NOTHING = -100.0  # a probability of 1e-44
-SMALLEST_REST = 1e-6  # float32 cannot tell less from what it loses in 1 - sum

@@ -17,6 +17,7 @@ from torch.nn import functional
 # and what becomes of it in the weight's gradient; the second is small because that gradient sums over many tokens.
 FLOAT16_LOGIT_SCALE = 256.0
 FLOAT16_WEIGHT_SCALE = 16.0
+FLOAT16_MOST_TOKENS = 1024  # in one such sum, or it might be more than float16 can hold
 
 # Logits of one chunk: they should stay in the processor's cache, or be large enough to fill a GPU.
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**25}
@@ -159,7 +160,9 @@ class _Gradients:
             self.weight.addmm_(of_logits.t(), features)
         else:
             self.features[rows] = (of_logits @ self.student.weight).to(self.features.dtype) / scale
-            self.weight.add_(of_logits.t() @ (features * (weight_scale / scale)), alpha=1 / weight_scale)
+            for part in chunk_slices(len(features), FLOAT16_MOST_TOKENS):
+                of_part = of_logits[part].t() @ (features[part] * (weight_scale / scale))
+                self.weight.add_(of_part, alpha=1 / weight_scale)
         if self.bias is not None:
             self.bias += of_logits.sum(0, dtype=self.bias.dtype) / scale
 

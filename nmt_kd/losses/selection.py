@@ -37,8 +37,12 @@ class ScoreQueue:
         self.values = torch.empty(0)
 
     def push(self, scores: Tensor) -> None:
-        """Append `scores` [n]; of more than `size`, the newest stay."""
+        """Append `scores` [n]; of more than `size`, the newest stay.
+
+        What is no number (of a half-precision batch that fairseq will skip) counts as 0, or it would stay the largest.
+        """
         scores = scores.detach().to(torch.float32)
+        scores = scores.where(~scores.isnan(), 0.0)
         self.values = torch.cat([self.values.to(scores.device), scores])[-self.size :]
 
     def threshold(self, rate: float) -> Tensor:

@@ -13,7 +13,9 @@ from typing import Optional
 
 import numpy
 import torch
+from fairseq import utils
 from fairseq.data import FairseqDataset
+from fairseq.dataclass.configs import GenerationConfig
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from omegaconf import II
@@ -37,6 +39,10 @@ from nmt_kd.teacher import file_hash
 from nmt_kd.workers import device_of_worker, which_worker
 
 logger = logging.getLogger(__name__)
+
+# fairseq's settings of the search, without those that decide about printing alone
+PRINTING = {"_name", "print_alignment", "print_step", "replace_unk", "sacrebleu", "score_reference", "no_seed_provided"}
+SEARCH = [name for name in GenerationConfig.__dataclass_fields__ if name not in PRINTING]
 
 
 @dataclass
@@ -71,6 +77,7 @@ class SeqKDConfig(TranslationConfig):
     distill_max_tokens: Optional[int] = II("dataset.max_tokens")
     distill_batch_size: Optional[int] = II("dataset.batch_size")
     distill_buffer_size: int = II("interactive.buffer_size")
+    distill_seed: int = II("common.seed")
 
 
 @register_task("seq_kd", dataclass=SeqKDConfig)
@@ -184,7 +191,7 @@ class _Decoding:
         progress = SentenceReport(sum(len(self.blocks.sentences(block)) for block in missing))
         for block in missing:
             numbers = self.blocks.sentences(block)
-            self.folder.write(block, self.decode(backend, numbers))
+            self.folder.write(block, self.decode(backend, numbers, block))
             progress.add(len(numbers))
             yield {}
         self.report_counts(backend)
@@ -200,10 +207,9 @@ class _Decoding:
     def settings(self, backend: str) -> dict:
         """All that decides what the shards hold."""
         cfg, generation = self.task.cfg, self.task.generation
-        decoder = {
-            name: getattr(generation, name)
-            for name in ("beam", "nbest", "lenpen", "unkpen", "max_len_a", "max_len_b", "min_len", "sampling")
-        }
+        search = {name: _as_json(getattr(generation, name, None)) for name in SEARCH}
+        if generation.sampling:
+            search["seed"] = cfg.distill_seed
         return {
             "languages": f"{cfg.source_lang}-{cfg.target_lang}",
             "source_dictionary": dictionary_checksum(self.task.source_dictionary),
@@ -212,10 +218,11 @@ class _Decoding:
             "teacher": "+".join(file_hash(Path(path)) for path in cfg.distill_path.split(":")),
             "backend": backend,
             "precision": self.task.compute_type if backend == "ctranslate2" else self.task.precision,
-            **decoder,
+            **search,
             "max_tokens": cfg.distill_max_tokens,
             "batch_size": cfg.distill_batch_size,
             "too_long": cfg.distill_too_long,
+            "longest_source": self.longest_source,
             "first_choices": cfg.distill_first_choices,
         }
 
@@ -229,8 +236,10 @@ class _Decoding:
             "block_sentences": self.blocks.block_sentences,
         }
 
-    def decode(self, backend: Backend, numbers: numpy.ndarray) -> list[Decoded]:
+    def decode(self, backend: Backend, numbers: numpy.ndarray, block: int) -> list[Decoded]:
         """The sentences of a block with their hypotheses; a source that is too long and skipped has none."""
+        if self.task.generation.sampling:  # what a block holds must not depend on those before it
+            utils.set_torch_seed(self.task.cfg.distill_seed + block)
         too_long = self.dataset.src_sizes[numbers] > self.longest_source
         self._report_too_long(numbers[too_long])
         dataset, decodable = self.dataset, numbers[~too_long]
@@ -275,10 +284,8 @@ class _TypedDecoding(_Decoding):
         numbers, first = self.blocks.sentences(0), self.task.typed_sentences
         block = first // self.blocks.block_sentences
         self.task.typed_sentences += len(numbers)
-        if self.folder.is_complete(block):
-            self.compare(block, first)
-        else:
-            decoded = self.decode(backend, numbers)
+        if not (self.folder.is_complete(block) and self.holds_all(block, first)):
+            decoded = self.decode(backend, numbers, block)
             texts = {
                 number: subwords(self.task.source_dictionary, self.dataset[number]["source"]) for number in numbers
             }
@@ -298,19 +305,28 @@ class _TypedDecoding(_Decoding):
         """As many as are read at once."""
         return self.task.cfg.distill_buffer_size
 
-    def compare(self, block: int, first: int) -> None:
-        """UserError where the sentences of a finished block are not those that were read now."""
-        for sentence in self.folder.read(block):
+    def holds_all(self, block: int, first: int) -> bool:
+        """Whether a finished block has all sentences that were read now, which an earlier input may have ended before.
+
+        UserError where it has others.
+        """
+        finished = list(self.folder.read(block))
+        for sentence in finished:
             index = sentence.id - first
             if index >= len(self.dataset) or source_checksum(self.dataset[index]["source"]) != sentence.source:
                 raise UserError(
                     f"line {sentence.id + 1} of the input is not the one decoded into {self.folder.folder} before; "
                     "give the same input to go on, or another --distill-dir"
                 )
+        return len(finished) == len(self.dataset)
 
     def data_settings(self) -> dict:
         """The number of sentences is not known before the input ends."""
         return {"subset": None, "sentences": None, "block_sentences": self.blocks.block_sentences}
+
+
+def _as_json(value):
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 class _Truncated:

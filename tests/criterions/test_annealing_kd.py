@@ -109,6 +109,14 @@ def test_a_length_in_epochs_is_the_same_as_in_updates(data, teacher_path, tmp_pa
     assert_same_parameters(by_epoch, by_update)
 
 
+def test_epochs_whose_batches_are_not_known_are_refused(data, teacher_path, tmp_path):
+    flags = method_flags("annealing_kd", teacher_path, "--max-epoch", "2", "--update-epoch-batch-itr", "True")
+    with pytest.raises(
+        UserError, match="annealing_kd cannot tell how many updates an epoch has.*give --max-update inst"
+    ):
+        train_here(data, tmp_path, *flags)
+
+
 def test_a_restart_goes_on_with_the_schedule_over_the_change_of_stages(data, teacher_path, tmp_path):
     flags = method_flags("annealing_kd", teacher_path, "--max-update", "9", "--save-interval-updates", "5")
     undisturbed = train_here(data, tmp_path / "a", *flags)

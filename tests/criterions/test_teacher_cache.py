@@ -65,6 +65,16 @@ def test_a_restart_from_a_cache_gives_the_same_to_the_bit(data, cache, tmp_path)
     assert restarted.values("train_inner", "loss") == undisturbed.values("train_inner", "loss")[1:]
 
 
+def test_a_subset_to_validate_on_that_is_not_cached_is_missed_before_the_training(data, cache, tmp_path):
+    flags = [*CACHED["word_kd"], *TRAINING, "--teacher-cache", cache, "--valid-subset", "valid,test"]
+    with pytest.raises(
+        UserError, match=r"has no predictions for the subset test; make them with .* --gen-subset test$"
+    ):
+        train_here(data, tmp_path, *flags)
+    assert not list(tmp_path.iterdir())
+    assert train_here(data, tmp_path, *flags, "--disable-validation").values("train_inner", "loss")
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

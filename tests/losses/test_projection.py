@@ -81,6 +81,25 @@ def test_rare_words_keep_a_gradient_in_float16():
     torch.testing.assert_close(gradient.double()[1:], expected[1:], rtol=5e-2, atol=0)
 
 
+def test_many_tokens_of_one_word_do_not_overflow_in_float16():
+    """The sum over a chunk of thousands is more than float16 holds, and no loss scale reaches into it."""
+    tokens = 6000
+    features = torch.full((tokens, 2), 1.5, dtype=torch.float16, requires_grad=True)
+    weight = torch.tensor([[0.0, 0.0], [0.5, 1.0], [1.0, 1.0]], dtype=torch.float16, requires_grad=True)
+    gold = torch.zeros(tokens, dtype=torch.long)
+    loss, _ = chunked_objective(
+        Projection(features, weight),
+        lambda z, rows: (label_smoothed_cross_entropy(log_probabilities(z), gold[rows], 0)[0], {}),
+        chunk_size=tokens,
+    )
+    (gradient,) = torch.autograd.grad(loss, weight)
+    exact = [tensor.detach().double().requires_grad_() for tensor in (features, weight)]
+    (expected,) = torch.autograd.grad(
+        functional.cross_entropy(exact[0] @ exact[1].t(), gold, reduction="sum"), exact[1]
+    )
+    torch.testing.assert_close(gradient.double(), expected, rtol=1e-2, atol=1)
+
+
 @pytest.mark.parametrize("bias", [True, False])
 def test_several_passes_are_the_sum_of_each_and_share_the_weights_gradient(bias):
     inputs, gold, teacher_logits = make_inputs(9, bias=bias)

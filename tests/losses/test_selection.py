@@ -76,6 +76,13 @@ def test_the_queue_is_in_float32_whatever_is_pushed(dtype):
     assert queue.values.tolist() == [2049.0, 0.5]
 
 
+def test_what_is_no_number_does_not_stay_the_largest():
+    queue = ScoreQueue(4)
+    queue.push(torch.tensor([math.nan, 3.0, math.nan, 1.0]))
+    assert queue.values.tolist() == [0.0, 3.0, 0.0, 1.0]
+    assert queue.threshold(0.5) == 1.0
+
+
 def test_the_queue_holds_its_own_numbers_without_their_gradients():
     queue, scores = ScoreQueue(4), torch.tensor([1.0, 2.0], requires_grad=True)
     queue.push(scores)

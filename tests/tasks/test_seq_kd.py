@@ -204,6 +204,8 @@ def test_sources_and_references_of_different_length_are_refused(data, seq_kd_tea
 def test_another_teacher_data_set_or_beam_is_refused(data, teacher_path, seq_kd_teacher, undisturbed):
     for flags, name in (
         (["--beam", "4"], "beam 3, this run has 4"),
+        (["--no-repeat-ngram-size", "3"], "no_repeat_ngram_size 0, this run has 3"),
+        (["--temperature", "0.5"], r"temperature 1\.0, this run has 0\.5"),
         (["--path", str(teacher_path)], "teacher '"),
         (["--gen-subset", "valid"], "subset 'train', this run has 'valid'"),
     ):
@@ -212,6 +214,17 @@ def test_another_teacher_data_set_or_beam_is_refused(data, teacher_path, seq_kd_
         )
         with pytest.raises(UserError, match=f"was made with {name}"):
             generate.main(convert_namespace_to_omegaconf(args))
+
+
+def test_samples_depend_on_the_seed_and_not_on_the_workers(data, seq_kd_teacher, tmp_path):
+    flags = ["--sampling", "--beam", "1", "--nbest", "1", "--gen-subset", "valid", "--distill-block-sentences", "10"]
+    for name, seed in (("once", "3"), ("other", "4")):
+        decode(data, tmp_path / name, seq_kd_teacher, *flags, "--seed", seed)
+    for worker in ("1", "0"):
+        shard = ["--num-shards", "2", "--shard-id", worker]
+        decode(data, tmp_path / "two", seq_kd_teacher, *flags, "--seed", "3", *shard)
+    assert contents(tmp_path / "two") == contents(tmp_path / "once")
+    assert contents(tmp_path / "other") != contents(tmp_path / "once")
 
 
 def test_text_that_is_not_binarised_is_decoded_and_a_restart_goes_on(data, corpus, seq_kd_teacher, tmp_path):
@@ -234,6 +247,7 @@ def test_text_that_is_not_binarised_is_decoded_and_a_restart_goes_on(data, corpu
             input="".join(text),
         )
 
+    assert interactive(lines[:3]).returncode == 0  # the input ended too early
     assert interactive(lines[:5]).returncode == 0
     first = (tmp_path / "kd/shards/0000000.jsonl").stat().st_mtime_ns
     assert interactive(lines).returncode == 0
