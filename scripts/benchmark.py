@@ -182,15 +182,8 @@ class Bench:
             [str(part) for part in [sys.executable, "-m", "nmt_kd.cli", "cache", folder, *arguments, cache]], check=True
         )
         for name in wanted:
-            flags = [
-                *self.student_flags,
-                "--label-smoothing",
-                "0.1",
-                "--disable-validation",
-                "--criterion",
-                *CACHED[name],
-            ]
-            cfg = self._parse([*flags, "--teacher-cache", cache])
+            method = [*CACHED[name], "--label-smoothing", "0.1", "--teacher-cache", cache]
+            cfg = self._parse([*self.student_flags, "--disable-validation", "--criterion", *method])
             self.criteria[name] = self.task.build_criterion(cfg.criterion).train().to(self.device, self.dtype)
             self.criteria[name].chance_check.tokens = ChanceCheck.TOKENS  # the teacher is random
 
