@@ -10,6 +10,8 @@ and losses alone: on the CPU to a process of its own, as Linux counts it; on a G
 """
 
 import argparse
+import ctypes
+import gc
 import json
 import multiprocessing
 import re
@@ -262,6 +264,8 @@ def added_megabytes(work, device: torch.device) -> float:
         before = torch.cuda.memory_allocated()
         work()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what building the models left free would count as memory that is not added
     Path("/proc/self/clear_refs").write_text("5")  # the kernel's way to forget the peak so far
     before = _kernel_kilobytes("VmRSS")
     work()

@@ -3,7 +3,7 @@
     python scripts/benchmark_growth.py --sentences 1000 10000 100000 1000000 --output growth
 
 Random sentences of 3 to 8 tokens and models so small that a million of them take minutes; what a program holds in
-memory does not depend on what the teacher makes of them. Measured are decoding and assembling a distilled corpus,
+memory does not depend on how good the teacher is. Measured are decoding and assembling a distilled corpus,
 caching the teacher's words, and an epoch of training: plain, and word_kd from the cache. Memory is a process's peak as
 the kernel counts it, the pages of mapped files that it has read included. Prints a table, and writes the figures into
 OUTPUT/growth.json and a plot, OUTPUT/growth.png.
@@ -50,7 +50,8 @@ def write_data(folder: Path, sentences: int) -> None:
             prefix = folder / f"{split}.en-de.{language}"
             builder = MMapIndexedDatasetBuilder(f"{prefix}.bin", dtype=numpy.uint16)
             for length in random.integers(3, 9, size=count):
-                tokens = random.integers(dictionary.nspecial, len(dictionary), size=length + 1)
+                skewed = random.random(length + 1) ** 4  # so that some words are frequent, which a teacher can learn
+                tokens = dictionary.nspecial + (SYMBOLS * skewed).astype(int)
                 tokens[-1] = dictionary.eos()
                 builder.add_item(from_numpy(tokens))
             builder.finalize(f"{prefix}.idx")
@@ -89,7 +90,8 @@ def measure_all(sentences: int) -> dict[str, dict[str, float]]:
         folder = Path(name)
         write_data(folder / "data-bin", sentences)
         teacher = f"fairseq-train {folder}/data-bin {PLUGIN} {TINY} --criterion label_smoothed_cross_entropy"
-        measure(f"{teacher} --save-dir {folder}/teacher --max-update 1 --max-tokens 500")
+        # a teacher that is no better than chance would be refused
+        measure(f"{teacher} --save-dir {folder}/teacher --max-update 30 --lr 0.01 --max-tokens 500")
         return {program: measure(command) for program, command in programs(folder).items()}
 
 
@@ -122,11 +124,11 @@ def main() -> None:
         results[sentences] = measure_all(sentences)
         print(f"  {sentences}: {results[sentences]}", file=sys.stderr, flush=True)
         (args.output / "growth.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    names = list(next(iter(results.values())))
-    header = ["sentences", *(f"{name}, {unit}" for name in names for unit in ("s", "MB"))]
+    names = next(iter(results.values()))
+    header = ["", *(f"{sentences:,} sentences" for sentences in results)]
     cells = [
-        [f"{sentences:,}", *(f"{figure:,.0f}" for name in names for figure in found[name].values())]
-        for sentences, found in results.items()
+        [name, *("{seconds:,.0f} s, {megabytes:,.0f} MB".format(**found[name]) for found in results.values())]
+        for name in names
     ]
     print(as_markdown(Table(header, cells)))
     draw(results, args.output / "growth.png")
