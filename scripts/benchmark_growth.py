@@ -109,6 +109,7 @@ def draw(results: dict[int, dict], file: Path) -> None:
         logarithmic(panel)
         logarithmic(panel, "y")
         panel.set(xlabel="sentences", ylabel=label, xticks=list(results))
+        panel.minorticks_off()
     legend_beside(panels[-1], panels[-1].get_lines(), names)
     file.write_bytes(as_png(figure))
 
