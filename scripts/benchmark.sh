@@ -7,7 +7,6 @@
 # Decoding needs a trained teacher of Multi30k (bash scripts/quickstart.sh --data multi30k) and is left out without one.
 # About an hour on two CPU cores, on a machine that does nothing else.
 . "$(dirname "$0")/common.sh"
-unset MALLOC_MMAP_THRESHOLD_ MALLOC_TRIM_THRESHOLD_ # plain training as people have it
 read_arguments "$@"
 [ ${#names[@]} -eq 1 ] || fail "name a folder for the results"
 output=${names[0]}

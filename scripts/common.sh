@@ -5,8 +5,6 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 dry_run=
 # an environment that was activated on purpose comes first
 [ -n "${VIRTUAL_ENV:-}" ] || [ ! -d "$root/.venv/bin" ] || PATH="$root/.venv/bin:$PATH"
-# on a CPU, memory that is given back to the kernel after every operation is what large tensors cost
-export MALLOC_MMAP_THRESHOLD_=${MALLOC_MMAP_THRESHOLD_:-33554432} MALLOC_TRIM_THRESHOLD_=${MALLOC_TRIM_THRESHOLD_:-536870912}
 export PATH PYTHONUNBUFFERED=1
 
 # print the comment at the top of the calling script as its help

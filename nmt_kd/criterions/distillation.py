@@ -295,7 +295,8 @@ class DistillationCriterion(FairseqCriterion):
     def signature(self) -> str:
         """One line that says what this run depends on: method, settings, teacher and versions."""
         facts = {"method": self.cfg._name, **self.cfg}
-        del facts["_name"]
+        for name in ("_name", "valid_subset", "disable_validation"):  # which change nothing about what is learnt
+            del facts[name]
         facts["teacher_sha256"] = self.teacher.fingerprint
         facts |= {"nmt_kd": __version__, "fairseq": fairseq.__version__, "torch": torch.__version__}
         return "|".join(f"{name}:{value}" for name, value in facts.items())
