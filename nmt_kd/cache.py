@@ -51,8 +51,6 @@ class TeacherCache:
 
     def check(self, subset: str) -> None:
         """UserError where there are no predictions for a subset, or not all."""
-        if not cache_manifest(self.folder / subset).path.exists():
-            raise UserError(f"{self.folder} has no predictions for the subset {subset}; {self._make(subset)}")
         self._subset(subset)
 
     def top(self, sample: dict, training: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -88,7 +86,6 @@ class TeacherCache:
         )
 
     def _subset_of_training(self, sentences: Sentences) -> "_Subset":
-        self.check(TRAINING_SUBSET)
         subset = self._subset(TRAINING_SUBSET)
         unlike = subset.first_unlike(sentences)
         if unlike is not None:
@@ -133,6 +130,8 @@ class TeacherCache:
     def _subset(self, name: str) -> "_Subset":
         if name not in self._subsets:
             manifest = cache_manifest(self.folder / name)
+            if not manifest.path.exists():
+                raise UserError(f"{self.folder} has no predictions for the subset {name}; {self._make(name)}")
             settings = manifest.read()
             subset = SubsetFolder(manifest.folder, settings["sentences"], settings["block_sentences"], self._dtype)
             if missing := subset.missing():

@@ -19,6 +19,11 @@ read_arguments "$@"
 load_data_config "${names[0]}"
 corpus=${names[1]}
 decoded=$work/decoded
+assembled=$work/data-bin-$corpus
+if [ -d "$assembled" ] && [ -z "$dry_run" ]; then
+    say "$data: $assembled is there"
+    exit
+fi
 workers=${WORKERS:-$(gpus)}
 [ "$workers" -ge 1 ] || workers=1
 pids=()
@@ -49,11 +54,6 @@ decode() {
     pids=()
 }
 
-assembled=$work/data-bin-$corpus
-if [ -d "$assembled" ] && [ -z "$dry_run" ]; then
-    say "$data: $assembled is there"
-    exit
-fi
 assemble=(nmt-kd assemble "$decoded" --data "$work/data-bin" --corpus "$corpus" --output "$assembled.partial")
 decode "$source_lang" "$target_lang" "${TEACHER:-$work/teacher/checkpoint_best.pt}" "$decoded"
 if [[ +$corpus+ == *+bt+* ]]; then

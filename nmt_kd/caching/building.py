@@ -77,7 +77,7 @@ def build_cache(
     teacher = Teacher.load(teacher_path, task)
     datasets = {subset: open_subset(task, subset) for subset in subsets}
     cache_manifest(out).claim(_settings(task, teacher, top_k))
-    builder = _Builder(task, teacher, top_k, max_tokens)
+    builder = _Builder(task, teacher, top_k, max_tokens, device_of_worker())
     for subset, dataset in datasets.items():
         sentences = len(dataset)
         files = SubsetFolder(
@@ -161,6 +161,7 @@ class _Builder:
     teacher: Teacher
     top_k: int
     max_tokens: int
+    device: torch.device
 
     @property
     def position_dtype(self) -> numpy.dtype:
@@ -172,7 +173,7 @@ class _Builder:
         missing = [block for block in own if not files.is_complete(block)]
         name = files.folder.name
         logger.info(f"{name}: worker {worker + 1} of {workers}: {len(missing)} of {len(own)} blocks to compute")
-        if too_long := int((~self.readable(dataset)).sum()):
+        if too_long := int((~self.readable(dataset.src_sizes, dataset.tgt_sizes)).sum()):
             longest = " and ".join(map(str, self.teacher.max_positions()))
             logger.warning(
                 f"{name}: {too_long} sentences are longer than the {longest} positions of the teacher and stay without "
@@ -184,17 +185,18 @@ class _Builder:
         left = files.missing()
         logger.info(f"{name}: {left} blocks are left to other workers" if left else f"{name}: all is in {files.folder}")
 
-    def readable(self, dataset: LanguagePairDataset) -> numpy.ndarray:
-        """Whether the teacher has positions for all tokens of a sentence, bool [sentences]."""
-        source, target = self.teacher.max_positions()
-        return (dataset.src_sizes <= source) & (dataset.tgt_sizes <= target)
+    def readable(self, source_sizes: numpy.ndarray, target_sizes: numpy.ndarray) -> numpy.ndarray:
+        """Whether the teacher has positions for all tokens of sentences of these lengths, bool [sentences]."""
+        longest_source, longest_target = self.teacher.max_positions()
+        return (source_sizes <= longest_source) & (target_sizes <= longest_target)
 
     def block(self, dataset: LanguagePairDataset, numbers: range, progress: SentenceReport) -> Block:
         """The predictions for these sentences; none for those that the teacher cannot read."""
         checksums = [0] * len(numbers)
         sentences = [numpy.empty(0, self.position_dtype)] * len(numbers)
         own = slice(numbers.start, numbers.stop)
-        sizes, readable = numpy.maximum(dataset.src_sizes, dataset.tgt_sizes)[own], self.readable(dataset)[own]
+        source_sizes, target_sizes = dataset.src_sizes[own], dataset.tgt_sizes[own]
+        sizes, readable = numpy.maximum(source_sizes, target_sizes), self.readable(source_sizes, target_sizes)
         longest_first = numpy.argsort(-sizes.astype(numpy.int64), kind="stable")
         batches = batches_by_tokens(sizes, longest_first[readable[longest_first]], self.max_tokens, None)
         for batch in [*batches, *([index] for index in numpy.flatnonzero(~readable))]:
@@ -211,13 +213,12 @@ class _Builder:
 
     def positions(self, sample: dict) -> numpy.ndarray:
         """The predictions for all tokens of fairseq's `sample`, sentence by sentence without padding."""
-        device = device_of_worker()
-        if device.type == "cuda":
+        if self.device.type == "cuda":
             sample = utils.move_to_cuda(sample)
         token_index = target_token_index(sample["target"], self.task.target_dictionary.pad())
         positions = numpy.empty(len(token_index), self.position_dtype)
         with torch.no_grad():
-            reading = self.teacher.read(sample, token_index, torch.zeros((), device=device))
+            reading = self.teacher.read(sample, token_index, torch.zeros((), device=self.device))
             for rows in chunk_slices(len(token_index), default_chunk_size(reading.projections[0])):
                 words, log_probabilities, rest = (
                     part.cpu().numpy() for part in most_probable(reading.logits(rows), self.top_k)
