@@ -19,8 +19,12 @@ errors.show_user_errors_in_one_line()
 check_fairseq_version(getattr(fairseq, "__version__", "of unknown version"))
 
 from nmt_kd import compat  # noqa: E402  (another fairseq may lack what it imports)
+from nmt_kd.checkpoints.literals import forbid_code_in_configurations  # noqa: E402
+from nmt_kd.checkpoints.reading import make_fairseq_read_checkpoints_as_data  # noqa: E402
 
 compat.apply()
+make_fairseq_read_checkpoints_as_data()
+forbid_code_in_configurations()
 
 from nmt_kd import architectures, criterions, tasks  # noqa: E402, F401  (fairseq must be made to work first)
 

@@ -33,13 +33,13 @@ from omegaconf import OmegaConf
 from torch.nn import functional
 
 import nmt_kd  # noqa: F401  (registers the criteria)
-from nmt_kd.criterions.distillation import DistillationCriterion
+from nmt_kd.criterions.base import DistillationCriterion
+from nmt_kd.engine.chunks import Projection, chunked_objective
+from nmt_kd.engine.teacher import ChanceCheck
 from nmt_kd.evaluation.tables import Table, as_markdown
 from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
 from nmt_kd.losses.divergence import kl_divergence
 from nmt_kd.losses.precision import log_probabilities
-from nmt_kd.losses.projection import Projection, chunked_objective
-from nmt_kd.teacher import ChanceCheck
 
 PLAIN = "plain"
 TEXTBOOK_WORD_KD = "word_kd, textbook"

@@ -46,7 +46,7 @@ def main() -> None:
             elif time.monotonic() - printed_at >= SECONDS_BETWEEN_LINES:
                 print(text, flush=True)
                 printed_at = time.monotonic()
-        elif found and found[2] == "nmt_kd.criterions.distillation":
+        elif found and found[2] == "nmt_kd.criterions.base":
             print(f"  {found[3]}", flush=True)
     if open_line:
         print()

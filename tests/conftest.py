@@ -16,8 +16,8 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import preprocess, train
 
 import nmt_kd  # noqa: F401  (registers the criteria)
-from nmt_kd.compat import read_checkpoint_file
-from nmt_kd.criterions.distillation import DistillationCriterion
+from nmt_kd.checkpoints.reading import read_checkpoint_file
+from nmt_kd.criterions.base import DistillationCriterion
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))

@@ -14,8 +14,6 @@ from fairseq.tasks import FairseqTask
 from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
-from nmt_kd import compat
-from nmt_kd.cache import TRAINING_SUBSET, paddings
 from nmt_kd.caching.files import (
     FORMAT,
     Block,
@@ -26,18 +24,18 @@ from nmt_kd.caching.files import (
     usual_block_sentences,
     word_dtype,
 )
-from nmt_kd.checkpoint_task import task_on
-from nmt_kd.decoding.backends import batches_by_tokens
-from nmt_kd.decoding.data import opening_subset
-from nmt_kd.decoding.text import dictionary_checksum
+from nmt_kd.caching.reading import TRAINING_SUBSET, paddings
+from nmt_kd.checkpoints.reading import read_checkpoint
+from nmt_kd.checkpoints.task import task_on
+from nmt_kd.data import batches_by_tokens, dictionary_checksum, opening_subset
+from nmt_kd.engine.chunks import chunk_slices, default_chunk_size
+from nmt_kd.engine.models import target_token_index
+from nmt_kd.engine.teacher import Teacher
 from nmt_kd.errors import UserError
-from nmt_kd.features import target_token_index
 from nmt_kd.losses.precision import at_least_float32, log_probabilities
-from nmt_kd.losses.projection import chunk_slices, default_chunk_size
 from nmt_kd.losses.top_k import top_k_indices
-from nmt_kd.manifest import SentenceReport
 from nmt_kd.options import require
-from nmt_kd.teacher import Teacher
+from nmt_kd.storage.manifest import SentenceReport
 from nmt_kd.workers import device_of_worker, which_worker
 
 logger = logging.getLogger(__name__)
@@ -71,7 +69,7 @@ def build_cache(
     if len(utils.split_paths(data)) > 1:
         raise UserError(f"{data} are several folders; predictions are cached for one, give the one to train on")
     checkpoint = teacher_path.split(":")[0]
-    task = task_on(checkpoint, _as_on_disk(compat.read_checkpoint(checkpoint)["cfg"]), data)
+    task = task_on(checkpoint, _as_on_disk(read_checkpoint(checkpoint)["cfg"]), data)
     size = len(task.target_dictionary)
     require(1 <= top_k <= size, "--top-k", top_k, f"from 1 to {size}, the size of the vocabulary")
     teacher = Teacher.load(teacher_path, task)

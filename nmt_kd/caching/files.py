@@ -27,7 +27,7 @@ import numpy
 from torch import Tensor
 
 from nmt_kd.errors import UserError
-from nmt_kd.manifest import Manifest, write_durably
+from nmt_kd.storage.manifest import Manifest, write_durably
 from nmt_kd.version import __version__
 
 FORMAT = 1

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from nmt_kd import averaging
+from nmt_kd.checkpoints import averaging
 from nmt_kd.errors import UserError
 
 EXAMPLE = "nmt-kd average --inputs checkpoints/ --last-epochs 5 --output checkpoints/average.pt"

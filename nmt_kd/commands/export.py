@@ -4,8 +4,8 @@ import argparse
 from dataclasses import fields
 from pathlib import Path
 
-from nmt_kd.evaluation.export import export
-from nmt_kd.evaluation.export_systems import Measurement
+from nmt_kd.exporting.export import export
+from nmt_kd.exporting.systems import Measurement
 
 EXAMPLE = (
     "nmt-kd export student.pt --data data-bin --subword-model subwords.model --compute-types float32 int8 "

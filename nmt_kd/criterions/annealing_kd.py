@@ -7,7 +7,7 @@ from typing import Any
 from fairseq.criterions import register_criterion
 from omegaconf import II
 
-from nmt_kd.criterions.distillation import Batch, Chunk, DistillationConfig, DistillationCriterion
+from nmt_kd.criterions.base import Batch, Chunk, DistillationConfig, DistillationCriterion
 from nmt_kd.errors import UserError
 from nmt_kd.losses.divergence import kl_divergence, scaled_logit_error
 from nmt_kd.losses.precision import log_probabilities

@@ -10,7 +10,7 @@ from fairseq.models.transformer import TransformerDecoderBase, TransformerEncode
 from omegaconf import II
 from torch import Tensor, nn
 
-from nmt_kd.criterions.distillation import Batch, Chunk, DistillationConfig, DistillationCriterion
+from nmt_kd.criterions.base import Batch, Chunk, DistillationConfig, DistillationCriterion
 from nmt_kd.errors import UserError
 from nmt_kd.losses.divergence import kl_divergence
 from nmt_kd.losses.hidden import attention_error, student_up_error, teacher_down_error

@@ -7,7 +7,7 @@ import torch
 from fairseq.criterions import register_criterion
 from torch import Tensor
 
-from nmt_kd.criterions.distillation import Batch, Chunk, DistillationCriterion, InterpolationConfig
+from nmt_kd.criterions.base import Batch, Chunk, DistillationCriterion, InterpolationConfig
 from nmt_kd.losses.divergence import kl_divergence, top_k_cross_entropy, without_top_1
 from nmt_kd.losses.selection import uniform_hash
 from nmt_kd.options import AT_LEAST_1, SHARE, Allowed, one_of, option, require

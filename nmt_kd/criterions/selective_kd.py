@@ -7,11 +7,11 @@ from fairseq.criterions import register_criterion
 from fairseq.distributed import utils as distributed_utils
 from torch import Tensor, nn
 
-from nmt_kd.criterions.distillation import Batch, Chunk, DistillationConfig, DistillationCriterion
+from nmt_kd.criterions.base import Batch, Chunk, DistillationConfig, DistillationCriterion
+from nmt_kd.engine.chunks import in_chunks
 from nmt_kd.errors import UserError
 from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
 from nmt_kd.losses.precision import log_probabilities
-from nmt_kd.losses.projection import in_chunks
 from nmt_kd.losses.selection import ScoreQueue, largest
 from nmt_kd.options import AT_LEAST_0, AT_LEAST_1, Allowed, one_of, option
 

@@ -6,7 +6,7 @@ import torch
 from fairseq.criterions import register_criterion
 from torch import Tensor
 
-from nmt_kd.criterions.distillation import Batch, Chunk, DistillationCriterion, InterpolationConfig
+from nmt_kd.criterions.base import Batch, Chunk, DistillationCriterion, InterpolationConfig
 from nmt_kd.losses.ranking import hierarchical_ranking_loss
 from nmt_kd.losses.top_k import top_k_indices
 from nmt_kd.options import AT_LEAST_0, AT_LEAST_1, option, require

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from fairseq.criterions import register_criterion
 
-from nmt_kd.criterions.distillation import Batch, Chunk, DistillationCriterion, InterpolationConfig
+from nmt_kd.criterions.base import Batch, Chunk, DistillationCriterion, InterpolationConfig
 from nmt_kd.options import Allowed, option
 
 

@@ -5,7 +5,6 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -14,9 +13,9 @@ import torch
 from fairseq import utils
 from fairseq.data import FairseqDataset
 
+from nmt_kd.data import batches_by_tokens, subwords
 from nmt_kd.decoding.loops import has_loop
 from nmt_kd.decoding.shards import Hypothesis
-from nmt_kd.decoding.text import subwords
 from nmt_kd.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -29,19 +28,6 @@ class Backend(Protocol):
 
     def decode(self, dataset: FairseqDataset, numbers: numpy.ndarray) -> list[list[Hypothesis]]:
         """The n-best lists of the sentences with these numbers, which come sorted by length."""
-
-
-def batches_by_tokens(
-    sizes: numpy.ndarray, numbers: numpy.ndarray, max_tokens: int | None, max_sentences: int | None
-) -> Iterator[numpy.ndarray]:
-    """Cut `numbers`, longest first, into batches of at most `max_tokens` with padding and `max_sentences`."""
-    start = 0
-    while start < len(numbers):
-        longest = max(1, int(sizes[numbers[start]]))
-        room = max(1, max_tokens // longest) if max_tokens else len(numbers)
-        end = start + min(room, max_sentences or room)
-        yield numbers[start:end]
-        start = end
 
 
 class FairseqBackend:

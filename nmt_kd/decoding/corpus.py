@@ -16,10 +16,9 @@ from fairseq_cli import preprocess
 from omegaconf import OmegaConf
 from sacrebleu.metrics import BLEU, CHRF
 
-from nmt_kd.decoding.data import opening_subset
+from nmt_kd.data import dictionary_checksum, opening_subset, source_checksum, subwords
 from nmt_kd.decoding.loops import has_loop
 from nmt_kd.decoding.shards import Decoded, Hypothesis, ShardFolder
-from nmt_kd.decoding.text import dictionary_checksum, source_checksum, subwords
 from nmt_kd.errors import UserError
 
 logger = logging.getLogger(__name__)

@@ -6,9 +6,9 @@ from fairseq import utils
 from fairseq.data import FairseqDataset
 from fairseq.tasks import FairseqTask
 
-from nmt_kd.decoding.backends import batches_by_tokens
-from nmt_kd.features import target_token_index
-from nmt_kd.teacher import Teacher
+from nmt_kd.data import batches_by_tokens
+from nmt_kd.engine.models import target_token_index
+from nmt_kd.engine.teacher import Teacher
 
 
 def first_choices(

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy
 
 from nmt_kd.errors import UserError
-from nmt_kd.manifest import Manifest, write_durably
+from nmt_kd.storage.manifest import Manifest, write_durably
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,10 @@ import torch
 from fairseq import utils
 from torch import Tensor
 
-from nmt_kd import compat
-from nmt_kd.checkpoint_task import task_on
+from nmt_kd.checkpoints.reading import read_checkpoint
+from nmt_kd.checkpoints.task import task_on
+from nmt_kd.engine.models import target_token_index
+from nmt_kd.engine.teacher import Teacher
 from nmt_kd.errors import UserError
 from nmt_kd.evaluation.agreement_measures import (
     COUNTS,
@@ -21,9 +23,7 @@ from nmt_kd.evaluation.agreement_measures import (
     frequency_ranks,
     groupings,
 )
-from nmt_kd.features import target_token_index
 from nmt_kd.options import require
-from nmt_kd.teacher import Teacher
 
 SECONDS_BETWEEN_REPORTS = 10
 
@@ -81,7 +81,7 @@ def measure_agreement(
     standard error how far it is. Raises UserError where the models do not fit each other or the data.
     """
     checkpoint = student_path.split(":")[0]
-    task = task_on(checkpoint, compat.read_checkpoint(checkpoint)["cfg"], data)
+    task = task_on(checkpoint, read_checkpoint(checkpoint)["cfg"], data)
     dictionary = task.target_dictionary
     require(1 <= top_k <= len(dictionary), "--top-k", top_k, f"from 1 to {len(dictionary)}, the size of the vocabulary")
     require(max_tokens >= 1, "--max-tokens", max_tokens, "1 or more")

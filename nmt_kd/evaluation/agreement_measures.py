@@ -11,11 +11,11 @@ import torch
 from fairseq.data import Dictionary
 from torch import Tensor
 
+from nmt_kd.engine.chunks import chunk_slices, default_chunk_size
+from nmt_kd.engine.teacher import TeacherReading
 from nmt_kd.losses.precision import log_probabilities
-from nmt_kd.losses.projection import chunk_slices, default_chunk_size
 from nmt_kd.losses.top_k import top_k_indices
 from nmt_kd.options import require
-from nmt_kd.teacher import TeacherReading
 
 # The columns of `compare`, in the unit that they are summed in.
 COUNTS = ("tokens", "agreeing", "edits", "displacement", "teacher_correct", "student_correct")

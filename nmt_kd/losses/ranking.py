@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from nmt_kd.losses.prediction import Prediction
+from nmt_kd.engine.distribution import Prediction
 from nmt_kd.losses.top_k import top_k_indices
 
 

@@ -20,6 +20,8 @@ from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from omegaconf import II
 
+from nmt_kd.checkpoints.reading import file_hash
+from nmt_kd.data import dictionary_checksum, opening_subset, source_checksum, subwords
 from nmt_kd.decoding.backends import (
     Backend,
     CTranslate2Backend,
@@ -27,15 +29,12 @@ from nmt_kd.decoding.backends import (
     converted_model,
     why_not_ctranslate2,
 )
-from nmt_kd.decoding.data import opening_subset
 from nmt_kd.decoding.first_choices import first_choices
 from nmt_kd.decoding.loops import has_loop
 from nmt_kd.decoding.shards import Blocks, Decoded, Hypothesis, ShardFolder
-from nmt_kd.decoding.text import dictionary_checksum, source_checksum, subwords
 from nmt_kd.errors import UserError
-from nmt_kd.manifest import SentenceReport
 from nmt_kd.options import AT_LEAST_1, check_options, one_of, option
-from nmt_kd.teacher import file_hash
+from nmt_kd.storage.manifest import SentenceReport
 from nmt_kd.workers import device_of_worker, which_worker
 
 logger = logging.getLogger(__name__)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from nmt_kd.criterions.distillation import Chunk
+from nmt_kd.criterions.base import Chunk
+from nmt_kd.engine.distribution import TopPrediction
 from nmt_kd.errors import UserError
-from nmt_kd.losses.prediction import TopPrediction
 
 INTERVALS = [(0.0, 0.4), (0.4, 0.7), (0.7, 1.0)]
 

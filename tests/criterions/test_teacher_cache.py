@@ -4,8 +4,8 @@ import pytest
 from conftest import train_here
 
 from nmt_kd.cli import main
+from nmt_kd.engine.teacher import Teacher
 from nmt_kd.errors import UserError
-from nmt_kd.teacher import Teacher
 
 CACHED = {
     "word_kd": ["--criterion", "word_kd"],

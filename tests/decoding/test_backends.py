@@ -10,7 +10,8 @@ from fairseq.dataclass.configs import GenerationConfig
 from omegaconf import OmegaConf
 from tasks.test_seq_kd import decode
 
-from nmt_kd.decoding.backends import batches_by_tokens, why_not_ctranslate2
+from nmt_kd.data import batches_by_tokens
+from nmt_kd.decoding.backends import why_not_ctranslate2
 from nmt_kd.decoding.corpus import in_order
 from nmt_kd.decoding.shards import ShardFolder
 from nmt_kd.errors import UserError

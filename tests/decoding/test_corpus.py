@@ -9,6 +9,7 @@ from conftest import TINY_TRANSFORMER, parse_training, train_here
 from fairseq import tasks
 
 from nmt_kd import cli
+from nmt_kd.data import dictionary_checksum, source_checksum, subwords
 from nmt_kd.decoding import corpus as corpus_module
 from nmt_kd.decoding.corpus import (
     Filters,
@@ -20,7 +21,6 @@ from nmt_kd.decoding.corpus import (
     write_corpus,
 )
 from nmt_kd.decoding.shards import Blocks, Decoded, Hypothesis, ShardFolder
-from nmt_kd.decoding.text import dictionary_checksum, source_checksum, subwords
 from nmt_kd.errors import UserError
 
 

@@ -4,9 +4,9 @@ import math
 import pytest
 import torch
 
+from nmt_kd.engine.distribution import WholePrediction
 from nmt_kd.losses.divergence import kl_divergence, scaled_logit_error, top_k_cross_entropy, without_top_1
 from nmt_kd.losses.precision import log_probabilities
-from nmt_kd.losses.prediction import WholePrediction
 
 LOSSES = [
     kl_divergence,

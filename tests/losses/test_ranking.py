@@ -4,8 +4,8 @@ import math
 import pytest
 import torch
 
+from nmt_kd.engine.distribution import WholePrediction
 from nmt_kd.losses.precision import log_probabilities
-from nmt_kd.losses.prediction import WholePrediction
 from nmt_kd.losses.ranking import hierarchical_ranking_loss
 
 VOCABULARY = 9

@@ -21,7 +21,7 @@ import torch
 from conftest import ROOT, run_command
 from fairseq.data import Dictionary, data_utils
 
-from nmt_kd.compat import read_checkpoint_file
+from nmt_kd.checkpoints.reading import read_checkpoint_file
 
 WORDS = {
     "en": "the old train leaves for a small town in the morning and comes back at night with many people".split(),

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from nmt_kd import manifest
 from nmt_kd.errors import UserError
-from nmt_kd.manifest import Manifest, SentenceReport, write_durably
+from nmt_kd.storage import manifest
+from nmt_kd.storage.manifest import Manifest, SentenceReport, write_durably
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_a_file_is_on_disk_when_it_is_written(tmp_path, monkeypatch):
 def test_progress_is_reported_every_few_seconds_and_at_the_end(monkeypatch, caplog):
     clock = iter([0.0, 4.0, 20.0, 21.0])
     monkeypatch.setattr(manifest.time, "monotonic", lambda: next(clock))
-    with caplog.at_level("INFO", logger="nmt_kd.manifest"):
+    with caplog.at_level("INFO", logger="nmt_kd.storage.manifest"):
         report = SentenceReport(4000, "train")
         for _ in range(3):
             report.add(1000 if report.done < 2000 else 2000)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from conftest import TINY_TRANSFORMER, parse_training
 
-from nmt_kd.features import read_features, target_token_index
+from nmt_kd.engine.models import read_features, target_token_index
 
 PADDING = 1
 

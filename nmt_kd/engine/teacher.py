@@ -3,7 +3,6 @@
 A teacher is no `torch.nn.Module`, so nothing that saves, optimises or reduces the student's side ever sees it.
 """
 
-import hashlib
 import logging
 import math
 from collections.abc import Callable
@@ -17,12 +16,13 @@ from fairseq.tasks import FairseqTask
 from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
-from nmt_kd import compat
+from nmt_kd.checkpoints.dictionaries import find_dictionary
+from nmt_kd.checkpoints.reading import file_hash, read_checkpoint
+from nmt_kd.engine.chunks import Projection, in_chunks
+from nmt_kd.engine.distribution import Prediction, WholePrediction
+from nmt_kd.engine.models import Reading, read_features
 from nmt_kd.errors import UserError
-from nmt_kd.features import Reading, read_features
 from nmt_kd.losses.precision import log_probabilities
-from nmt_kd.losses.prediction import Prediction, WholePrediction
-from nmt_kd.losses.projection import Projection, in_chunks
 
 logger = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ class ChanceCheck:
 
 
 def _load_model(path: Path, task: FairseqTask) -> BaseFairseqModel:
-    state = compat.read_checkpoint(path)
+    state = read_checkpoint(path)
     configuration = state["cfg"]
     _check_is_encoder_decoder(path, configuration)
     _check_language_pair(path, configuration, task)
@@ -225,14 +225,6 @@ def _check_dictionaries(path: Path, configuration: DictConfig, weights: dict[str
         )
 
 
-def find_dictionary(path: Path, configuration: DictConfig, name: str) -> Path | None:
-    folders = [path.parent]
-    data = getattr(configuration.task, "data", None)
-    if data:
-        folders.append(Path(str(data).split(":")[0]))
-    return next((folder / name for folder in folders if (folder / name).is_file()), None)
-
-
 def _difference(path: Path, side: str, file: Path, teacher: list[str], student: list[str]) -> str:
     different = [
         f"line {index}: {ours!r} / {theirs!r}"
@@ -245,12 +237,3 @@ def _difference(path: Path, side: str, file: Path, teacher: list[str], student: 
         f"{len(teacher)} of the teacher; first differences, student / teacher: {shown}; "
         "binarise the student's data with the teacher's dictionaries (fairseq-preprocess --srcdict --tgtdict)"
     )
-
-
-def file_hash(path: Path) -> str:
-    """The first 12 digits of the file's SHA-256, as `sha256sum` prints it."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()[:12]

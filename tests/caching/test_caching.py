@@ -17,7 +17,6 @@ import torch
 from fairseq import checkpoint_utils
 from worker import Worker
 
-from nmt_kd.cache import TeacherCache, _Subset
 from nmt_kd.caching import building, files
 from nmt_kd.caching.building import build_cache, most_probable
 from nmt_kd.caching.files import (
@@ -28,10 +27,11 @@ from nmt_kd.caching.files import (
     sentence_checksums,
     usual_block_sentences,
 )
+from nmt_kd.caching.reading import TeacherCache, _Subset
+from nmt_kd.checkpoints.reading import read_checkpoint_file
 from nmt_kd.cli import main
-from nmt_kd.compat import read_checkpoint_file
+from nmt_kd.engine.teacher import Teacher, file_hash
 from nmt_kd.errors import UserError
-from nmt_kd.teacher import Teacher, file_hash
 
 SUBSETS = ["train", "valid", "test"]
 HALF = 2**-11  # relative precision of float16
@@ -370,7 +370,7 @@ def test_a_block_is_mapped_and_not_read_whole(tmp_path):
 
 
 def test_few_files_are_open_at_once(monkeypatch, built, task):
-    monkeypatch.setattr("nmt_kd.cache.OPEN_BLOCKS", 2)
+    monkeypatch.setattr("nmt_kd.caching.reading.OPEN_BLOCKS", 2)
     checks = []
     crc = files._crc
     monkeypatch.setattr(files, "_crc", lambda path: checks.append(path.name) or crc(path))

@@ -8,8 +8,8 @@ from typing import Any
 from fairseq.models import BaseFairseqModel
 from torch import Tensor, nn
 
+from nmt_kd.engine.chunks import Projection
 from nmt_kd.errors import UserError
-from nmt_kd.losses.projection import Projection
 
 # What fairseq's decoders call their last linear layer (transformer; LSTM; convolutional).
 OUTPUT_PROJECTIONS = ("output_projection", "fc_out", "fc3")

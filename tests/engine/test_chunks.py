@@ -3,10 +3,10 @@ import torch
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from nmt_kd.engine.chunks import Projection, chunked_objective, in_chunks, summed_objective
 from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
 from nmt_kd.losses.divergence import kl_divergence
 from nmt_kd.losses.precision import log_probabilities
-from nmt_kd.losses.projection import Projection, chunked_objective, in_chunks, summed_objective
 
 WIDTH, VOCABULARY = 5, 13
 

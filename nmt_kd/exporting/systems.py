@@ -16,9 +16,9 @@ from fairseq.models import BaseFairseqModel
 from fairseq.tasks.translation import TranslationTask
 from omegaconf import DictConfig, OmegaConf
 
+from nmt_kd.data import opening_subset
 from nmt_kd.decoding.backends import FairseqBackend
 from nmt_kd.decoding.corpus import Originals
-from nmt_kd.decoding.data import opening_subset
 from nmt_kd.errors import UserError
 from nmt_kd.options import AT_LEAST_0, AT_LEAST_1, option
 

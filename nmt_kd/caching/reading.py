@@ -8,7 +8,7 @@ from fairseq.tasks import FairseqTask
 from torch import Tensor
 
 from nmt_kd.caching.files import FORMAT, Block, Sentences, SubsetFolder, cache_manifest, position_dtype
-from nmt_kd.decoding.text import dictionary_checksum
+from nmt_kd.data import dictionary_checksum
 from nmt_kd.errors import UserError
 
 TRAINING_SUBSET = "train"

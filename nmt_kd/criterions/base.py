@@ -20,15 +20,15 @@ from fairseq.logging import metrics
 from omegaconf import II
 from torch import Tensor
 
-from nmt_kd.cached_teacher import CachedReading, CachedTeacher
+from nmt_kd.caching.teacher import CachedReading, CachedTeacher
+from nmt_kd.engine.chunks import Projection, TokenObjective, summed_objective
+from nmt_kd.engine.distribution import Prediction
+from nmt_kd.engine.models import Reading, read_features, target_token_index
+from nmt_kd.engine.teacher import ChanceCheck, Teacher, TeacherReading
 from nmt_kd.errors import UserError
-from nmt_kd.features import Reading, read_features, target_token_index
 from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
 from nmt_kd.losses.precision import log_probabilities
-from nmt_kd.losses.prediction import Prediction
-from nmt_kd.losses.projection import Projection, TokenObjective, summed_objective
 from nmt_kd.options import AT_LEAST_0, SHARE, Allowed, check_options, option
-from nmt_kd.teacher import ChanceCheck, Teacher, TeacherReading
 from nmt_kd.version import __version__
 
 logger = logging.getLogger(__name__)

@@ -2,9 +2,9 @@ import pytest
 import torch
 from conftest import train_here
 
-from nmt_kd import averaging
+from nmt_kd.checkpoints import averaging
+from nmt_kd.checkpoints.reading import read_checkpoint_file
 from nmt_kd.cli import main
-from nmt_kd.compat import read_checkpoint_file
 from nmt_kd.errors import UserError
 
 

@@ -3,9 +3,9 @@ import math
 import pytest
 import torch
 
+from nmt_kd.engine.distribution import TopPrediction, WholePrediction
 from nmt_kd.losses.divergence import coarse_divergence, kl_divergence
 from nmt_kd.losses.precision import log_probabilities
-from nmt_kd.losses.prediction import TopPrediction, WholePrediction
 from nmt_kd.losses.ranking import hierarchical_ranking_loss
 
 TOKENS, VOCABULARY = 7, 12

@@ -22,11 +22,14 @@ from fairseq.tasks.translation import TranslationTask
 from omegaconf import DictConfig
 from sacrebleu.metrics import BLEU
 
-from nmt_kd import compat
-from nmt_kd.checkpoint_task import task_on
+from nmt_kd.checkpoints.dictionaries import find_dictionary
+from nmt_kd.checkpoints.reading import file_hash, read_checkpoint
+from nmt_kd.checkpoints.task import task_on
 from nmt_kd.decoding.backends import why_not_ctranslate2
+from nmt_kd.engine.teacher import Teacher
 from nmt_kd.errors import UserError
-from nmt_kd.evaluation.export_systems import (
+from nmt_kd.evaluation.tables import Table, as_markdown, number
+from nmt_kd.exporting.systems import (
     Measurement,
     Performance,
     Sample,
@@ -37,9 +40,7 @@ from nmt_kd.evaluation.export_systems import (
     measure,
     torch_threads,
 )
-from nmt_kd.evaluation.tables import Table, as_markdown, number
 from nmt_kd.options import check_options, one_of, require
-from nmt_kd.teacher import Teacher, file_hash, find_dictionary
 from nmt_kd.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ def export(
     measurement, output = measurement or Measurement(), output.resolve()
     check_options(asdict(measurement), Measurement)
     _check_ctranslate2(str(checkpoint), compute_types, measurement)
-    state = compat.read_checkpoint(checkpoint)
+    state = read_checkpoint(checkpoint)
     fingerprint = file_hash(checkpoint)
     _check_output(output, fingerprint)
     task = _translation_task_on(checkpoint, state["cfg"], data)

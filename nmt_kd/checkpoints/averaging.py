@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from nmt_kd import compat
+from nmt_kd.checkpoints.reading import read_checkpoint_file
 from nmt_kd.errors import UserError
 
 BY_EPOCH = re.compile(r"checkpoint(\d+)\.pt")
@@ -34,10 +34,10 @@ def average_checkpoints(paths: list[Path]) -> dict:
     Sums are kept in float64, one checkpoint in memory at a time beside them; each parameter keeps its precision.
     Raises UserError where the checkpoints hold different parameters.
     """
-    first = compat.read_checkpoint_file(paths[0])
+    first = read_checkpoint_file(paths[0])
     sums = {name: value.double() for name, value in first["model"].items()}
     for path in paths[1:]:
-        parameters = compat.read_checkpoint_file(path)["model"]
+        parameters = read_checkpoint_file(path)["model"]
         if shapes(parameters) != shapes(first["model"]):
             raise UserError(f"{path} and {paths[0]} hold different parameters; average checkpoints of one model")
         for name, value in parameters.items():

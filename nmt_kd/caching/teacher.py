@@ -8,9 +8,9 @@ import torch
 from fairseq.tasks import FairseqTask
 from torch import Tensor, nn
 
-from nmt_kd.cache import TeacherCache
+from nmt_kd.caching.reading import TeacherCache
+from nmt_kd.engine.distribution import TopPrediction
 from nmt_kd.errors import UserError
-from nmt_kd.losses.prediction import TopPrediction
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,15 @@ from conftest import TINY_TRANSFORMER, parse_training, train_here
 from sacrebleu.metrics import BLEU
 from tasks.test_seq_kd import decode
 
+from nmt_kd.checkpoints.reading import read_checkpoint_file
 from nmt_kd.cli import main
-from nmt_kd.compat import read_checkpoint_file
 from nmt_kd.decoding.corpus import in_order
 from nmt_kd.decoding.shards import ShardFolder
 from nmt_kd.errors import UserError
 from nmt_kd.evaluation import export as module
-from nmt_kd.evaluation import export_systems
-from nmt_kd.evaluation.export import SubwordModel, export
-from nmt_kd.evaluation.export_systems import Measurement, Sample, System, measure
+from nmt_kd.exporting import systems as export_systems
+from nmt_kd.exporting.export import SubwordModel, export
+from nmt_kd.exporting.systems import Measurement, Sample, System, measure
 
 TYPES = ["float32", "float16", "int8"]
 SEARCH = Measurement(beam=3)

@@ -6,10 +6,10 @@ from conftest import TINY_TRANSFORMER, Run, parse_training, train_here
 from fairseq import tasks
 from torch import nn
 
+from nmt_kd.engine.distribution import WholePrediction
+from nmt_kd.engine.models import read_features, target_token_index
+from nmt_kd.engine.teacher import ChanceCheck, Teacher
 from nmt_kd.errors import UserError
-from nmt_kd.features import read_features, target_token_index
-from nmt_kd.losses.prediction import WholePrediction
-from nmt_kd.teacher import ChanceCheck, Teacher
 
 LIKE = torch.zeros(())
 BRIEFLY = ["--criterion", "cross_entropy", "--max-update", "1"]

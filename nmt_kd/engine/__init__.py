@@ -1,0 +1,1 @@
+"""Running models and reading teachers: outputs, predictions, and losses summed a chunk of tokens at a time."""

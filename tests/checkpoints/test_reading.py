@@ -1,0 +1,104 @@
+import argparse
+import os
+import pickle
+
+import numpy
+import pytest
+import torch
+from fairseq import checkpoint_utils
+
+from nmt_kd.checkpoints.reading import read_checkpoint_file
+from nmt_kd.errors import UserError
+
+
+class RunsACommand:
+    """Unpickling this makes the file named in it."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+class CallsABuiltin:
+    def __reduce__(self):
+        return getattr, (dict, "fromkeys")
+
+
+def write_checkpoint(path, **parts):
+    state = {"model": {}, "args": argparse.Namespace(arch="transformer"), "optimizer_history": [{}], **parts}
+    torch.save(state, path)
+    return path
+
+
+def one_line(error) -> str:
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+def test_reads_every_kind_of_value_that_fairseq_stores(tmp_path):
+    path = write_checkpoint(
+        tmp_path / "a.pt",
+        model={"weight": torch.ones(2, dtype=torch.float16)},
+        extra_state={"array": numpy.arange(3), "scalar": numpy.float64(2.5), "integer": numpy.int64(3)},
+    )
+    state = read_checkpoint_file(path)
+    assert state["extra_state"]["array"].tolist() == [0, 1, 2]
+    assert (state["extra_state"]["scalar"], state["extra_state"]["integer"]) == (2.5, 3)
+    assert state["args"].arch == "transformer"
+
+
+def test_reads_checkpoints_written_before_torch_used_zip_files(tmp_path):
+    state = {"model": {"weight": torch.ones(2)}, "args": argparse.Namespace(arch="transformer")}
+    torch.save(state, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    assert read_checkpoint_file(tmp_path / "old.pt")["model"]["weight"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda state, path: path.write_bytes(pickle.dumps(state, protocol=2))])
+def test_a_program_in_a_checkpoint_is_refused_by_name_and_does_not_run(tmp_path, write):
+    write({"model": {}, "args": RunsACommand(tmp_path / "ran")}, tmp_path / "evil.pt")
+    with pytest.raises(UserError, match=r"evil\.pt holds posix\.system, which could run code.*refused") as error:
+        read_checkpoint_file(tmp_path / "evil.pt")
+    one_line(error)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_builtin_function_in_a_checkpoint_is_refused(tmp_path):
+    path = write_checkpoint(tmp_path / "evil.pt", extra_state=CallsABuiltin())
+    with pytest.raises(UserError, match=r"holds (builtins\.)?getattr"):
+        read_checkpoint_file(path)
+
+
+def test_a_pickle_of_a_later_protocol_is_refused(tmp_path):
+    (tmp_path / "evil.pt").write_bytes(pickle.dumps({"model": RunsACommand(tmp_path / "ran")}, protocol=4))
+    with pytest.raises(UserError):
+        read_checkpoint_file(tmp_path / "evil.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_missing_empty_truncated_and_foreign_files_are_told_apart(tmp_path):
+    whole = write_checkpoint(tmp_path / "whole.pt", model={"weight": torch.ones(1000)}).read_bytes()
+    (tmp_path / "empty.pt").touch()
+    (tmp_path / "truncated.pt").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.pt").write_text("not a checkpoint")
+    torch.save([1, 2], tmp_path / "list.pt")
+    torch.save({"state_dict": {}}, tmp_path / "other.pt")
+    for name, message in {
+        "missing.pt": "does not exist",
+        "empty.pt": "is empty",
+        "truncated.pt": "truncated or not a torch file",
+        "text.pt": "truncated or not a torch file",
+        "list.pt": "not a fairseq checkpoint",
+        "other.pt": "not a fairseq checkpoint",
+    }.items():
+        with pytest.raises(UserError, match=message) as error:
+            read_checkpoint_file(tmp_path / name)
+        assert name in one_line(error)
+
+
+def test_fairseq_itself_reads_checkpoints_this_way(tmp_path):
+    torch.save({"model": {}, "args": RunsACommand(tmp_path / "ran")}, tmp_path / "evil.pt")
+    with pytest.raises(UserError):
+        checkpoint_utils.load_checkpoint_to_cpu(str(tmp_path / "evil.pt"))
