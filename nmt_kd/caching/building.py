@@ -1,7 +1,6 @@
 """Computing what a cache of predictions holds: one pass of the teacher over the data."""
 
 import logging
-import math
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ from fairseq import utils
 from fairseq.data import LanguagePairDataset
 from fairseq.tasks import FairseqTask
 from omegaconf import DictConfig, open_dict
-from torch import Tensor
 
 from nmt_kd.caching.files import (
     FORMAT,
@@ -28,12 +26,10 @@ from nmt_kd.caching.reading import TRAINING_SUBSET, paddings
 from nmt_kd.checkpoints.reading import read_checkpoint
 from nmt_kd.checkpoints.task import task_on
 from nmt_kd.data import batches_by_tokens, dictionary_checksum, opening_subset
-from nmt_kd.engine.chunks import chunk_slices, default_chunk_size
+from nmt_kd.engine.chunks import chunk_slices, default_chunk_tokens
 from nmt_kd.engine.models import target_token_index
 from nmt_kd.engine.teacher import Teacher
 from nmt_kd.errors import UserError
-from nmt_kd.losses.precision import at_least_float32, log_probabilities
-from nmt_kd.losses.top_k import top_k_indices
 from nmt_kd.options import require
 from nmt_kd.storage.manifest import SentenceReport
 from nmt_kd.workers import device_of_worker, which_worker
@@ -137,20 +133,6 @@ def data_checksum(dataset: LanguagePairDataset) -> str:
     return f"{checksum:08x}"
 
 
-def most_probable(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Of `logits` [tokens, V] the `top_k` words, their log-probabilities, and the log of the mass of all others.
-
-    The words [tokens, top_k] come most probable first, and in the order of their numbers where they are equally so.
-    The mass [tokens] is added up from its own words, so that it is as precise when it is small; -inf where there are
-    none.
-    """
-    log_q = log_probabilities(at_least_float32(logits))
-    words = top_k_indices(log_q, top_k).sort(-1).values
-    log_of_words, order = log_q.gather(-1, words).sort(dim=-1, descending=True, stable=True)
-    rest = log_q.scatter_(-1, words, -math.inf).logsumexp(-1)
-    return words.gather(-1, order), log_of_words, rest
-
-
 @dataclass(frozen=True)
 class _Builder:
     """A teacher, and how much of what it says is kept."""
@@ -214,13 +196,13 @@ class _Builder:
         if self.device.type == "cuda":
             sample = utils.move_to_cuda(sample)
         token_index = target_token_index(sample["target"], self.task.target_dictionary.pad())
+        size = len(self.task.target_dictionary)
         positions = numpy.empty(len(token_index), self.position_dtype)
         with torch.no_grad():
-            reading = self.teacher.read(sample, token_index, torch.zeros((), device=self.device))
-            for rows in chunk_slices(len(token_index), default_chunk_size(reading.projections[0])):
-                words, log_probabilities, rest = (
-                    part.cpu().numpy() for part in most_probable(reading.logits(rows), self.top_k)
-                )
+            predictions = self.teacher.read(sample, token_index, torch.zeros((), device=self.device))
+            for rows in chunk_slices(len(token_index), default_chunk_tokens(size, self.device)):
+                top = predictions.predict(rows).coarse(self.top_k)
+                words, log_probabilities, rest = (part.cpu().numpy() for part in (top.words, top.log_q, top.log_rest))
                 if numpy.isnan(log_probabilities).any():
                     raise UserError(
                         "the teacher predicts what is no number (nan); its checkpoint is of a training that failed, "

@@ -1,4 +1,4 @@
-"""A teacher whose predictions lie on disk (`nmt-kd cache`): nothing of its models is loaded."""
+"""A teacher whose predictions lie on disk (`nmt-kd cache`): its models are not loaded."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ from fairseq.tasks import FairseqTask
 from torch import Tensor, nn
 
 from nmt_kd.caching.reading import TeacherCache
-from nmt_kd.engine.distribution import TopPrediction
+from nmt_kd.engine.distribution import Distribution, TopDistribution
+from nmt_kd.engine.predictions import Need, Predictions, TopWords
 from nmt_kd.errors import UserError
 
 
@@ -22,56 +23,69 @@ class CachedTeacher:
     criterion: nn.Module  # says whether this is training or validation
 
     @classmethod
-    def open(cls, folder: str, task: FairseqTask, words: int, criterion: nn.Module) -> "CachedTeacher":
-        """Open a cache that has at least so many `words` a token; UserError where it has fewer or does not fit."""
-        cache = TeacherCache.open(folder, task)
-        if words > cache.top_k:
+    def open(
+        cls, folder: str, task: FairseqTask, need: Need, criterion: nn.Module, method: str = "this method"
+    ) -> "CachedTeacher":
+        """Open a cache that meets the `need` of a method.
+
+        Raises UserError where no cache can, or this one has too few words or does not fit the data.
+        """
+        if not isinstance(need, TopWords) or need.at_new_prefixes:
             raise UserError(
-                f"{folder} has the teacher's {cache.top_k} most probable words, these settings need {words}; make "
-                f"another with nmt-kd cache --top-k {words}"
+                f"{method} with these settings needs the teacher itself, not only its top words; give "
+                "--teacher-path instead of --teacher-cache"
+            )
+        cache = TeacherCache.open(folder, task)
+        if need.k > cache.top_k:
+            raise UserError(
+                f"{folder} has the teacher's {cache.top_k} most probable words, these settings need {need.k}; make "
+                f"another with nmt-kd cache --top-k {need.k}"
             )
         return cls(cache, len(task.target_dictionary), criterion)
 
     @property
     def fingerprint(self) -> str:
-        """Of the teacher that the cache was made with."""
+        """The fingerprint of the teacher that the cache was made with."""
         return self.cache.fingerprint
 
-    def read(self, sample: dict, token_index: Tensor, like: Tensor) -> "CachedReading":
-        """What the cache has about fairseq's `sample`; `token_index` as for `Teacher.read`.
+    @property
+    def models(self) -> list[nn.Module]:
+        """None."""
+        return []
 
-        Which sentences these are is found out at once, before a GPU has work to wait for; they are looked up when
-        something of them is first asked for.
+    def read(self, sample: dict, token_index: Tensor, like: Tensor) -> "CachedPredictions":
+        """The predictions for fairseq's `sample`; see `TeacherSource`.
+
+        The sentences are identified at once, before a GPU has work to wait for; they are looked up when something is
+        first asked for.
         """
         sentences, training = self.cache.sentences_of(sample), self.criterion.training
 
-        def look_up() -> TopPrediction:
+        def look_up() -> TopDistribution:
             words, log_q, log_rest = (
                 part.flatten(0, 1)[token_index] for part in self.cache.top_of(sentences, training, token_index.device)
             )
-            # what was rounded on disk sums up to one again
+            # probabilities were rounded on disk; they sum to one again
             total = torch.cat([log_q, log_rest.unsqueeze(-1)], dim=-1).logsumexp(-1)
-            return TopPrediction(words, log_q - total.unsqueeze(-1), log_rest - total, self.vocabulary_size)
+            return TopDistribution(words, log_q - total.unsqueeze(-1), log_rest - total, self.vocabulary_size)
 
-        return CachedReading(look_up)
+        return CachedPredictions(look_up)
 
 
-class CachedReading:
-    """What a cache has about some target tokens; looked up when this is first asked for."""
+class CachedPredictions(Predictions):
+    """The predictions of a cache for some target tokens, looked up when something is first asked for."""
 
-    def __init__(self, look_up: Callable[[], TopPrediction]):
+    def __init__(self, look_up: Callable[[], TopDistribution]):
         self._look_up = look_up
 
     @cached_property
-    def prediction(self) -> TopPrediction:
-        """For all of the tokens."""
+    def distribution(self) -> TopDistribution:
+        """The distributions at all of the tokens."""
         return self._look_up()
 
-    def predict(self, rows: slice) -> TopPrediction:
-        """As `TeacherReading.predict`."""
-        whole = self.prediction
-        return TopPrediction(whole.words[rows], whole.log_q[rows], whole.log_rest[rows], whole.vocabulary_size)
+    def predict(self, rows: slice) -> Distribution:
+        whole = self.distribution
+        return TopDistribution(whole.words[rows], whole.log_q[rows], whole.log_rest[rows], whole.vocabulary_size)
 
-    def first_choices(self, chunk_size: int = 0) -> Tensor:
-        """As `TeacherReading.first_choices`."""
-        return self.prediction.first_choice
+    def first_choices(self, chunk_tokens: int = 0) -> Tensor:
+        return self.distribution.first_choice

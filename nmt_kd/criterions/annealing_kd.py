@@ -7,7 +7,8 @@ from typing import Any
 from fairseq.criterions import register_criterion
 from omegaconf import II
 
-from nmt_kd.criterions.base import Batch, Chunk, DistillationConfig, DistillationCriterion
+from nmt_kd.criterions.base import Batch, Chunk, DistillationCriterion, TeacherConfig
+from nmt_kd.engine.predictions import FullDistribution
 from nmt_kd.errors import UserError
 from nmt_kd.losses.divergence import kl_divergence, scaled_logit_error
 from nmt_kd.losses.precision import log_probabilities
@@ -18,7 +19,7 @@ HIGHEST_TEMPERATURE = {"kl": 1.1, "mse": 10.0}
 
 
 @dataclass
-class AnnealingKDConfig(DistillationConfig):
+class AnnealingKDConfig(TeacherConfig):
     kd_alpha: float = option(
         1.0, "share of the distillation term in the first stage: loss = (1 - alpha) CE + alpha KD; from 0 to 1", SHARE
     )
@@ -51,6 +52,8 @@ class AnnealingKD(DistillationCriterion):
     The schedule depends on the number of updates and the length of the training alone, so a restart continues it. In
     validation, `kd_loss` is the divergence at temperature 1 in both stages.
     """
+
+    needs = FullDistribution()
 
     def check_settings(self):
         super().check_settings()

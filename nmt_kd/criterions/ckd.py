@@ -10,7 +10,9 @@ from fairseq.models.transformer import TransformerDecoderBase, TransformerEncode
 from omegaconf import II
 from torch import Tensor, nn
 
-from nmt_kd.criterions.base import Batch, Chunk, DistillationConfig, DistillationCriterion
+from nmt_kd.criterions.base import Batch, Chunk, DistillationCriterion, TeacherConfig
+from nmt_kd.engine.models import ModelOutput
+from nmt_kd.engine.predictions import HiddenStates
 from nmt_kd.errors import UserError
 from nmt_kd.losses.divergence import kl_divergence
 from nmt_kd.losses.hidden import attention_error, student_up_error, teacher_down_error
@@ -19,7 +21,7 @@ from nmt_kd.options import AT_LEAST_0, SHARE, one_of, option, require
 
 
 @dataclass
-class CKDConfig(DistillationConfig):
+class CKDConfig(TeacherConfig):
     kd_alpha: float = option(
         0.1,
         "weight of the divergence, the paper's eta: loss = (1 - alpha - lambda) CE + alpha KD + lambda hidden; "
@@ -100,7 +102,8 @@ class CKD(DistillationCriterion):
     The projections are trained and saved with the student, but are no part of its model.
     """
 
-    ANY_ARCHITECTURE = False
+    any_architecture = False
+    needs = HiddenStates()
 
     def __init__(self, cfg: CKDConfig, task):
         super().__init__(cfg, task)
@@ -166,39 +169,43 @@ class CKD(DistillationCriterion):
         return {"kd_loss": kl_divergence(chunk.student_log_p, chunk.teacher_log_q)}
 
     def loss_weights(self, batch: Batch):
-        return {"ce_loss": 1 - self.cfg.kd_alpha - self.cfg.ckd_lambda, "kd_loss": self.cfg.kd_alpha}
+        weight = self.cfg.ckd_lambda
+        return {
+            "ce_loss": 1 - self.cfg.kd_alpha - weight,
+            "kd_loss": self.cfg.kd_alpha,
+            "hidden_loss": weight,
+            "attention_loss": weight * self.cfg.ckd_attention,
+        }
 
-    def distill(self, batch: Batch):
-        loss, sums = super().distill(batch)
+    def batch_losses(self, batch: Batch):
         restored_or_trained = self.training or self.progress.updates > 0  # fairseq-validate restores no criterion
-        if not (self.matches and restored_or_trained):
-            return loss, sums
-        (teacher,) = batch.teacher.readings
+        if batch.teacher is None or not (self.matches and restored_or_trained):
+            return {}
+        (teacher,) = batch.teacher.outputs
         is_padding = batch.source_tokens.eq(self.task.source_dictionary.pad())
         source_index = (~is_padding).flatten().nonzero().squeeze(1)
+        encoder: HiddenMatch = self.matches["encoder"]
         hidden, student_norm, teacher_norm = (
-            values.sum()
-            for values in self.matches["encoder"](batch.student.encoder_states, teacher.encoder_states, source_index)
+            values.sum() for values in encoder(batch.student.encoder_states, teacher.encoder_states, source_index)
         )
         if "decoder" in self.matches:
             losses, _, _ = self.matches["decoder"](
                 batch.student.decoder_states, teacher.decoder_states, batch.token_index
             )
             hidden = hidden + losses.sum()
-        sums |= {"hidden_loss": hidden.detach(), "student_norm": student_norm, "teacher_norm": teacher_norm}
-        sums["n_states"] = source_index.new_tensor(source_index.numel() * len(self.matches["encoder"].layers))
+        terms = {"hidden_loss": hidden, "student_norm": student_norm, "teacher_norm": teacher_norm}
+        terms["n_states"] = source_index.new_tensor(source_index.numel() * len(encoder.layers))
         if self.cfg.ckd_attention:
-            attention = self._attention_loss(batch.student, teacher, is_padding)
-            hidden = hidden + self.cfg.ckd_attention * attention
-            sums["attention_loss"] = attention.detach()
-        return loss + self.cfg.ckd_lambda * hidden if self.training else loss, sums
+            terms["attention_loss"] = self._attention_loss(encoder.layers, batch.student, teacher, is_padding)
+        return terms
 
-    def _attention_loss(self, student, teacher, is_padding: Tensor) -> Tensor:
-        total = 0.0
-        for number, group in enumerate(self.matches["encoder"].layers, start=1):
+    @staticmethod
+    def _attention_loss(layers: LayerMap, student: ModelOutput, teacher: ModelOutput, is_padding: Tensor) -> Tensor:
+        total = torch.zeros((), device=is_padding.device)
+        for number, group in enumerate(layers, start=1):
             ours, theirs = (
-                self_attention_scores(reading.model.encoder.layers[layer - 1], reading.encoder_states[layer - 1])
-                for reading, layer in ((student, number), (teacher, group[-1]))
+                self_attention_scores(output.model.encoder.layers[layer - 1], output.encoder_states[layer - 1])
+                for output, layer in ((student, number), (teacher, group[-1]))
             )
             total = total + attention_error(ours, theirs, is_padding).masked_fill(is_padding, 0).sum()
         return total

@@ -8,6 +8,7 @@ from fairseq.criterions import register_criterion
 from torch import Tensor
 
 from nmt_kd.criterions.base import Batch, Chunk, DistillationCriterion, InterpolationConfig
+from nmt_kd.engine.predictions import FullDistribution, Need, TopWords
 from nmt_kd.losses.divergence import kl_divergence, top_k_cross_entropy, without_top_1
 from nmt_kd.losses.selection import uniform_hash
 from nmt_kd.options import AT_LEAST_1, SHARE, Allowed, one_of, option, require
@@ -55,6 +56,12 @@ PROBES: dict[str, Callable[[Chunk, ProbingKDConfig], Tensor]] = {
     "no-top-1": lambda chunk, cfg: kl_divergence(chunk.student_log_p, without_top_1(chunk.teacher_log_q, chunk.gold)),
 }
 
+NEEDS: dict[str, Callable[[ProbingKDConfig], Need]] = {
+    "all": lambda cfg: TopWords(1),
+    "top-k": lambda cfg: TopWords(cfg.probing_top_k),
+    "no-top-1": lambda cfg: FullDistribution(),
+}
+
 # The weights of cross-entropy and distillation, [tokens], for target tokens that are the teacher's first choice or not.
 TARGETS: dict[str, Callable[[Tensor, Tensor, ProbingKDConfig], tuple]] = {
     "top-1": lambda is_first, chance, cfg: (is_first.float(), 0.0),
@@ -68,6 +75,10 @@ TARGETS: dict[str, Callable[[Tensor, Tensor, ProbingKDConfig], tuple]] = {
 class ProbingKD(DistillationCriterion):
     """Word-level distillation on a part of the teacher's distribution, or on a part of the tokens."""
 
+    @property
+    def needs(self):
+        return NEEDS[self.cfg.probing_loss](self.cfg)
+
     def check_settings(self):
         super().check_settings()
         size, above = len(self.task.target_dictionary), self.cfg.probing_above
@@ -78,22 +89,18 @@ class ProbingKD(DistillationCriterion):
 
     def token_losses(self, chunk: Chunk):
         term = PROBES[self.cfg.probing_loss](chunk, self.cfg)
-        confidence = chunk.teacher.log_q.amax(-1).exp()
+        confidence = chunk.teacher.confidence
         # float32 rounds a probability to 1 and above, and an interval up to 1 has no end
         inside = (confidence > self.cfg.probing_above) & (
             (confidence <= self.cfg.probing_up_to) | (self.cfg.probing_up_to == 1)
         )
         return {"kd_loss": term * inside}
 
-    @property
-    def teacher_words(self):
-        return {"all": 1, "top-k": self.cfg.probing_top_k, "no-top-1": None}[self.cfg.probing_loss]
-
     def loss_weights(self, batch: Batch):
         if self.cfg.probing_targets == "all":  # nothing depends on the teacher's first choices, which cost a projection
             return {"ce_loss": 1 - self.cfg.kd_alpha, "kd_loss": self.cfg.kd_alpha}
         length = batch.prev_output_tokens.size(1)
-        is_first = batch.teacher.first_choices(self.cfg.kd_chunk_tokens) == batch.gold
+        is_first = batch.teacher_first_choices == batch.gold
         chance = uniform_hash(batch.sentence_ids[batch.token_index // length], batch.token_index % length)
         ce_weight, kd_weight = TARGETS[self.cfg.probing_targets](is_first, chance, self.cfg)
         return {"ce_loss": ce_weight, "kd_loss": kd_weight}

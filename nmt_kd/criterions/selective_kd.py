@@ -7,17 +7,15 @@ from fairseq.criterions import register_criterion
 from fairseq.distributed import utils as distributed_utils
 from torch import Tensor, nn
 
-from nmt_kd.criterions.base import Batch, Chunk, DistillationConfig, DistillationCriterion
-from nmt_kd.engine.chunks import in_chunks
+from nmt_kd.criterions.base import Batch, Chunk, DistillationCriterion, TeacherConfig
+from nmt_kd.engine.predictions import TopWords
 from nmt_kd.errors import UserError
-from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
-from nmt_kd.losses.precision import log_probabilities
 from nmt_kd.losses.selection import ScoreQueue, largest
 from nmt_kd.options import AT_LEAST_0, AT_LEAST_1, Allowed, one_of, option
 
 
 @dataclass
-class SelectiveKDConfig(DistillationConfig):
+class SelectiveKDConfig(TeacherConfig):
     kd_alpha: float = option(
         1.0, "weight of the distillation term on the selected tokens: loss = CE + alpha KD; 0 or more", AT_LEAST_0
     )
@@ -45,14 +43,12 @@ class SelectiveKD(DistillationCriterion):
     queue, any checkpoint holds all of it, and a training restarted with more or fewer workers goes on with it.
     """
 
-    TOKENS_ARE_INDEPENDENT = False
+    tokens_are_independent = False
+    needs = TopWords(1)
 
     def __init__(self, cfg: SelectiveKDConfig, task):
         super().__init__(cfg, task)
         self.queue = ScoreQueue(cfg.selection_queue_size) if cfg.selection == "global" else None
-        if self.queue:
-            # fairseq saves the state of a criterion only if it has a parameter
-            self.saved_with_the_model = nn.Parameter(torch.zeros(1))
 
     def check_settings(self):
         super().check_settings()
@@ -62,34 +58,19 @@ class SelectiveKD(DistillationCriterion):
     def token_losses(self, chunk: Chunk):
         return {"kd_loss": chunk.teacher.divergence(chunk.student_log_p)}
 
-    @property
-    def teacher_words(self):
-        return 1
+    def update_state(self, batch: Batch):
+        if self.queue:
+            self.queue.push(_from_all_workers(batch.student_nll))
 
     def loss_weights(self, batch: Batch):
-        kd_weight = self.cfg.kd_alpha * self.select(self.scores(batch))
+        kd_weight = self.cfg.kd_alpha * self.select(batch.student_nll)
         return {"ce_loss": 1 - kd_weight if self.cfg.selection_interpolate else 1.0, "kd_loss": kd_weight}
 
-    def scores(self, batch: Batch) -> Tensor:
-        """The plain negative log-likelihood of each gold token, [tokens], in nats."""
-
-        def nll(logits, rows):
-            return label_smoothed_cross_entropy(log_probabilities(logits), batch.gold[rows], 0.0)[1]
-
-        student = batch.student.projection
-        return in_chunks(student.logits, student, nll, self.cfg.kd_chunk_tokens)
-
     def select(self, scores: Tensor) -> Tensor:
-        """Which of the batch's tokens are distilled, [tokens]; the queue takes the batch's scores in first."""
+        """Which of the batch's tokens are distilled, [tokens], by their scores."""
         if self.queue is None:
             return largest(scores, self.cfg.selection_rate)
-        self.queue.push(_from_all_workers(scores[:0] if self.progress.is_dummy_batch else scores))
-        return scores.float() >= self.queue.threshold(self.cfg.selection_rate)  # as the queue has them
-
-    def distill(self, batch: Batch):
-        loss, sums = super().distill(batch)
-        # a wrapper for several workers wants every parameter to have a gradient
-        return (loss + 0 * self.saved_with_the_model.sum() if self.queue else loss), sums
+        return scores.float() >= self.queue.threshold(self.cfg.selection_rate)  # in the queue's precision
 
     def get_extra_state(self):
         return {"size": self.queue.size, "values": self.queue.values.cpu()} if self.queue else {}

@@ -1,12 +1,13 @@
 """TIE-KD (Zhang et al., ACL 2023): rank as the teacher does, and distil on the student's own predictions too."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from fairseq.criterions import register_criterion
 from torch import Tensor
 
 from nmt_kd.criterions.base import Batch, Chunk, DistillationCriterion, InterpolationConfig
+from nmt_kd.engine.predictions import TopWords
 from nmt_kd.losses.ranking import hierarchical_ranking_loss
 from nmt_kd.losses.top_k import top_k_indices
 from nmt_kd.options import AT_LEAST_0, AT_LEAST_1, option, require
@@ -41,39 +42,39 @@ class TIEKD(DistillationCriterion):
         """How often the decoders run on a batch."""
         return self.cfg.kd_iterations if self.training else 1
 
+    @property
+    def needs(self):
+        return TopWords(max(1, self.cfg.ranking_top_k), at_new_prefixes=self.cfg.kd_iterations > 1)
+
     def token_losses(self, chunk: Chunk):
         terms = {"kd_loss": chunk.teacher.divergence(chunk.student_log_p)}
         if self.cfg.ranking_top_k:
-            terms["ranking_loss"] = hierarchical_ranking_loss(
-                chunk.student_log_p, chunk.teacher, self.cfg.ranking_top_k
-            )
+            terms["ranking_loss"] = self.ranking_loss(chunk)
         return {name: term / self.iterations for name, term in terms.items()}
 
-    @property
-    def teacher_words(self):
-        return max(1, self.cfg.ranking_top_k) if self.cfg.kd_iterations == 1 else None
+    def ranking_loss(self, chunk: Chunk) -> Tensor:
+        """The hierarchical ranking loss, [tokens]."""
+        log_p, top_k = chunk.student_log_p, self.cfg.ranking_top_k
+        (t, q_t), s = chunk.teacher.top(top_k), top_k_indices(log_p, top_k)
+        p_s, p_t = log_p.gather(-1, s).exp(), log_p.gather(-1, t).exp()
+        return hierarchical_ranking_loss(p_s, chunk.teacher.log_q_of(s), p_t, q_t)
 
     def loss_weights(self, batch: Batch):
         return {"ce_loss": 1 - self.cfg.kd_alpha, "kd_loss": self.cfg.kd_alpha, "ranking_loss": self.cfg.kd_alpha}
 
     def passes(self, batch: Batch):
-        if self.iterations == 1:
-            yield from super().passes(batch)
-            return
-        weights = self.loss_weights(batch)
-        for iteration in range(self.iterations):
+        for iterations_left in reversed(range(self.iterations)):
+            if not iterations_left:
+                yield batch
+                return
             predictions = torch.empty_like(batch.gold)
+            yield replace(batch, notes={"predictions": predictions})
+            batch = replace(batch.decode(self.decoder_inputs(batch, predictions)), auxiliary=True)
 
-            def objective(logits, rows, batch=batch, iteration=iteration, predictions=predictions):
-                predictions[rows] = self.first_choices(logits)
-                if iteration == 0:
-                    return self.objective(batch, weights, logits, rows)
-                terms = self.token_losses(Chunk(batch, rows, logits))
-                return self.weighted_sum(terms, weights, rows), terms
-
-            yield batch.student.projection, objective
-            if iteration + 1 < self.iterations:
-                batch = batch.decode_again(self.decoder_inputs(batch, predictions))
+    def objective(self, chunk: Chunk, weights):
+        if "predictions" in chunk.batch.notes:
+            chunk.note("predictions", self.first_choices(chunk.student_logits))
+        return super().objective(chunk, weights)
 
     def first_choices(self, logits: Tensor) -> Tensor:
         """The most probable symbol but padding, [tokens], of logits [tokens, V]."""

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from fairseq.criterions import register_criterion
 
 from nmt_kd.criterions.base import Batch, Chunk, DistillationCriterion, InterpolationConfig
+from nmt_kd.engine.predictions import FullDistribution, TopWords
+from nmt_kd.losses.divergence import kl_divergence
 from nmt_kd.options import Allowed, option
 
 
@@ -21,13 +23,14 @@ class WordKDConfig(InterpolationConfig):
 class WordKD(DistillationCriterion):
     """`(1 - alpha) CE + alpha KL(teacher || student)`. RKD of the CKD paper is this with alpha = 0.1."""
 
-    def token_losses(self, chunk: Chunk):
-        temperature = {} if self.cfg.kd_temperature == 1 else {"temperature": self.cfg.kd_temperature}
-        return {"kd_loss": chunk.teacher.divergence(chunk.student_log_p, **temperature)}
-
     @property
-    def teacher_words(self):
-        return 1 if self.cfg.kd_temperature == 1 else None
+    def needs(self):
+        return TopWords(1) if self.cfg.kd_temperature == 1 else FullDistribution()
+
+    def token_losses(self, chunk: Chunk):
+        if self.cfg.kd_temperature == 1:
+            return {"kd_loss": chunk.teacher.divergence(chunk.student_log_p)}
+        return {"kd_loss": kl_divergence(chunk.student_log_p, chunk.teacher_log_q, self.cfg.kd_temperature)}
 
     def loss_weights(self, batch: Batch):
         return {"ce_loss": 1 - self.cfg.kd_alpha, "kd_loss": self.cfg.kd_alpha}

@@ -1,13 +1,19 @@
-"""From decoder features to a summed objective, a chunk of tokens at a time.
+"""From decoder features to a summed loss, one chunk of tokens at a time.
 
 The logits of a batch are by far the largest tensor in the training of a translation model: 4,096 tokens times a
-vocabulary of 37,184 are 600 MB in float32, and a loss needs several tensors of that size, for each model. Here they
-exist for one chunk at a time: its logits are computed, its losses and their gradient with respect to the logits, and
-that gradient is carried on to the features and the weights at once. Nothing is computed twice.
+vocabulary of 37,184 are 600 MB in float32, and a loss needs several tensors of that size for each model. Here logits
+exist for one chunk at a time: `SummedLoss` computes them, the caller computes the chunk's losses, and their gradient is
+carried on to the features and the output weights at once. Nothing is computed twice.
+
+    total = SummedLoss()
+    for chunk in total.chunks(view):
+        total.add(chunk, losses, named)
+    loss, sums = total.result()
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,20 +23,17 @@ from torch.nn import functional
 # and what becomes of it in the weight's gradient; the second is small because that gradient sums over many tokens.
 FLOAT16_LOGIT_SCALE = 256.0
 FLOAT16_WEIGHT_SCALE = 16.0
-FLOAT16_MOST_TOKENS = 1024  # in one such sum, or it might be more than float16 can hold
+FLOAT16_MOST_TOKENS = 1024  # in one such sum, which could otherwise exceed the range of float16
 
 # Logits of one chunk: they should stay in the processor's cache, or be large enough to fill a GPU.
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**25}
-# With fewer tokens, more time goes into reading the output weights for each chunk than into computing with them.
+# With fewer tokens, reading the output weights for each chunk takes longer than computing with them.
 FEWEST_TOKENS = 64
-
-TokenFunction = Callable[[Tensor, slice], Tensor]
-TokenObjective = Callable[[Tensor, slice], tuple[Tensor, dict[str, Tensor]]]
 
 
 @dataclass(frozen=True)
 class Projection:
-    """A model's features for the tokens of a batch, and the linear layer that turns them into logits.
+    """A model's features for some tokens, and the linear layer that turns them into logits.
 
     `features` is [tokens, width], `weight` [V, width], `bias` [V] or None. Without `weight` the features are the
     logits themselves, [tokens, V].
@@ -42,7 +45,14 @@ class Projection:
 
     @property
     def vocabulary_size(self) -> int:
+        """The number of logits of a token, V."""
         return self.features.size(-1) if self.weight is None else self.weight.size(0)
+
+    @property
+    def trained(self) -> list[Tensor]:
+        """The tensors of the projection that want gradients."""
+        tensors = (self.features, self.weight, self.bias)
+        return [tensor for tensor in tensors if tensor is not None and tensor.requires_grad]
 
     def logits(self, rows: slice) -> Tensor:
         """The logits of some tokens, [rows, V], in the precision of the model."""
@@ -50,124 +60,167 @@ class Projection:
         return features if self.weight is None else functional.linear(features, self.weight, self.bias)
 
 
-def default_chunk_size(projection: Projection) -> int:
+def default_chunk_tokens(vocabulary_size: int, device: torch.device) -> int:
     """A number of tokens whose logits make a good chunk for this vocabulary on this kind of device."""
-    elements = CHUNK_ELEMENTS.get(projection.features.device.type, CHUNK_ELEMENTS["cuda"])
-    return max(FEWEST_TOKENS, elements // projection.vocabulary_size)
+    elements = CHUNK_ELEMENTS.get(device.type, CHUNK_ELEMENTS["cuda"])
+    return max(FEWEST_TOKENS, elements // vocabulary_size)
 
 
-def chunk_slices(tokens: int, chunk_size: int) -> Iterator[slice]:
-    """Slices of `chunk_size` that cover `tokens` rows in order; no tokens are one empty slice."""
-    for start in range(0, max(tokens, 1), chunk_size):
-        yield slice(start, min(start + chunk_size, tokens))
+def chunk_slices(tokens: int, chunk_tokens: int) -> Iterator[slice]:
+    """Slices of `chunk_tokens` that cover `tokens` rows in order; without tokens, one empty slice."""
+    for start in range(0, max(tokens, 1), chunk_tokens):
+        yield slice(start, min(start + chunk_tokens, tokens))
 
 
-def in_chunks(
-    logits: Callable[[slice], Tensor], like: Projection, function: TokenFunction, chunk_size: int = 0
+def per_token(
+    logits: Callable[[slice], Tensor],
+    like: Projection,
+    function: Callable[[Tensor, slice], Tensor],
+    chunk_tokens: int = 0,
 ) -> Tensor:
     """`function(logits(rows), rows)`, [rows], for all tokens, [tokens], without gradients and a chunk at a time.
 
-    `like` is a projection of the same tokens to the same vocabulary; `chunk_size` is that of `chunked_objective`.
+    `like` is a projection of the same tokens to the same vocabulary; `chunk_tokens` is that of `SummedLoss`.
     """
-    chunk_size = chunk_size or default_chunk_size(like)
+    tokens, device = like.features.size(0), like.features.device
+    chunk_tokens = chunk_tokens or default_chunk_tokens(like.vocabulary_size, device)
     with torch.no_grad():
-        return torch.cat([function(logits(rows), rows) for rows in chunk_slices(like.features.size(0), chunk_size)])
+        return torch.cat([function(logits(rows), rows) for rows in chunk_slices(tokens, chunk_tokens)])
 
 
-def chunked_objective(
-    student: Projection, objective: TokenObjective, chunk_size: int = 0
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Sum `objective` over all tokens, holding the logits of `chunk_size` tokens at most (0: a good default).
+class Chunk:
+    """Some tokens of a view, and their logits under each of its projections, [tokens, V] each.
 
-    `objective(logits, rows)` gets the student's logits [n, V] of the tokens in the slice `rows` and returns the loss
-    of each, [n], and further named values, [n], that are only to be summed. It is called once for each chunk, in
-    order, with gradients enabled where they are wanted.
-
-    Returns the loss (a scalar with gradients to the student's features, weight and bias) and the sums of the named
-    values (scalars without gradients), in float32 or the features' float64.
+    In training the logits are leaves that want gradients. `SummedLoss.add` empties the chunk: the caller's variable
+    would otherwise keep its tensors while the next chunk is computed.
     """
-    return summed_objective([(student, objective)], chunk_size)
+
+    def __init__(self, rows: slice, logits: Sequence[Tensor]):
+        self.rows = rows
+        self.logits = logits
+
+    def free(self) -> None:
+        """Forget everything."""
+        vars(self).clear()
 
 
-def summed_objective(
-    passes: Iterable[tuple[Projection, TokenObjective]], chunk_size: int = 0
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The sum of `chunked_objective` over several passes of one decoder, which share their weight and its gradient.
+ChunkType = TypeVar("ChunkType", bound=Chunk, covariant=True)
 
-    A pass is asked for when the one before is done, so a generator may let one depend on what the last predicted.
+
+class View(Protocol, Generic[ChunkType]):
+    """Tokens under one or several projections, which makes its own kind of chunk."""
+
+    @property
+    def projections(self) -> Sequence[Projection]: ...
+
+    def chunk(self, rows: slice, logits: Sequence[Tensor]) -> ChunkType: ...
+
+
+class SummedLoss:
+    """The sum of token losses over chunks and views, with its gradients.
+
+    Gradients are kept by the tensor they belong to, so views may share an output layer, have another one, or compute
+    several projections of the same tokens side by side. Memory does not grow with the number of views.
     """
-    inputs: list[Tensor] = []
-    gradients: list[Tensor] = []
-    shared: _Gradients | None = None
-    loss, sums = torch.zeros(()), {}
-    for student, objective in passes:
-        trained = [tensor for tensor in (student.features, student.weight, student.bias) if tensor is not None]
-        wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in trained)
+
+    def __init__(self, chunk_tokens: int = 0):
+        """`chunk_tokens` is the number of tokens in a chunk; 0 chooses by vocabulary size and device."""
+        self._chunk_tokens = chunk_tokens
+        self._loss = torch.zeros(())
+        self._sums: dict[str, Tensor] = {}
+        self._gradients: dict[Tensor, Tensor] = {}
+        self._projections: Sequence[Projection] | None = None  # of the chunk that is to be added next
+
+    def chunks(self, view: View[ChunkType]) -> Iterator[ChunkType]:
+        """The chunks of a view in order; each must be added before the next is asked for."""
+        first = view.projections[0]
+        tokens, device = first.features.size(0), first.features.device
+        self._loss = self._loss.to(device, torch.promote_types(self._loss.dtype, _accumulation_dtype(first.features)))
+        chunk_tokens = self._chunk_tokens or default_chunk_tokens(first.vocabulary_size, device)
+        for rows in chunk_slices(tokens, chunk_tokens):
+            yield self._next_chunk(view, rows)
+            if self._projections is not None:
+                raise RuntimeError("a chunk was not added to the loss before the next one was asked for")
+
+    def _next_chunk(self, view: View[ChunkType], rows: slice) -> ChunkType:
+        self._projections = view.projections
+        logits = []
+        for projection in self._projections:
+            wanted = torch.is_grad_enabled() and bool(projection.trained)
+            if wanted:
+                for tensor in projection.trained:
+                    if tensor not in self._gradients:
+                        self._gradients[tensor] = torch.zeros_like(tensor, dtype=_accumulation_dtype(tensor))
+            with torch.no_grad():
+                logits.append(projection.logits(rows).detach().requires_grad_(wanted))
+        return view.chunk(rows, logits)
+
+    def add(self, chunk: Chunk, losses: Tensor, named: Mapping[str, Tensor]) -> None:
+        """Add the chunk's `losses` [tokens], and sum the `named` values, [tokens] each; then empty the chunk."""
+        if self._projections is None:
+            raise RuntimeError("this chunk has been added already")
+        loss = losses.sum()
+        if loss.requires_grad:
+            self._differentiate(loss, chunk)
         with torch.no_grad():
-            of_this_pass = _Gradients(student, shared) if wanted else None
-            loss = loss.to(student.features.device, _accumulation_dtype(student.features))
-            for rows in chunk_slices(student.features.size(0), chunk_size or default_chunk_size(student)):
-                chunk_loss, totals = _sums_of_chunk(student, objective, rows, of_this_pass)
-                loss += chunk_loss
-                for name, total in totals.items():
-                    sums[name] = sums[name] + total if name in sums else total
-        if of_this_pass is not None:
-            new = [of_this_pass.features] if shared is not None else of_this_pass.all()
-            inputs += trained[: len(new)]
-            gradients += new
-            shared = shared or of_this_pass
-    if gradients:
-        loss = _WithGradients.apply(loss, gradients, *inputs)
-    return loss, sums
+            self._loss += loss.detach()
+            for name, values in named.items():
+                total = values.detach().sum()
+                self._sums[name] = self._sums[name] + total if name in self._sums else total
+        self._projections = None
+        chunk.free()
 
+    def result(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, a scalar with gradients that can be asked for once, and the sums of the named values.
 
-def _sums_of_chunk(
-    student: Projection, objective: TokenObjective, rows: slice, gradients: "_Gradients | None"
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """What `objective` and its named values sum up to in one chunk; nothing else of the chunk outlives this call."""
-    wanted = gradients is not None
-    logits = student.logits(rows).detach().requires_grad_(wanted)
-    with torch.set_grad_enabled(wanted):
-        token_losses, named = objective(logits, rows)
-        loss = token_losses.sum()
-    if gradients is not None:
-        gradients.add(rows, loss, logits)
-    return loss.detach(), {name: values.detach().sum() for name, values in named.items()}
+        Both are float32, or float64 where the features are.
+        """
+        if not self._gradients:
+            return self._loss, self._sums
+        return _WithGradients.apply(self._loss, list(self._gradients.values()), *self._gradients), self._sums
 
+    @torch.no_grad()
+    def _differentiate(self, loss: Tensor, chunk: Chunk) -> None:
+        """Carry the gradient of a chunk's loss on to the features and output layers that its logits came from."""
+        sources = [
+            (projection, logits)
+            for projection, logits in zip(self._projections or (), chunk.logits, strict=True)
+            if logits.requires_grad
+        ]
+        in_float16 = any(logits.dtype == torch.float16 for _, logits in sources)
+        scale = FLOAT16_LOGIT_SCALE if in_float16 else 1.0
+        gradients = torch.autograd.grad(
+            loss, [logits for _, logits in sources], torch.full_like(loss, scale), allow_unused=True
+        )
+        for (projection, _), of_logits in zip(sources, gradients, strict=True):
+            if of_logits is not None:
+                self._carry_on(projection, chunk.rows, of_logits, scale)
 
-class _Gradients:
-    """The gradients of the summed loss of one pass, gathered chunk by chunk; the weight's and bias's are shared."""
-
-    def __init__(self, student: Projection, shared: "_Gradients | None"):
-        def zeros(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else torch.zeros_like(tensor, dtype=_accumulation_dtype(tensor))
-
-        self.student = student
-        self.features = zeros(student.features)
-        self.weight = shared.weight if shared else zeros(student.weight)
-        self.bias = shared.bias if shared else zeros(student.bias)
-
-    def add(self, rows: slice, chunk_loss: Tensor, logits: Tensor) -> None:
-        in_float16 = logits.dtype == torch.float16
-        scale, weight_scale = (FLOAT16_LOGIT_SCALE, FLOAT16_WEIGHT_SCALE) if in_float16 else (1.0, 1.0)
-        (of_logits,) = torch.autograd.grad(chunk_loss, logits, torch.full_like(chunk_loss, scale))
-        if self.weight is None:
-            self.features[rows] = of_logits.to(self.features.dtype) / scale
+    def _carry_on(self, projection: Projection, rows: slice, of_logits: Tensor, scale: float) -> None:
+        of_features = self._gradients.get(projection.features)
+        if projection.weight is None:
+            assert of_features is not None  # the projection is the features alone
+            of_features[rows] += of_logits.to(of_features.dtype) / scale
             return
-        features = self.student.features[rows]
-        if of_logits.dtype == self.weight.dtype:
-            torch.mm(of_logits, self.student.weight, out=self.features[rows])
-            self.weight.addmm_(of_logits.t(), features)
-        else:
-            self.features[rows] = (of_logits @ self.student.weight).to(self.features.dtype) / scale
-            for part in chunk_slices(len(features), FLOAT16_MOST_TOKENS):
-                of_part = of_logits[part].t() @ (features[part] * (weight_scale / scale))
-                self.weight.add_(of_part, alpha=1 / weight_scale)
-        if self.bias is not None:
-            self.bias += of_logits.sum(0, dtype=self.bias.dtype) / scale
-
-    def all(self) -> list[Tensor]:
-        return [gradient for gradient in (self.features, self.weight, self.bias) if gradient is not None]
+        features = projection.features[rows]
+        of_weight = self._gradients.get(projection.weight)
+        exact = of_logits.dtype == _accumulation_dtype(of_logits)
+        if of_features is not None:
+            if exact:
+                of_features[rows].addmm_(of_logits, projection.weight)
+            else:
+                of_features[rows] += (of_logits @ projection.weight).to(of_features.dtype) / scale
+        if of_weight is not None:
+            if exact:
+                of_weight.addmm_(of_logits.t(), features)
+            else:
+                weight_scale = FLOAT16_WEIGHT_SCALE if of_logits.dtype == torch.float16 else 1.0
+                for part in chunk_slices(len(features), FLOAT16_MOST_TOKENS):
+                    of_part = of_logits[part].t() @ (features[part] * (weight_scale / scale))
+                    of_weight.add_(of_part, alpha=1 / weight_scale)
+        of_bias = None if projection.bias is None else self._gradients.get(projection.bias)
+        if of_bias is not None:
+            of_bias += of_logits.sum(0, dtype=of_bias.dtype) / scale
 
 
 class _WithGradients(torch.autograd.Function):
@@ -183,7 +236,7 @@ class _WithGradients(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, upstream: Tensor):
         if ctx.gradients is None:
-            raise RuntimeError("this loss can be differentiated only once, for its gradients are given away")
+            raise RuntimeError("this loss can be differentiated only once: its gradients were given away")
         gradients, ctx.gradients = ctx.gradients, None
         # In place: the weight's gradient is as large as the embeddings.
         scaled = (gradient.mul_(upstream) for gradient in gradients)

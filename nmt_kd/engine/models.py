@@ -1,8 +1,8 @@
-"""Run a fairseq encoder-decoder model up to its output projection."""
+"""Running a fairseq encoder-decoder model up to its output projection."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fairseq.models import BaseFairseqModel
@@ -16,7 +16,7 @@ OUTPUT_PROJECTIONS = ("output_projection", "fc_out", "fc3")
 
 
 def target_token_index(target: Tensor, padding_index: int, ignore_prefix_size: int = 0) -> Tensor:
-    """Positions of the tokens that count, [tokens], in the flattened `target` [batch, length].
+    """Return the positions of the tokens that count, [tokens], in the flattened `target` [batch, length].
 
     Padding does not count, nor do the first `ignore_prefix_size` tokens of each sentence.
     """
@@ -26,14 +26,15 @@ def target_token_index(target: Tensor, padding_index: int, ignore_prefix_size: i
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What a model says about some target tokens, its layers, and a way to let it decode again."""
+class ModelOutput:
+    """What a model returned for some target tokens, with a way to run it or its decoder again."""
 
     model: BaseFairseqModel
+    net_input: dict[str, Tensor]  # fairseq's
+    token_index: Tensor  # [tokens], positions in the flattened [batch * length] target
     projection: Projection
     encoder_output: Any  # whatever the encoder returned
     decoder_extra: Any  # what the decoder returned beside its features
-    decode_again: Callable[[Tensor], Projection]  # other decoder inputs [batch, length], the same encoder output
 
     @property
     def encoder_states(self) -> list[Tensor]:
@@ -45,16 +46,30 @@ class Reading:
         """The embeddings and the output of each decoder layer, [target length, batch, width] each (transformers)."""
         return self.decoder_extra["inner_states"]
 
+    def decode(self, prev_output_tokens: Tensor, decoder: nn.Module | None = None) -> "ModelOutput":
+        """Run the decoder, or another one, on `prev_output_tokens` [batch, length]; the encoder does not run again."""
+        decoder = self.model.decoder if decoder is None else decoder
+        layer = _output_projection(decoder)
+        with _passing_through(layer):
+            output, extra = decoder(prev_output_tokens, encoder_out=self.encoder_output)[:2]
+        projection = _select(output, self.token_index, layer)
+        net_input = {**self.net_input, "prev_output_tokens": prev_output_tokens}
+        return replace(self, net_input=net_input, projection=projection, decoder_extra=extra)
 
-def read_features(model: BaseFairseqModel, net_input: dict, token_index: Tensor) -> Reading:
-    """Run `model` once and keep what it says about some target tokens: features, and what turns them into logits.
+    def run_again(self) -> "ModelOutput":
+        """Run the whole model on the same input; in training, dropout falls on other units."""
+        return run_model(self.model, self.net_input, self.token_index)
+
+
+def run_model(model: BaseFairseqModel, net_input: dict[str, Tensor], token_index: Tensor) -> ModelOutput:
+    """Run `model` once and return its output for some target tokens: features, and what turns them into logits.
 
     `net_input` is fairseq's; `token_index` [tokens] holds positions in the flattened [batch * length] target. The model
-    is called as a whole, so that a wrapper for several workers does its part; only `decode_again` calls the decoder
-    alone, on the encoder output of that call. Where the model has no linear layer of its own at the end (a fairseq LSTM
-    whose embeddings are shared, for one), its logits take the place of the features.
+    is called as a whole, so that a wrapper for several workers does its part; only `ModelOutput.decode` calls a decoder
+    alone, on the encoder output of that call. Where the model does not end in a linear layer (a fairseq LSTM with
+    shared embeddings, for one), its logits take the place of the features.
 
-    Raises UserError for a model with an adaptive softmax: its outputs are no distribution over the vocabulary.
+    Raises UserError for a model with an adaptive softmax, whose outputs are not a distribution over the vocabulary.
     """
     if getattr(model.decoder, "adaptive_softmax", None) is not None:
         raise UserError(
@@ -64,21 +79,17 @@ def read_features(model: BaseFairseqModel, net_input: dict, token_index: Tensor)
     layer = _output_projection(model.decoder)
     encoder_outputs: list = []
     hook = model.encoder.register_forward_hook(lambda module, inputs, output: encoder_outputs.append(output))
-
-    def select(output: Tensor) -> Projection:
-        features = output.reshape(-1, output.size(-1)).index_select(0, token_index)
-        return Projection(features) if layer is None else Projection(features, layer.weight, layer.bias)
-
-    def decode_again(prev_output_tokens: Tensor) -> Projection:
-        with _passing_through(layer):
-            return select(model.decoder(prev_output_tokens, encoder_out=encoder_outputs[0])[0])
-
     try:
         with _passing_through(layer):
             output, extra = model(**net_input)[:2]
-            return Reading(model, select(output), encoder_outputs[0], extra, decode_again)
     finally:
         hook.remove()
+    return ModelOutput(model, net_input, token_index, _select(output, token_index, layer), encoder_outputs[0], extra)
+
+
+def _select(output: Tensor, token_index: Tensor, layer: nn.Linear | None) -> Projection:
+    features = output.reshape(-1, output.size(-1)).index_select(0, token_index)
+    return Projection(features) if layer is None else Projection(features, layer.weight, layer.bias)
 
 
 def _output_projection(decoder: nn.Module) -> nn.Linear | None:
@@ -90,13 +101,13 @@ def _output_projection(decoder: nn.Module) -> nn.Linear | None:
 
 
 @contextmanager
-def _passing_through(layer: nn.Linear | None):
+def _passing_through(layer: nn.Linear | None) -> Iterator[None]:
     """Let `layer`, if there is one, return its input within the block."""
     if layer is None:
         yield
         return
-    layer.forward = lambda features: features
+    vars(layer)["forward"] = lambda features: features
     try:
         yield
     finally:
-        del layer.forward
+        del vars(layer)["forward"]

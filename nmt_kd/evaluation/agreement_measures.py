@@ -11,8 +11,8 @@ import torch
 from fairseq.data import Dictionary
 from torch import Tensor
 
-from nmt_kd.engine.chunks import chunk_slices, default_chunk_size
-from nmt_kd.engine.teacher import TeacherReading
+from nmt_kd.engine.chunks import chunk_slices, default_chunk_tokens
+from nmt_kd.engine.teacher import ModelPredictions
 from nmt_kd.losses.precision import log_probabilities
 from nmt_kd.losses.top_k import top_k_indices
 from nmt_kd.options import require
@@ -89,13 +89,13 @@ def compare(student_logits: Tensor, teacher_logits: Tensor, gold: Tensor, top_k:
 
 
 def compare_readings(
-    student: TeacherReading, teacher: TeacherReading, gold: Tensor, top_k: int
+    student: ModelPredictions, teacher: ModelPredictions, gold: Tensor, top_k: int
 ) -> tuple[Tensor, Tensor]:
     """`compare` on what two models say about a batch; the logits of one chunk of tokens exist at a time."""
-    chunk_size = default_chunk_size(student.projections[0])
+    chunk_tokens = default_chunk_tokens(student.projections[0].vocabulary_size, gold.device)
     chunks = [
         compare(student.logits(rows), teacher.logits(rows), gold[rows], top_k)
-        for rows in chunk_slices(gold.numel(), chunk_size)
+        for rows in chunk_slices(gold.numel(), chunk_tokens)
     ]
     counts, confidence = zip(*chunks, strict=True)
     return torch.cat(counts), torch.cat(confidence)

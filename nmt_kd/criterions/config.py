@@ -1,0 +1,50 @@
+"""The options that methods share; a method's own dataclass inherits from one of these."""
+
+from dataclasses import dataclass
+
+from fairseq.dataclass import FairseqDataclass
+from omegaconf import II
+
+from nmt_kd.options import AT_LEAST_0, SHARE, Allowed, option
+
+
+@dataclass
+class DistillationConfig(FairseqDataclass):
+    """The options of every method."""
+
+    label_smoothing: float = option(
+        0.0,
+        "epsilon of the cross-entropy's label smoothing, from 0 to below 1; 0 means none",
+        Allowed("from 0 to below 1", lambda value: 0 <= value < 1),
+    )
+    report_accuracy: bool = option(False, "log how many gold tokens are the student's first choice, in percent")
+    ignore_prefix_size: int = option(
+        0, "leave the first N target tokens out of every loss (language tags, for example)", AT_LEAST_0
+    )
+    kd_chunk_tokens: int = option(
+        0, "target tokens whose logits are held at a time; 0 chooses by vocabulary size and device", AT_LEAST_0
+    )
+    sentence_avg: bool = II("optimization.sentence_avg")
+
+
+@dataclass
+class TeacherConfig(DistillationConfig):
+    """For methods with a teacher."""
+
+    teacher_path: str = option(
+        "", "checkpoint of the teacher; several, separated by ':', are an ensemble (required, or --teacher-cache)"
+    )
+    teacher_cache: str = option(
+        "", "folder of nmt-kd cache with the teacher's top words; replaces --teacher-path where a method needs no more"
+    )
+    valid_subset: str = II("dataset.valid_subset")
+    disable_validation: bool = II("dataset.disable_validation")
+
+
+@dataclass
+class InterpolationConfig(TeacherConfig):
+    """For methods whose loss is `(1 - alpha) CE + alpha KD`."""
+
+    kd_alpha: float = option(
+        0.5, "share of the distillation terms: loss = (1 - alpha) CE + alpha KD; from 0 to 1", SHARE
+    )

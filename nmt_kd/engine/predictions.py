@@ -1,0 +1,179 @@
+"""Teachers, what they predict, and what a method declares that it needs of them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from nmt_kd.engine.distribution import Distribution, TopDistribution
+from nmt_kd.engine.models import ModelOutput
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Needs
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TopWords:
+    """The `k` most probable words at each target token, and the divergence as far as these tell.
+
+    A store of predictions has them, unless they are also needed `at_new_prefixes`: for target prefixes other than those
+    of the data, such as the student's own predictions.
+    """
+
+    k: int
+    at_new_prefixes: bool = False
+
+
+@dataclass(frozen=True)
+class FullDistribution:
+    """The probabilities of all words at each target token."""
+
+    at_new_prefixes: bool = False
+
+
+@dataclass(frozen=True)
+class HiddenStates:
+    """The teacher's models themselves with the outputs of their layers, and the probabilities of all words."""
+
+    at_new_prefixes: bool = False
+
+
+Need = TopWords | FullDistribution | HiddenStates
+
+
+class UndeclaredNeedError(TypeError):
+    """A method asks its teacher for something that its `needs` do not declare."""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Predictions
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class Predictions(ABC):
+    """What a teacher predicts at some target tokens."""
+
+    @abstractmethod
+    def predict(self, rows: slice) -> Distribution:
+        """The distributions at any slice of the tokens."""
+
+    @abstractmethod
+    def first_choices(self, chunk_tokens: int = 0) -> Tensor:
+        """The most probable word at each of the tokens, [tokens]; `chunk_tokens` is that of `SummedLoss`."""
+
+    def decode(self, prev_output_tokens: Tensor) -> "Predictions":
+        """The predictions at the same tokens with other decoder inputs [batch, length]."""
+        raise UndeclaredNeedError(f"{type(self).__name__} cannot predict at new prefixes")
+
+    @property
+    def outputs(self) -> list[ModelOutput]:
+        """What each model of the teacher returned."""
+        raise UndeclaredNeedError(f"{type(self).__name__} has no hidden states")
+
+
+class TeacherSource(Protocol):
+    """Where a teacher's predictions come from: models, a store on disk, the student's own average."""
+
+    fingerprint: str  # identifies the teacher in the log
+
+    @property
+    def models(self) -> Sequence[nn.Module]:
+        """The frozen models behind the predictions, if any."""
+        ...
+
+    def read(self, sample: dict, token_index: Tensor, like: Tensor) -> Predictions:
+        """The predictions for fairseq's `sample` at the tokens of `token_index` (see `run_model`).
+
+        Models run when something is first asked for, on the device and in the precision of `like`.
+        """
+        ...
+
+
+class DeclaredPredictions(Predictions):
+    """A teacher's predictions as far as a method has declared its need; more raises UndeclaredNeedError.
+
+    So a method that works with one teacher works with every teacher that meets its needs.
+    """
+
+    def __init__(self, predictions: Predictions, need: Need):
+        self._predictions = predictions
+        self._need = need
+
+    def predict(self, rows: slice) -> Distribution:
+        distribution = self._predictions.predict(rows)
+        return TopWordsOnly(distribution, self._need.k) if isinstance(self._need, TopWords) else distribution
+
+    def first_choices(self, chunk_tokens: int = 0) -> Tensor:
+        return self._predictions.first_choices(chunk_tokens)
+
+    def decode(self, prev_output_tokens: Tensor) -> "DeclaredPredictions":
+        if not self._need.at_new_prefixes:
+            raise UndeclaredNeedError("predictions at new prefixes are used; declare needs = ...(at_new_prefixes=True)")
+        return DeclaredPredictions(self._predictions.decode(prev_output_tokens), self._need)
+
+    @property
+    def outputs(self) -> list[ModelOutput]:
+        if not isinstance(self._need, HiddenStates):
+            raise UndeclaredNeedError("the teacher's hidden states are used; declare needs = HiddenStates()")
+        return self._predictions.outputs
+
+
+class EmptyPredictions(Predictions):
+    """The predictions at none of the tokens."""
+
+    def __init__(self, predictions: Predictions):
+        self._predictions = predictions
+
+    def predict(self, rows: slice) -> Distribution:
+        return self._predictions.predict(slice(0))
+
+    def first_choices(self, chunk_tokens: int = 0) -> Tensor:
+        return self.predict(slice(0)).first_choice
+
+
+class TopWordsOnly(Distribution):
+    """A distribution of which no more than the top k words are given away."""
+
+    def __init__(self, distribution: Distribution, k: int):
+        self._distribution = distribution
+        self._k = k
+
+    @property
+    def vocabulary_size(self) -> int:
+        return self._distribution.vocabulary_size
+
+    @property
+    def first_choice(self) -> Tensor:
+        return self._distribution.first_choice
+
+    @property
+    def confidence(self) -> Tensor:
+        return self._distribution.confidence
+
+    @property
+    def full_log_q(self) -> None:
+        return None
+
+    def divergence(self, student_log_p: Tensor) -> Tensor:
+        return self._distribution.divergence(student_log_p)
+
+    def top(self, top_k: int) -> tuple[Tensor, Tensor]:
+        self._check(top_k)
+        return self._distribution.top(top_k)
+
+    def log_q_of(self, words: Tensor) -> Tensor:
+        return self._distribution.log_q_of(words)
+
+    def nll(self, gold: Tensor) -> Tensor:
+        return self._distribution.nll(gold)
+
+    def coarse(self, top_k: int) -> TopDistribution:
+        self._check(top_k)
+        return self._distribution.coarse(top_k)
+
+    def _check(self, top_k: int) -> None:
+        if top_k > self._k:
+            raise UndeclaredNeedError(f"the teacher's top {top_k} words are used; declare needs = TopWords({top_k})")
