@@ -34,8 +34,8 @@ from torch.nn import functional
 
 import nmt_kd  # noqa: F401  (registers the criteria)
 from nmt_kd.criterions.base import DistillationCriterion
-from nmt_kd.engine.chunks import Projection, chunked_objective
-from nmt_kd.engine.teacher import ChanceCheck
+from nmt_kd.engine.chance import ChanceCheck
+from nmt_kd.engine.chunks import Chunk, Projection, SummedLoss
 from nmt_kd.evaluation.tables import Table, as_markdown
 from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
 from nmt_kd.losses.divergence import kl_divergence
@@ -160,7 +160,7 @@ class Bench:
             self.criteria[name] = self.task.build_criterion(cfg.criterion).train().to(self.device, self.dtype)
         for name in METHODS:
             self.criteria[name].chance_check.tokens = ChanceCheck.TOKENS  # the teacher is random
-            self.criteria[name].teacher._follow(next(self.student.parameters()))
+            self.criteria[name].teacher.follow(next(self.student.parameters()))
         self.teacher = self.criteria["word_kd"].teacher.models[0]
         self.criteria[TEXTBOOK_WORD_KD] = TextbookWordKD(self.criteria[PLAIN], self.teacher)
         self.criteria[TEXTBOOK_TIE_KD] = TextbookTIEKD(self.criteria[PLAIN], self.teacher, args.kd_iterations)
@@ -294,13 +294,23 @@ def loss_memory(args, name: str) -> float:
     student, teacher = projection(args.student_width, True), projection(args.teacher_width, False)
     gold = torch.randint(args.vocabulary, (args.tokens,), device=device)
 
-    def chunked() -> None:
-        def objective(logits, rows):
-            log_p = log_probabilities(logits)
-            cross_entropy, _ = label_smoothed_cross_entropy(log_p, gold[rows], 0.1)
-            return 0.5 * cross_entropy + 0.5 * kl_divergence(log_p, log_probabilities(teacher.logits(rows))), {}
+    class Tokens:
+        projections = (student,)
 
-        chunked_objective(student, objective)[0].backward()
+        @staticmethod
+        def chunk(rows, logits):
+            return Chunk(rows, logits)
+
+    def chunked() -> None:
+        total = SummedLoss()
+        for chunk in total.chunks(Tokens):
+            total.add(chunk, losses(chunk), {})
+        total.result()[0].backward()
+
+    def losses(chunk: Chunk) -> torch.Tensor:
+        log_p = log_probabilities(chunk.logits[0])
+        cross_entropy, _ = label_smoothed_cross_entropy(log_p, gold[chunk.rows], 0.1)
+        return 0.5 * cross_entropy + 0.5 * kl_divergence(log_p, log_probabilities(teacher.logits(chunk.rows)))
 
     def textbook() -> None:
         everything = slice(None)

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 from fairseq import options, tasks
-from fairseq.criterions import CRITERION_REGISTRY
+from fairseq.criterions import CRITERION_DATACLASS_REGISTRY, CRITERION_REGISTRY
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import preprocess, train
 
 import nmt_kd  # noqa: F401  (registers the criteria)
 from nmt_kd.checkpoints.reading import read_checkpoint_file
-from nmt_kd.criterions.base import DistillationCriterion
+from nmt_kd.criterions.base import DistillationCriterion, TeacherConfig
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -26,6 +26,10 @@ import subwords  # noqa: E402
 
 torch.set_num_threads(1)  # the models are tiny, and the last bits of results depend on it
 METHODS = sorted(name for name, kind in CRITERION_REGISTRY.items() if issubclass(kind, DistillationCriterion))
+import seams  # noqa: E402, F401  (registers a method for each seam)
+
+SEAMS = ["language_teachers", "on_policy", "r_drop", "second_decoder"]
+EVERY_METHOD = [*METHODS, *SEAMS]
 TINY_TRANSFORMER = [
     *("--arch", "transformer_iwslt_de_en", "--share-all-embeddings", "--dropout", "0.1"),
     *("--encoder-layers", "1", "--encoder-embed-dim", "16", "--encoder-ffn-embed-dim", "32"),
@@ -85,6 +89,12 @@ def train_here(data: Path, save_dir: Path, *arguments, architecture=TINY_TRANSFO
         root_logger.removeHandler(handler)
         root_logger.setLevel(level)
     return run
+
+
+def method_flags(method: str, teacher_path, *flags) -> list[str]:
+    """The flags that make `method` the criterion, with the teacher if it has one."""
+    has_teacher = issubclass(CRITERION_DATACLASS_REGISTRY[method], TeacherConfig)
+    return ["--criterion", method, *(["--teacher-path", str(teacher_path)] if has_teacher else []), *flags]
 
 
 def run_command(*command, environment=None, **kwargs) -> subprocess.CompletedProcess:
@@ -172,17 +182,7 @@ def build(data, task, teacher_path):
     """A criterion and a student without dropout, the same ones for the same arguments."""
 
     def build(method, *flags, architecture=TINY_TRANSFORMER):
-        arguments = [
-            "--criterion",
-            method,
-            "--teacher-path",
-            teacher_path,
-            "--label-smoothing",
-            "0.1",
-            "--max-update",
-            100,
-            *flags,
-        ]
+        arguments = [*method_flags(method, teacher_path), "--label-smoothing", "0.1", "--max-update", 100, *flags]
         cfg = parse_training([data, *architecture, "--dropout", "0", *arguments])
         torch.manual_seed(7)
         student = task.build_model(cfg.model).train()

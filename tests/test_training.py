@@ -5,19 +5,13 @@ import time
 
 import pytest
 import torch
-import two_passes  # noqa: F401  (one method that decodes several times)
-from conftest import METHODS, TINY_TRANSFORMER, TRAINING, Run, train_here
+from conftest import EVERY_METHOD, TINY_TRANSFORMER, TRAINING, Run, method_flags, train_here
 from fairseq.criterions import CRITERION_REGISTRY
 from fairseq_cli import train
 from worker import Worker
 
-EVERY_METHOD = [*METHODS, "two_passes"]
-INDEPENDENT = [method for method in EVERY_METHOD if CRITERION_REGISTRY[method].TOKENS_ARE_INDEPENDENT]
+INDEPENDENT = [method for method in EVERY_METHOD if CRITERION_REGISTRY[method].tokens_are_independent]
 STOP_AT_ONCE = ["--stop-time-hours", "1e-9"]  # after one update; --max-update would tell a schedule another length
-
-
-def method_flags(method, teacher_path, *flags):
-    return ["--criterion", method, "--teacher-path", str(teacher_path), "--disable-validation", *flags]
 
 
 def start_worker(data, save_dir, *arguments) -> Worker:
@@ -41,7 +35,9 @@ def assert_same_parameters(run: Run, other: Run, **tolerance):
 
 @pytest.mark.parametrize("method", EVERY_METHOD)
 def test_a_restarted_training_equals_an_undisturbed_one_to_the_bit(method, data, teacher_path, tmp_path):
-    flags = method_flags(method, teacher_path, "--save-interval-updates", "3", "--max-update", "8")
+    flags = method_flags(
+        method, teacher_path, "--disable-validation", "--save-interval-updates", "3", "--max-update", "8"
+    )
     undisturbed = train_here(data, tmp_path / "a", *flags)
     train_here(data, tmp_path / "b", *flags, *STOP_AT_ONCE)
     restarted = train_here(data, tmp_path / "b", *flags)
@@ -51,7 +47,9 @@ def test_a_restarted_training_equals_an_undisturbed_one_to_the_bit(method, data,
 
 
 def test_a_killed_training_goes_on_where_it_was(data, teacher_path, tmp_path):
-    flags = method_flags("word_kd", teacher_path, "--save-interval-updates", "2", "--max-update", "60")
+    flags = method_flags(
+        "word_kd", teacher_path, "--disable-validation", "--save-interval-updates", "2", "--max-update", "60"
+    )
     killed = start_worker(data, tmp_path / "killed", *flags)
     deadline = time.monotonic() + 120
     while not list((tmp_path / "killed").glob("checkpoint_1_1*.pt")) and time.monotonic() < deadline:
@@ -77,13 +75,13 @@ def two_workers(data, save_dir, backend, *flags) -> list[Worker]:
 @pytest.mark.parametrize(
     ("method", "backend"),
     # torch's own wrapper is the stricter one; what differs in fairseq's is no matter of the method
-    [*((method, "pytorch_ddp") for method in INDEPENDENT), ("word_kd", "legacy_ddp"), ("two_passes", "legacy_ddp")],
+    [*((method, "pytorch_ddp") for method in INDEPENDENT), ("word_kd", "legacy_ddp"), ("tie_kd", "legacy_ddp")],
 )
 def test_two_workers_equal_one_worker_with_twice_the_batch(method, backend, data, teacher_path, tmp_path):
     """Where there is a restart, rank 0 hands the checkpoint on to the other worker."""
-    flags = method_flags(method, teacher_path, "--dropout", "0", "--max-update", "4")
+    flags = method_flags(method, teacher_path, "--disable-validation", "--dropout", "0", "--max-update", "4")
     alone = train_here(data, tmp_path / "alone", *flags, "--update-freq", "2")
-    with_a_restart = method in ("word_kd", "two_passes")  # what it does is no matter of the method
+    with_a_restart = method in ("word_kd", "second_decoder")  # what it does is no matter of the method
     for stop in (STOP_AT_ONCE, []) if with_a_restart else ([],):
         finish(*two_workers(data, tmp_path / "both", backend, *flags, *stop))
     assert_same_parameters(Run(tmp_path / "both"), alone, rtol=1e-4, atol=2e-5)

@@ -152,7 +152,7 @@ class DistillationCriterion(FairseqCriterion):
         }
         return loss, sample_size, logging_output
 
-    def read(self, model: nn.Module, sample: dict, is_reference: bool) -> Batch:
+    def read(self, model: nn.Module, sample: dict, is_reference: bool = True) -> Batch:
         """Run the student on `sample`, which stays as it is, and keep what belongs to target tokens."""
         if not (is_reference or self.needs is None or self.needs.at_new_prefixes):
             raise UndeclaredNeedError("`prepare` changes the batch; declare needs = ...(at_new_prefixes=True)")

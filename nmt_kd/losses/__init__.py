@@ -1,5 +1,5 @@
-"""Loss functions: logits of the non-padding tokens in, one value a token out. Nothing here knows fairseq.
+"""Loss functions: formulas on tensors of non-padding tokens, one value a token. Nothing here knows fairseq.
 
-Softmax and logarithms are computed in float32 (float64 for float64 inputs), whatever the precision of the logits;
-logarithms are natural. Reduction happens in one place, `projection.chunked_objective`.
+Softmax and logarithms are computed in float32 (float64 for float64 inputs), whatever the precision of the inputs;
+logarithms are natural. Sums over tokens are taken in one place, `nmt_kd.engine.chunks.SummedLoss`.
 """

@@ -18,7 +18,7 @@ from fairseq import checkpoint_utils
 from worker import Worker
 
 from nmt_kd.caching import building, files
-from nmt_kd.caching.building import build_cache, most_probable
+from nmt_kd.caching.building import build_cache
 from nmt_kd.caching.files import (
     Block,
     Sentences,
@@ -143,24 +143,6 @@ def test_all_words_leave_no_rest(data, task, teacher_path, tmp_path):
     assert log_q[kept].diff(dim=-1).le(0).all()
     assert log_q[kept].exp().sum(-1) == pytest.approx(1, abs=1e-3)
     assert rest[kept].eq(-math.inf).all()
-
-
-def test_a_small_rest_is_precise_and_ties_are_in_the_order_of_their_numbers():
-    logits = torch.tensor([[30.0, 5.0, 50.0, 30.0, 5.0, -3.0], [0.0, 0.0, 0.0, 0.0, 0.0, -1.0]])
-    words, log_q, rest = most_probable(logits, 3)
-    assert words[0].tolist() == [2, 0, 3]
-    assert words[1].tolist() == sorted(words[1].tolist())
-    expected = logits.double().log_softmax(-1)
-    torch.testing.assert_close(log_q, expected.gather(-1, words).float())
-    assert rest[0].item() == pytest.approx(expected[0, [1, 4, 5]].logsumexp(0).item(), abs=1e-5)
-    assert rest[0].item() < -40  # what 1 - sum would have lost
-
-
-def test_half_precision_of_a_model_does_not_matter_to_its_rest():
-    logits = torch.tensor([[10.0, 0.0, 1.0, 2.0]], dtype=torch.float16)
-    _, log_q, rest = most_probable(logits, 1)
-    assert log_q.dtype == rest.dtype == torch.float32
-    assert rest.item() == pytest.approx(logits.double().log_softmax(-1)[0, 1:].logsumexp(0).item(), abs=1e-5)
 
 
 @pytest.mark.parametrize(("subset", "training"), [("train", True), ("valid", False), ("test", False)])

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from nmt_kd.criterions.base import Chunk
-from nmt_kd.engine.distribution import TopPrediction
+from nmt_kd.engine.distribution import TopDistribution
 from nmt_kd.errors import UserError
 
 INTERVALS = [(0.0, 0.4), (0.4, 0.7), (0.7, 1.0)]
@@ -172,9 +172,9 @@ def test_the_intervals_partition_the_tokens(probing, sample, scale):
 
 def kept_confidences(criterion, confidences):
     """Those of some tokens' highest probabilities for which there is a distillation term."""
-    chunk = Chunk(batch=None, rows=slice(None), student_logits=torch.zeros(len(confidences), 200))
+    chunk = Chunk(batch=None, rows=slice(None), logits=[torch.zeros(len(confidences), 200)])
     log_q = torch.tensor(confidences).log().unsqueeze(-1)
-    vars(chunk)["teacher"] = TopPrediction(torch.full(log_q.shape, 5), log_q, torch.full((len(log_q),), -20.0), 200)
+    vars(chunk)["teacher"] = TopDistribution(torch.full(log_q.shape, 5), log_q, torch.full((len(log_q),), -20.0), 200)
     kept = criterion.token_losses(chunk)["kd_loss"] > 0
     return [confidence for confidence, inside in zip(confidences, kept, strict=True) if inside]
 
@@ -235,7 +235,7 @@ def chosen(probing, task):
     def chosen(share, sentences, targets="share-of-top-1"):
         criterion, student = probing("--probing-targets", targets, "--probing-share", share)
         sample = task.dataset("test").collater([task.dataset("test")[number] for number in sentences])
-        batch = criterion.read_batch(student, decode_all(criterion, student, sample))
+        batch = criterion.read(student, decode_all(criterion, student, sample))
         weights = criterion.loss_weights(batch)["ce_loss"].tolist()
         places = batch.token_index.tolist()
         length = sample["target"].size(1)

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from conftest import Run, train_here
+from conftest import Run, method_flags, train_here
 from criterions.test_contract import loss_and_gradients
 from fairseq.utils import move_to_cpu
-from test_training import assert_same_parameters, finish, method_flags, two_workers
+from test_training import assert_same_parameters, finish, two_workers
 from torch.nn import functional
 
 from nmt_kd.errors import UserError, user_error_in
@@ -149,7 +149,7 @@ def queue_of(run: Run) -> torch.Tensor:
 
 
 def test_a_restart_goes_on_with_the_queue_to_the_bit(data, teacher_path, tmp_path):
-    flags = method_flags("selective_kd", teacher_path, *GLOBAL, "--save-interval-updates", "3")
+    flags = method_flags("selective_kd", teacher_path, "--disable-validation", *GLOBAL, "--save-interval-updates", "3")
     undisturbed = train_here(data, tmp_path / "a", *flags, "--max-update", "6")
     train_here(data, tmp_path / "b", *flags, "--max-update", "3")
     restarted = train_here(data, tmp_path / "b", *flags, "--max-update", "6")
@@ -160,7 +160,9 @@ def test_a_restart_goes_on_with_the_queue_to_the_bit(data, teacher_path, tmp_pat
 
 def test_the_queue_survives_a_restart_in_half_precision(data, teacher_path, tmp_path):
     """The queue alone: fairseq itself rounds the parameters that it saves in half precision."""
-    flags = method_flags("selective_kd", teacher_path, "--selection", "global", "--save-interval-updates", "2")
+    flags = method_flags(
+        "selective_kd", teacher_path, "--disable-validation", "--selection", "global", "--save-interval-updates", "2"
+    )
     flags += ["--fp16", "--fp16-no-flatten-grads"]
     before = queue_of(train_here(data, tmp_path, *flags, "--max-update", "2"))
     after = queue_of(train_here(data, tmp_path, *flags, "--max-update", "3"))
@@ -169,7 +171,9 @@ def test_the_queue_survives_a_restart_in_half_precision(data, teacher_path, tmp_
 
 
 def test_workers_share_one_queue_through_restarts_and_one_worker_goes_on_with_it(data, teacher_path, tmp_path):
-    flags = method_flags("selective_kd", teacher_path, "--selection", "global", "--save-interval-updates", "2")
+    flags = method_flags(
+        "selective_kd", teacher_path, "--disable-validation", "--selection", "global", "--save-interval-updates", "2"
+    )
     finish(*two_workers(data, tmp_path / "whole", "legacy_ddp", *flags, "--max-update", "4"))
     for last_update in ("2", "4"):
         finish(*two_workers(data, tmp_path / "parts", "legacy_ddp", *flags, "--max-update", last_update))
@@ -185,14 +189,26 @@ def test_workers_share_one_queue_through_restarts_and_one_worker_goes_on_with_it
 
 
 def test_workers_that_select_in_their_batches_equal_one_worker_that_adds_them_up(data, teacher_path, tmp_path):
-    flags = method_flags("selective_kd", teacher_path, "--selection", "batch", "--dropout", "0", "--max-update", "3")
+    flags = method_flags(
+        "selective_kd",
+        teacher_path,
+        "--disable-validation",
+        "--selection",
+        "batch",
+        "--dropout",
+        "0",
+        "--max-update",
+        "3",
+    )
     finish(*two_workers(data, tmp_path / "both", "pytorch_ddp", *flags))
     alone = train_here(data, tmp_path / "alone", *flags, "--update-freq", "2")
     assert_same_parameters(Run(tmp_path / "both"), alone, rtol=1e-4, atol=2e-5)
 
 
 def test_a_queue_of_another_size_is_refused(data, teacher_path, tmp_path):
-    flags = method_flags("selective_kd", teacher_path, "--selection", "global", "--save-interval-updates", "1")
+    flags = method_flags(
+        "selective_kd", teacher_path, "--disable-validation", "--selection", "global", "--save-interval-updates", "1"
+    )
     train_here(data, tmp_path, *flags, "--max-update", "1", "--selection-queue-size", "300")
     with pytest.raises(Exception, match="Cannot load model parameters") as error:  # fairseq's, and ours behind it
         train_here(data, tmp_path, *flags, "--max-update", "2", "--selection-queue-size", "400")
@@ -203,7 +219,9 @@ def test_a_queue_of_another_size_is_refused(data, teacher_path, tmp_path):
 
 
 def test_a_plain_students_checkpoint_can_be_taken_up(data, teacher_run, teacher_path, tmp_path):
-    flags = method_flags("selective_kd", teacher_path, "--selection", "global", "--max-update", "2")
+    flags = method_flags(
+        "selective_kd", teacher_path, "--disable-validation", "--selection", "global", "--max-update", "2"
+    )
     widths = ["--encoder-embed-dim", "24", "--decoder-embed-dim", "24"]  # the teacher's, which was trained plainly
     restore = ["--restore-file", teacher_path, "--reset-optimizer", "--reset-dataloader", "--reset-meters"]
     run = train_here(data, tmp_path, *flags, *widths, *restore, "--reset-lr-scheduler")

@@ -87,7 +87,7 @@ def test_a_subset_to_validate_on_that_is_not_cached_is_missed_before_the_trainin
             ["--criterion", "tie_kd", "--kd-iterations", "1", "--ranking-top-k", "9"],
             "has the teacher's 8 most probable",
         ),
-        (["--criterion", "word_kd", "--teacher-path", "t.pt"], "--teacher-cache takes the place of --teacher-path"),
+        (["--criterion", "word_kd", "--teacher-path", "t.pt"], "--teacher-cache replaces --teacher-path"),
     ],
 )
 def test_who_needs_more_than_the_cache_is_told_so_at_once(data, cache, tmp_path, flags, message):

@@ -1,9 +1,13 @@
+import traceback
+
 import pytest
 import torch
 from conftest import train_here
 from torch.nn import functional
 
+from nmt_kd.engine import distribution
 from nmt_kd.errors import UserError
+from nmt_kd.losses.divergence import kl_divergence
 
 STUDENT = ["--max-update", "4", "--dropout", "0.1", "--label-smoothing", "0.1", "--disable-validation"]
 
@@ -115,3 +119,18 @@ def test_settings_that_make_no_sense_are_named(build, flags, message):
     with pytest.raises(UserError) as error:
         build("word_kd", *flags)
     assert str(error.value) == message
+
+
+def test_from_forward_to_the_divergence_the_code_takes_few_steps(build, sample, monkeypatch):
+    """The path that a reader follows: objective, token_losses, and the distribution's divergence."""
+    criterion, student = build("word_kd")
+    paths = []
+
+    def noting(*arguments):
+        names = [frame.name for frame in traceback.extract_stack()]
+        paths.append(names[len(names) - names[::-1].index("forward") : -1])
+        return kl_divergence(*arguments)
+
+    monkeypatch.setattr(distribution, "kl_divergence", noting)
+    criterion(student, sample)
+    assert paths[0] == ["objective", "token_losses", "divergence", "divergence"]

@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nmt_kd.engine.chunks import Projection, chunked_objective, in_chunks, summed_objective
+from nmt_kd.engine.chunks import Chunk, Projection, SummedLoss, per_token
 from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
 from nmt_kd.losses.divergence import kl_divergence
 from nmt_kd.losses.precision import log_probabilities
@@ -32,6 +32,29 @@ def objective_for(gold, teacher_logits):
     return objective
 
 
+class Tokens:
+    """A view of some tokens under several projections."""
+
+    def __init__(self, *projections):
+        self.projections = projections
+
+    def chunk(self, rows, logits):
+        return Chunk(rows, logits)
+
+
+def summed_objective(passes, chunk_tokens=0):
+    """The summed loss of several projections, each with a function of logits and rows."""
+    total = SummedLoss(chunk_tokens)
+    for projection, objective in passes:
+        for chunk in total.chunks(Tokens(projection)):
+            total.add(chunk, *objective(chunk.logits[0], chunk.rows))
+    return total.result()
+
+
+def chunked_objective(projection, objective, chunk_tokens=0):
+    return summed_objective([(projection, objective)], chunk_tokens)
+
+
 def plain_form(inputs, gold, teacher_logits):
     logits = functional.linear(*inputs)
     losses, named = objective_for(gold, teacher_logits)(logits, slice(None))
@@ -40,10 +63,10 @@ def plain_form(inputs, gold, teacher_logits):
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("tokens", [1, 2, 7, 32])
-@pytest.mark.parametrize("chunk_size", [0, 1, 2, 5, 7, 1000])
-def test_equals_plain_computation_to_1e_10_in_value_and_every_gradient(tokens, chunk_size, bias):
+@pytest.mark.parametrize("chunk_tokens", [0, 1, 2, 5, 7, 1000])
+def test_equals_plain_computation_to_1e_10_in_value_and_every_gradient(tokens, chunk_tokens, bias):
     inputs, gold, teacher_logits = make_inputs(tokens, bias=bias)
-    loss, sums = chunked_objective(Projection(*inputs), objective_for(gold, teacher_logits), chunk_size)
+    loss, sums = chunked_objective(Projection(*inputs), objective_for(gold, teacher_logits), chunk_tokens)
     plain, plain_sums = plain_form(inputs, gold, teacher_logits)
     torch.testing.assert_close(loss, plain, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(sums, plain_sums, rtol=1e-10, atol=1e-10)
@@ -90,7 +113,7 @@ def test_many_tokens_of_one_word_do_not_overflow_in_float16():
     loss, _ = chunked_objective(
         Projection(features, weight),
         lambda z, rows: (label_smoothed_cross_entropy(log_probabilities(z), gold[rows], 0)[0], {}),
-        chunk_size=tokens,
+        chunk_tokens=tokens,
     )
     (gradient,) = torch.autograd.grad(loss, weight)
     exact = weight.detach().double().requires_grad_()
@@ -137,10 +160,10 @@ def test_a_pass_is_asked_for_when_the_one_before_is_done():
 def test_a_function_of_each_chunk_gives_that_of_all_tokens():
     inputs, gold, _ = make_inputs(11)
     student = Projection(*inputs)
-    ours = in_chunks(student.logits, student, lambda logits, rows: logits.argmax(-1) == gold[rows], 3)
+    ours = per_token(student.logits, student, lambda logits, rows: logits.argmax(-1) == gold[rows], 3)
     assert torch.equal(ours, functional.linear(*inputs).argmax(-1) == gold)
     empty = Projection(inputs[0][:0], *inputs[1:])
-    assert in_chunks(empty.logits, empty, lambda logits, rows: logits.argmax(-1)).shape == (0,)
+    assert per_token(empty.logits, empty, lambda logits, rows: logits.argmax(-1)).shape == (0,)
 
 
 def test_gradients_are_the_slopes_of_the_loss_along_any_direction():
@@ -237,6 +260,75 @@ def test_no_tensor_of_tokens_times_vocabulary_is_ever_made():
         return cross_entropy + kl_divergence(log_p, log_probabilities(teacher.logits(rows))), {}
 
     with LargestTensor() as largest:
-        loss, _ = chunked_objective(Projection(features, weight), objective, chunk_size=20)
+        loss, _ = chunked_objective(Projection(features, weight), objective, chunk_tokens=20)
         loss.backward()
     assert largest.elements <= 20 * 500
+
+
+def test_passes_with_other_output_weights_of_the_same_shape_have_gradients_of_their_own():
+    inputs, gold, teacher_logits = make_inputs(9)
+    (_, other_weight, other_bias), _, _ = make_inputs(10)
+    other = [inputs[0], other_weight, other_bias]  # the same features
+    objective = objective_for(gold, teacher_logits)
+    everything = [*inputs, other_weight, other_bias]
+    loss, _ = summed_objective([(Projection(*inputs), objective), (Projection(*other), objective)], 4)
+    plain = plain_form(inputs, gold, teacher_logits)[0] + plain_form(other, gold, teacher_logits)[0]
+    torch.testing.assert_close(loss, plain, rtol=1e-10, atol=1e-10)
+    for ours, theirs in zip(torch.autograd.grad(loss, everything), torch.autograd.grad(plain, everything), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("chunk_tokens", [0, 1, 4])
+def test_projections_side_by_side_may_share_a_loss_and_an_output_layer(chunk_tokens):
+    (first, weight, bias), _, _ = make_inputs(9)
+    second = torch.randn_like(first).requires_grad_()
+
+    def difference(a, b):
+        a, b = a.log_softmax(-1), b.log_softmax(-1)
+        return ((a.exp() - b.exp()) * (a - b)).sum(-1)
+
+    total = SummedLoss(chunk_tokens)
+    for chunk in total.chunks(Tokens(Projection(first, weight, bias), Projection(second, weight, bias))):
+        total.add(chunk, difference(*chunk.logits), {})
+    loss, _ = total.result()
+    plain = difference(functional.linear(first, weight, bias), functional.linear(second, weight, bias)).sum()
+    inputs = [first, second, weight, bias]
+    torch.testing.assert_close(loss, plain, rtol=1e-10, atol=1e-10)
+    for ours, theirs in zip(torch.autograd.grad(loss, inputs), torch.autograd.grad(plain, inputs), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+def test_a_frozen_output_layer_gets_no_gradient_and_its_features_do():
+    (features, weight, bias), gold, teacher_logits = make_inputs(5)
+    frozen = [weight.detach(), bias.detach()]
+    loss, _ = chunked_objective(Projection(features, *frozen), objective_for(gold, teacher_logits), 2)
+    plain, _ = plain_form([features, *frozen], gold, teacher_logits)
+    torch.testing.assert_close(torch.autograd.grad(loss, features), torch.autograd.grad(plain, features))
+    loss, _ = chunked_objective(Projection(features.detach(), weight, bias), objective_for(gold, teacher_logits), 2)
+    torch.testing.assert_close(
+        torch.autograd.grad(loss, [weight, bias]),
+        torch.autograd.grad(plain_form([features.detach(), weight, bias], gold, teacher_logits)[0], [weight, bias]),
+    )
+
+
+def test_a_chunk_is_empty_once_it_was_added():
+    inputs, gold, teacher_logits = make_inputs(5)
+    total = SummedLoss(2)
+    for chunk in total.chunks(Tokens(Projection(*inputs))):
+        total.add(chunk, *objective_for(gold, teacher_logits)(chunk.logits[0], chunk.rows))
+        assert vars(chunk) == {}
+
+
+def test_chunks_are_added_once_each():
+    inputs, _, _ = make_inputs(5)
+    total = SummedLoss(2)
+    chunks = total.chunks(Tokens(Projection(*inputs)))
+    chunk = next(chunks)
+    with pytest.raises(RuntimeError, match="not added to the loss before the next one"):
+        next(chunks)
+    total = SummedLoss(2)
+    chunk = next(total.chunks(Tokens(Projection(*inputs))))
+    losses = chunk.logits[0].sum(-1)
+    total.add(chunk, losses, {})
+    with pytest.raises(RuntimeError, match="has been added already"):
+        total.add(chunk, losses, {})

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from nmt_kd.engine.distribution import TopPrediction, WholePrediction
+from nmt_kd.engine.distribution import TopDistribution, WholeDistribution
 from nmt_kd.losses.divergence import coarse_divergence, kl_divergence
 from nmt_kd.losses.precision import log_probabilities
 from nmt_kd.losses.ranking import hierarchical_ranking_loss
@@ -11,11 +11,11 @@ from nmt_kd.losses.ranking import hierarchical_ranking_loss
 TOKENS, VOCABULARY = 7, 12
 
 
-def top_of(logits: torch.Tensor, top_k: int) -> TopPrediction:
+def top_of(logits: torch.Tensor, top_k: int) -> TopDistribution:
     """What is left of a distribution in a cache of its top k."""
     log_q = log_probabilities(logits)
     values, words = log_q.sort(-1, descending=True)
-    return TopPrediction(words[:, :top_k], values[:, :top_k], values[:, top_k:].logsumexp(-1), logits.size(-1))
+    return TopDistribution(words[:, :top_k], values[:, :top_k], values[:, top_k:].logsumexp(-1), logits.size(-1))
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_extreme_students_have_finite_values_and_gradients(logits, scale):
 
 
 def test_both_kinds_say_the_same_of_what_both_know(logits):
-    whole, top = WholePrediction(logits[1]), top_of(logits[1], 5)
+    whole, top = WholeDistribution(logits[1]), top_of(logits[1], 5)
     assert torch.equal(whole.first_choice, top.first_choice)
     for ours, theirs in zip(top.top(3), whole.top(3), strict=True):
         torch.testing.assert_close(ours, theirs)
@@ -101,5 +101,40 @@ def test_words_that_are_not_listed_are_less_probable_than_all_that_are(logits):
 @pytest.mark.parametrize("top_k", [1, 3, 5])
 def test_the_ranking_loss_needs_no_more_than_the_words_it_ranks(logits, top_k):
     student = log_probabilities(logits[0])
-    ours = hierarchical_ranking_loss(student, top_of(logits[1], 5), top_k)
-    torch.testing.assert_close(ours, hierarchical_ranking_loss(student, WholePrediction(logits[1]), top_k))
+
+    def ranking(teacher):
+        (t, q_t), s = teacher.top(top_k), student.topk(top_k).indices
+        return hierarchical_ranking_loss(
+            student.gather(-1, s).exp(), teacher.log_q_of(s), student.gather(-1, t).exp(), q_t
+        )
+
+    torch.testing.assert_close(ranking(top_of(logits[1], 5)), ranking(WholeDistribution(logits[1])))
+
+
+def test_a_small_rest_is_precise_and_ties_are_in_the_order_of_their_numbers():
+    logits = torch.tensor([[30.0, 5.0, 50.0, 30.0, 5.0, -3.0], [0.0, 0.0, 0.0, 0.0, 0.0, -1.0]])
+    top = WholeDistribution(logits).coarse(3)
+    words, log_q, rest = top.words, top.log_q, top.log_rest
+    assert words[0].tolist() == [2, 0, 3]
+    assert words[1].tolist() == sorted(words[1].tolist())
+    expected = logits.double().log_softmax(-1)
+    torch.testing.assert_close(log_q, expected.gather(-1, words).float())
+    assert rest[0].item() == pytest.approx(expected[0, [1, 4, 5]].logsumexp(0).item(), abs=1e-5)
+    assert rest[0].item() < -40  # what 1 - sum would have lost
+
+
+def test_half_precision_of_a_model_does_not_matter_to_its_rest():
+    logits = torch.tensor([[10.0, 0.0, 1.0, 2.0]], dtype=torch.float16)
+    top = WholeDistribution(logits).coarse(1)
+    log_q, rest = top.log_q, top.log_rest
+    assert log_q.dtype == rest.dtype == torch.float32
+    assert rest.item() == pytest.approx(logits.double().log_softmax(-1)[0, 1:].logsumexp(0).item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("top_k", [1, 3, 5])
+def test_fewer_of_the_top_words_are_the_top_words_of_all(logits, top_k):
+    whole, again = WholeDistribution(logits[1]).coarse(top_k), WholeDistribution(logits[1]).coarse(5).coarse(top_k)
+    assert torch.equal(whole.words, again.words)
+    torch.testing.assert_close(whole.log_q, again.log_q)
+    torch.testing.assert_close(whole.log_rest, again.log_rest)
+    torch.testing.assert_close(whole.confidence, WholeDistribution(logits[1]).confidence)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from conftest import TINY_TRANSFORMER, parse_training
 
-from nmt_kd.engine.models import read_features, target_token_index
+from nmt_kd.engine.models import run_model, target_token_index
 
 PADDING = 1
 
@@ -23,8 +23,8 @@ def test_features_times_projection_are_the_models_own_logits(architecture, data,
     model = task.build_model(parse_training([data, *architecture]).model).eval()
     token_index = target_token_index(sample["target"], PADDING)
     expected, _ = model(**sample["net_input"])
-    reading = read_features(model, sample["net_input"], token_index)
-    projection = reading.projection
+    found = run_model(model, sample["net_input"], token_index)
+    projection = found.projection
     logits = projection.logits(slice(None))
     torch.testing.assert_close(logits, expected.flatten(0, 1)[token_index])
     assert projection.vocabulary_size == len(task.target_dictionary)
@@ -32,7 +32,7 @@ def test_features_times_projection_are_the_models_own_logits(architecture, data,
     torch.testing.assert_close(again, expected)  # the model is left as it was
 
     other_inputs = sample["net_input"]["prev_output_tokens"].roll(1, 0)
-    decoded_again = reading.decode_again(other_inputs).logits(slice(None))
+    decoded_again = found.decode(other_inputs).projection.logits(slice(None))
     expected_again, _ = model(**{**sample["net_input"], "prev_output_tokens": other_inputs})
     torch.testing.assert_close(decoded_again, expected_again.flatten(0, 1)[token_index])
 

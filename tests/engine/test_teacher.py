@@ -6,9 +6,10 @@ from conftest import TINY_TRANSFORMER, Run, parse_training, train_here
 from fairseq import tasks
 from torch import nn
 
-from nmt_kd.engine.distribution import WholePrediction
-from nmt_kd.engine.models import read_features, target_token_index
-from nmt_kd.engine.teacher import ChanceCheck, Teacher
+from nmt_kd.engine.chance import ChanceCheck
+from nmt_kd.engine.distribution import WholeDistribution
+from nmt_kd.engine.models import run_model, target_token_index
+from nmt_kd.engine.teacher import Teacher
 from nmt_kd.errors import UserError
 
 LIKE = torch.zeros(())
@@ -55,7 +56,7 @@ def test_an_ensemble_averages_probabilities(teacher_path, data, task, sample, to
     torch.testing.assert_close(ours.softmax(-1), mean)
     torch.testing.assert_close(ours.exp(), mean)
     assert ensemble.fingerprint.count("+") == 1
-    again = ensemble.read(sample, token_index, LIKE).decode_again(sample["net_input"]["prev_output_tokens"])
+    again = ensemble.read(sample, token_index, LIKE).decode(sample["net_input"]["prev_output_tokens"])
     torch.testing.assert_close(again.logits(slice(None)), ours)
 
 
@@ -186,14 +187,14 @@ def test_an_adaptive_softmax_is_an_error(teacher_path, task, sample, token_index
     model = Teacher.load(str(teacher_path), task).models[0]
     model.decoder.adaptive_softmax = nn.Identity()
     with pytest.raises(UserError, match="--adaptive-softmax-cutoff"):
-        read_features(model, sample["net_input"], token_index)
+        run_model(model, sample["net_input"], token_index)
 
 
 def test_a_sentence_longer_than_the_teachers_positions_is_an_error(teacher_path, task, sample, token_index):
     teacher = Teacher.load(str(teacher_path), task)
     teacher.models[0].decoder.max_target_positions = 3
     length = sample["target"].size(1)
-    with pytest.raises(UserError, match=f"target sentence of {length} tokens is longer than the 3 positions"):
+    with pytest.raises(UserError, match=f"target sentence of {length} tokens is longer than the teacher's 3 positions"):
         teacher.read(sample, token_index, LIKE)
 
 
@@ -203,9 +204,9 @@ def test_a_teacher_no_better_than_chance_is_an_error_once_enough_tokens_are_seen
     wrong = torch.zeros(len(gold), 5)
     wrong[:, 1] = 4
     wrong = wrong.log_softmax(-1)
-    check.observe(WholePrediction(wrong), gold)
-    with pytest.raises(UserError, match=r"no better than chance \(4\.\d\d nats a token, a uniform guess has 1\.61\)"):
-        check.observe(WholePrediction(wrong), gold)
+    check.observe(WholeDistribution(wrong), gold)
+    with pytest.raises(UserError, match=r"no better than chance \(4\.\d\d nats a token; a uniform guess has 1\.61\)"):
+        check.observe(WholeDistribution(wrong), gold)
 
 
 def test_a_teacher_that_knows_something_passes_and_is_asked_no_further():
@@ -213,12 +214,12 @@ def test_a_teacher_that_knows_something_passes_and_is_asked_no_further():
     gold = torch.zeros(ChanceCheck.TOKENS, dtype=torch.long)
     right = torch.zeros(len(gold), 5)
     right[:, 0] = 0.1
-    check.observe(WholePrediction(right), gold)
+    check.observe(WholeDistribution(right), gold)
     assert check.done
-    check.observe(WholePrediction(-right * 100), gold)
+    check.observe(WholeDistribution(-right * 100), gold)
 
 
 def test_logits_that_are_not_numbers_are_no_better_than_chance():
     gold = torch.zeros(ChanceCheck.TOKENS, dtype=torch.long)
     with pytest.raises(UserError, match="no better than chance"):
-        ChanceCheck().observe(WholePrediction(torch.full((len(gold), 5), float("nan"))), gold)
+        ChanceCheck().observe(WholeDistribution(torch.full((len(gold), 5), float("nan"))), gold)

@@ -132,7 +132,7 @@ def test_buckets_sum_to_the_total(student_path, teacher_path, data):
 
 def test_chunks_and_batches_change_nothing(student_path, teacher_path, data, monkeypatch):
     whole = measure(student_path, teacher_path, data, max_tokens=4000)
-    monkeypatch.setattr("nmt_kd.evaluation.agreement_measures.default_chunk_size", lambda projection: 3)
+    monkeypatch.setattr("nmt_kd.evaluation.agreement_measures.default_chunk_tokens", lambda *sizes: 3)
     assert asdict(measure(student_path, teacher_path, data, max_tokens=4000).total) == asdict(whole.total)
 
 

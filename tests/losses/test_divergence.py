@@ -4,14 +4,14 @@ import math
 import pytest
 import torch
 
-from nmt_kd.engine.distribution import WholePrediction
+from nmt_kd.engine.distribution import WholeDistribution
 from nmt_kd.losses.divergence import kl_divergence, scaled_logit_error, top_k_cross_entropy, without_top_1
 from nmt_kd.losses.precision import log_probabilities
 
 LOSSES = [
     kl_divergence,
     lambda p, q: kl_divergence(p, q, 2.0),
-    lambda p, q: top_k_cross_entropy(p, *WholePrediction(q).top(2)),
+    lambda p, q: top_k_cross_entropy(p, *WholeDistribution(q).top(2)),
     lambda p, q: scaled_logit_error(p, q, 0.5),
 ]
 
@@ -90,7 +90,7 @@ def test_the_divergence_is_zero_for_equal_distributions_also_where_the_logits_ar
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-@pytest.mark.parametrize("loss", [kl_divergence, lambda p, q: top_k_cross_entropy(p, *WholePrediction(q).top(3))])
+@pytest.mark.parametrize("loss", [kl_divergence, lambda p, q: top_k_cross_entropy(p, *WholeDistribution(q).top(3))])
 def test_extreme_logits_give_the_exact_loss_in_float32(dtype, loss):
     """The teacher is certain, or has no idea as the student has none: its entropy is 0, or the divergence is."""
     student = torch.tensor([[6e4, -6e4, 0.0], [-6e4, 6e4, 0.0], [0.0, 0.0, 0.0]], dtype=dtype)
@@ -111,13 +111,13 @@ def test_the_top_k_cross_entropy_equals_the_equation_token_by_token(top_k):
         return -sum(q[word] * math.log(p[word]) for word in top)
 
     student, teacher = random_logits()
-    ours = top_k_cross_entropy(log_probabilities(student), *WholePrediction(teacher).top(top_k))
+    ours = top_k_cross_entropy(log_probabilities(student), *WholeDistribution(teacher).top(top_k))
     torch.testing.assert_close(ours, each_token(slow_form, student, teacher), rtol=1e-11, atol=1e-12)
 
 
 def test_of_words_that_the_teacher_finds_equal_the_top_k_cross_entropy_takes_any_but_none_twice():
     student, teacher = torch.randn(20, 5, dtype=torch.float64), torch.randint(2, (20, 5)).double()
-    losses = top_k_cross_entropy(log_probabilities(student), *WholePrediction(teacher).top(3))
+    losses = top_k_cross_entropy(log_probabilities(student), *WholeDistribution(teacher).top(3))
     for ours, *rows in zip(losses.tolist(), student.tolist(), teacher.tolist(), strict=True):
         p, q = map(softmax, rows)
         most = sorted(q)[-3:]
@@ -129,7 +129,7 @@ def test_the_top_k_cross_entropy_of_all_words_is_the_divergence_and_the_teachers
     log_p, log_q = map(log_probabilities, random_logits())
     entropy = -(log_q.exp() * log_q).sum(-1)
     torch.testing.assert_close(
-        top_k_cross_entropy(log_p, *WholePrediction(log_q).top(9)), kl_divergence(log_p, log_q) + entropy
+        top_k_cross_entropy(log_p, *WholeDistribution(log_q).top(9)), kl_divergence(log_p, log_q) + entropy
     )
 
 
