@@ -29,7 +29,7 @@ BIN = Path(sys.executable).parent
 TINY = TINY_TRANSFORMER[3:]  # the page names the architecture
 BRIEFLY = ["--cpu", "--max-update", "2", "--max-tokens", "800", "--no-save", "--num-workers", "0"]
 UNSUPPORTED = {"&", "&&", "||", ";", ">>", "<", "<<"}
-# Slurm's commands, and what the scripts start by them: print instead of decoding, and train as a dry run.
+# Replacements for the programs that Slurm scripts start: training becomes a dry run, decoding prints its arguments.
 SLURM = {
     "scontrol": "echo node1",
     "srun": 'shift 2; exec "$1" "$2" --dry-run "${@:3}"',
@@ -95,13 +95,13 @@ def _without_plugin(arguments: list[str]) -> tuple[list[str], str]:
 
 
 def _train(command: Command) -> None:
-    arguments, plugin = _without_plugin([word for word in command.words if word != "--fp16"])  # for there is no GPU
+    arguments, plugin = _without_plugin([word for word in command.words if word != "--fp16"])  # tests run on the CPU
     assert "--arch" in arguments
     arguments += [*TINY, *BRIEFLY]
     if plugin == "nmt_kd":
         train.main(parse_training(arguments))
         return
-    # A method of a page's own must not be registered in the process that tests the package's.
+    # A method that a page defines must not be registered in the process that runs the other tests.
     arguments += ["--user-dir", plugin, "--log-format", "json", "--log-interval", "1"]
     log = _subprocess([str(BIN / "fairseq-train"), *arguments], Path.cwd())
     assert f"to reproduce: method:{arguments[arguments.index('--criterion') + 1]}|" in log
@@ -132,7 +132,7 @@ def _nmt_kd(command: Command) -> None:
 
 
 def _torchrun(command: Command) -> None:
-    """Every worker, one after the other."""
+    """Run the workers one after the other."""
     args = torch.distributed.run.get_args_parser().parse_args(command.words)
     assert args.no_python
     workers = int(args.nproc_per_node)
@@ -177,7 +177,7 @@ class _Stop(BaseException):
 
 
 def _python(command: Command) -> None:
-    """Check a script's arguments; what it does takes too long."""
+    """Check the arguments of a script that takes too long to run."""
     script, *arguments = command.words
     parse = argparse.ArgumentParser.parse_known_args  # which parse_args calls, too
 
@@ -195,7 +195,7 @@ def _python(command: Command) -> None:
 
 
 def _sbatch(command: Command) -> None:
-    """The script as one task of a job, with Slurm's commands replaced."""
+    """Run the script as one task of a job, with the programs it starts replaced."""
     words = [word for word in command.words if not word.startswith("--")]
     slurm = Path("slurm").absolute()
     slurm.mkdir(exist_ok=True)
@@ -212,7 +212,7 @@ def _sbatch(command: Command) -> None:
 
 
 def _pip(command: Command) -> None:
-    """Only check that what is installed is this package, and that it has these extras."""
+    """Check that this package is installed, and that it has these extras."""
     install, *packages = command.words
     assert install == "install"
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]

@@ -17,7 +17,7 @@ def blocks(text: str) -> Iterator[tuple[str, str, str]]:
 
 
 def section(page: str, heading: str) -> str:
-    """What stands under a heading, up to the next one of its level or above."""
+    """The text under a heading, up to the next heading of the same level or above."""
     level = heading.split(" ")[0]
     text = TEXTS[page].partition(f"\n{heading}\n")[2]
     assert text, f"{page} has no section {heading!r}"
@@ -25,6 +25,6 @@ def section(page: str, heading: str) -> str:
 
 
 def anchors(text: str) -> set[str]:
-    """The names by which GitHub links to a page's headings."""
+    """The anchors that GitHub gives to a page's headings."""
     headings = re.findall(r"^#+ (.+)$", BLOCK.sub("", text), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}

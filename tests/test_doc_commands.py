@@ -18,7 +18,7 @@ LOG_FORMAT = "%(asctime)s | %(levelname)s | %(name)s | %(message)s"
 
 @pytest.fixture(scope="session")
 def workplace(corpus, data, seq_kd_teacher, tmp_path_factory) -> Path:
-    """A folder in which whatever the pages name is there, and small."""
+    """A folder with small files under all names that the pages use."""
     folder = tmp_path_factory.mktemp("workplace")
     shutil.copytree(data, folder / "data-bin")
     for name in ("teacher.pt", "student.pt", *(f"checkpoints/checkpoint{epoch}.pt" for epoch in range(1, 6))):
@@ -54,7 +54,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _record_run(folder: Path, run_folder: Path) -> None:
-    """A run as scripts/train.sh and scripts/evaluate.sh leave it, of two updates."""
+    """Write the files that scripts/train.sh and scripts/evaluate.sh write, after two updates."""
     method = ["--criterion", "label_smoothed_cross_entropy", "--label-smoothing", "0.1"]
     if run_folder.name == "word_kd":
         method = ["--criterion", "word_kd", "--teacher-path", folder / "teacher.pt"]
@@ -75,7 +75,7 @@ def _record_run(folder: Path, run_folder: Path) -> None:
 
 @pytest.fixture
 def prepared(workplace, tmp_path, monkeypatch) -> Path:
-    """A copy of the work place as the current folder, with every cache inside it and a COMET model that needs none."""
+    """A copy of the workplace as the current folder, with a stub for COMET."""
     folder = tmp_path / "work"
     shutil.copytree(workplace, folder)
     monkeypatch.chdir(folder)
@@ -86,7 +86,7 @@ def prepared(workplace, tmp_path, monkeypatch) -> Path:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_what_a_page_shows_works_in_the_order_in_which_it_is_shown(page, prepared):
+def test_every_command_of_a_page_works_in_order(page, prepared):
     for language, block, before in blocks(TEXTS[page]):
         match language:
             case "bash":
@@ -117,7 +117,7 @@ def changed(block: str) -> tuple[Command, Command]:
 
 
 def use_code(code: str, before: str) -> None:
-    """Put code into the file that the paragraph before it names last, or run it where that names none."""
+    """Write code to the last file that the paragraph before it names, or run it if there is none."""
     paths = re.findall(r"`([\w/]+\.py)`", before)
     if not paths:
         exec(compile(code, "a page's code", "exec"), {"__name__": "page"})
@@ -127,7 +127,7 @@ def use_code(code: str, before: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_no_block_is_of_a_kind_that_is_not_run(page):
+def test_every_block_is_of_a_kind_that_is_run(page):
     assert {language for language, *_ in blocks(TEXTS[page])} <= {"bash", "diff", "python", "text"}
     for language, block, _ in blocks(TEXTS[page]):
         if language == "text":
