@@ -10,6 +10,7 @@ from itertools import islice
 
 import torch
 from fairseq.criterions import CRITERION_DATACLASS_REGISTRY, FairseqCriterion
+from fairseq.models import BaseFairseqModel
 from fairseq.tasks import FairseqTask
 from torch import Tensor, nn
 
@@ -42,6 +43,7 @@ class DistillationCriterion(FairseqCriterion):
     any_architecture = True
 
     teacher: TeacherSource | None
+    saved_with_the_model: nn.Parameter
 
     def __init__(self, cfg: DistillationConfig, task: FairseqTask):
         super().__init__(task)
@@ -97,7 +99,7 @@ class DistillationCriterion(FairseqCriterion):
                 teacher.cache.check(subset)
         return teacher
 
-    def prepare(self, model: nn.Module, sample: dict) -> dict:
+    def prepare(self, model: BaseFairseqModel, sample: dict) -> dict:
         """The batch to train on, given fairseq's `sample`, which must stay as it is: sampled targets, noise."""
         return sample
 
@@ -152,7 +154,7 @@ class DistillationCriterion(FairseqCriterion):
         }
         return loss, sample_size, logging_output
 
-    def read(self, model: nn.Module, sample: dict, is_reference: bool = True) -> Batch:
+    def read(self, model: BaseFairseqModel, sample: dict, is_reference: bool = True) -> Batch:
         """Run the student on `sample`, which stays as it is, and keep what belongs to target tokens."""
         if not (is_reference or self.needs is None or self.needs.at_new_prefixes):
             raise UndeclaredNeedError("`prepare` changes the batch; declare needs = ...(at_new_prefixes=True)")

@@ -1,12 +1,17 @@
 """CKD and PKD (Wu et al., EMNLP 2020): hidden layers of the student learn from combinations of the teacher's."""
 
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import cast
 
 import torch
 from fairseq import models
 from fairseq.criterions import register_criterion
 from fairseq.logging import metrics
+from fairseq.models import FairseqEncoderDecoderModel
 from fairseq.models.transformer import TransformerDecoderBase, TransformerEncoderBase
+from fairseq.modules.transformer_layer import TransformerEncoderLayerBase
 from omegaconf import II
 from torch import Tensor, nn
 
@@ -58,7 +63,7 @@ class HiddenMatch(nn.Module):
         self.layers = layers
         self.student_up = fusion == "student-up"
         widths = [len(group) * teacher_width for group in layers]
-        # not every way of training with several workers hands out the initial values, so all must draw the same
+        # fairseq's legacy_ddp does not broadcast initial values, so all workers must draw the same
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.projections = nn.ModuleList(
@@ -69,7 +74,7 @@ class HiddenMatch(nn.Module):
             )
 
     def forward(self, student: list[Tensor], teacher: list[Tensor], index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Losses, and norms of both sides once they are equally wide, each [tokens], summed over the layers.
+        """Return losses, and norms of both sides in the common width, each [tokens], summed over the layers.
 
         `student` and `teacher` are fairseq's states, the embeddings first, [length, batch, width] each; `index`
         [tokens] says which tokens count, in the flattened [batch * length].
@@ -90,7 +95,7 @@ class HiddenMatch(nn.Module):
                 losses.append(teacher_down_error(ours, theirs))
             student_norms.append(ours.detach().float().norm(dim=-1))
             teacher_norms.append(theirs.detach().float().norm(dim=-1))
-        return sum(losses), sum(student_norms), sum(teacher_norms)
+        return reduce(add, losses), reduce(add, student_norms), reduce(add, teacher_norms)
 
 
 @register_criterion("ckd", dataclass=CKDConfig)
@@ -120,20 +125,19 @@ class CKD(DistillationCriterion):
 
     # -- what is compared ---------------------------------------------------------------------------------------------
 
-    def _student_outline(self, task) -> nn.Module:
+    def _student_outline(self, task) -> FairseqEncoderDecoderModel:
         """The student's model without its weights: fairseq does not show criteria the model they will train."""
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             return models.build_model(self.cfg._get_root().model, task)
 
-    def _only_teacher(self) -> nn.Module:
-        if len(self.teacher.models) > 1:
-            raise UserError(
-                "ckd compares layers with one teacher; name one checkpoint with --teacher-path, no ensemble"
-            )
-        return self.teacher.models[0]
+    def _only_teacher(self) -> FairseqEncoderDecoderModel:
+        models = self.teacher.models if self.teacher is not None else []
+        if len(models) != 1:
+            raise UserError("ckd compares layers with a single teacher; give one checkpoint with --teacher-path")
+        return models[0]
 
     @staticmethod
-    def _check_transformers(student: nn.Module, teacher: nn.Module) -> None:
+    def _check_transformers(student: FairseqEncoderDecoderModel, teacher: FairseqEncoderDecoderModel) -> None:
         for role, model in (("student", student), ("teacher", teacher)):
             for half, kind in ((model.encoder, TransformerEncoderBase), (model.decoder, TransformerDecoderBase)):
                 if not isinstance(half, kind):
@@ -145,7 +149,9 @@ class CKD(DistillationCriterion):
             if getattr(getattr(student, name), f"{name}_layerdrop", 0) > 0:
                 raise UserError(f"ckd needs all layers of the student at every update; leave --{name}-layerdrop out")
 
-    def _match(self, side: str, maps: str, student: nn.Module, teacher: nn.Module) -> HiddenMatch:
+    def _match(
+        self, side: str, maps: str, student: TransformerEncoderBase, teacher: TransformerEncoderBase
+    ) -> HiddenMatch:
         flag = "--ckd-layers" if side == "encoder" else "--ckd-decoder-layers"
         try:
             layers = layer_map(maps, len(teacher.layers), len(student.layers))
@@ -154,7 +160,7 @@ class CKD(DistillationCriterion):
         return HiddenMatch(layers, _width(student), _width(teacher), self.cfg.ckd_fusion, self.cfg.seed)
 
     @staticmethod
-    def _check_heads(student: nn.Module, teacher: nn.Module) -> None:
+    def _check_heads(student: TransformerEncoderBase, teacher: TransformerEncoderBase) -> None:
         ours, theirs = (model.layers[0].self_attn.num_heads for model in (student, teacher))
         require(ours == theirs, "--encoder-attention-heads", ours, f"{theirs} as the teacher's, for --ckd-attention")
 
@@ -184,7 +190,7 @@ class CKD(DistillationCriterion):
         (teacher,) = batch.teacher.outputs
         is_padding = batch.source_tokens.eq(self.task.source_dictionary.pad())
         source_index = (~is_padding).flatten().nonzero().squeeze(1)
-        encoder: HiddenMatch = self.matches["encoder"]
+        encoder = cast(HiddenMatch, self.matches["encoder"])
         hidden, student_norm, teacher_norm = (
             values.sum() for values in encoder(batch.student.encoder_states, teacher.encoder_states, source_index)
         )
@@ -219,7 +225,7 @@ class CKD(DistillationCriterion):
                 metrics.log_scalar(name, sum(log[name] for log in logging_outputs) / states, states, round=3)
 
 
-def self_attention_scores(layer: nn.Module, layer_input: Tensor) -> Tensor:
+def self_attention_scores(layer: TransformerEncoderLayerBase, layer_input: Tensor) -> Tensor:
     """What an encoder layer's self-attention computes before its softmax, [batch, heads, queries, keys].
 
     `layer_input` is [length, batch, width], the state that enters the layer.
@@ -234,5 +240,5 @@ def self_attention_scores(layer: nn.Module, layer_input: Tensor) -> Tensor:
     return query @ heads(attention.k_proj(states)).transpose(-1, -2)
 
 
-def _width(half: nn.Module) -> int:
+def _width(half: TransformerEncoderBase | TransformerDecoderBase) -> int:
     return half.layers[0].embed_dim

@@ -77,7 +77,10 @@ class Predictions(ABC):
 class TeacherSource(Protocol):
     """Where a teacher's predictions come from: models, a store on disk, the student's own average."""
 
-    fingerprint: str  # identifies the teacher in the log
+    @property
+    def fingerprint(self) -> str:
+        """What identifies the teacher in the log."""
+        ...
 
     @property
     def models(self) -> Sequence[nn.Module]:

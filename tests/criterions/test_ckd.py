@@ -409,7 +409,9 @@ def test_students_that_cannot_be_compared_are_refused(build, deep_teachers, stud
 
 
 def test_several_teachers_are_refused(ckd, deep_teachers):
-    with pytest.raises(UserError, match=r"^ckd compares layers with one teacher; name one checkpoint .*no ensemble$"):
+    with pytest.raises(
+        UserError, match=r"^ckd compares layers with a single teacher; give one checkpoint with --teacher-path$"
+    ):
         ckd(teacher=f"{deep_teachers['post']}:{deep_teachers['pre']}")
 
 
