@@ -16,8 +16,9 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import generate
 from worker import Worker
 
-from nmt_kd.decoding import backends
-from nmt_kd.decoding.corpus import Originals, in_order
+from nmt_kd.decoding import fairseq_backend
+from nmt_kd.decoding.order import in_order
+from nmt_kd.decoding.originals import Originals
 from nmt_kd.decoding.shards import ShardFolder
 from nmt_kd.errors import UserError
 
@@ -73,7 +74,7 @@ def test_finds_what_fairseq_generate_finds(data, seq_kd_teacher, undisturbed):
 
 def test_a_second_run_decodes_nothing(data, seq_kd_teacher, undisturbed, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in (undisturbed / "shards").iterdir()}
-    monkeypatch.setattr("nmt_kd.decoding.backends.FairseqBackend.decode", None)
+    monkeypatch.setattr("nmt_kd.decoding.fairseq_backend.FairseqBackend.decode", None)
     decode(data, undisturbed, seq_kd_teacher)
     assert {path: path.stat().st_mtime_ns for path in (undisturbed / "shards").iterdir()} == before
 
@@ -129,7 +130,7 @@ def test_torchrun_starts_workers_that_died_again_and_nothing_is_lost(data, seq_k
     os.kill(int(workers[-1]), signal.SIGKILL)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output[-2000:]
-    assert "worker 2 of 2: 6 of 6 blocks to decode" in output
+    assert "worker 2 of 2: 6 of 6 blocks to compute" in output
     assert len(re.findall("worker [12] of 2: ", output)) == 4
     assert contents(out) == contents(undisturbed)
 
@@ -157,8 +158,8 @@ def test_marks_the_tokens_that_are_the_teachers_first_choice(data, task, seq_kd_
 
 
 def test_half_precision_that_breaks_is_decoded_again_in_float32(data, seq_kd_teacher, tmp_path, monkeypatch):
-    real = backends._is_broken
-    monkeypatch.setattr(backends, "_is_broken", lambda found: real(found) or len(found[0].text) % 2 == 0)
+    real = fairseq_backend._is_broken
+    monkeypatch.setattr(fairseq_backend, "_is_broken", lambda found: real(found) or len(found[0].text) % 2 == 0)
     decode(data, tmp_path / "kd", seq_kd_teacher, "--fp16", "--gen-subset", "test")
     float32 = tmp_path / "float32"
     decode(data, float32, seq_kd_teacher, "--gen-subset", "test")
@@ -170,11 +171,11 @@ def test_half_precision_that_breaks_is_decoded_again_in_float32(data, seq_kd_tea
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--distill-dir", ""], "seq_kd needs a folder for what it decodes; give --distill-dir"),
-        (["--num-shards", "2", "--shard-id", "2"], "--shard-id is 2; it must be from 0 to 1, for --num-shards is 2"),
+        (["--distill-dir", ""], "seq_kd needs a folder to write to; choose one with --distill-dir"),
+        (["--num-shards", "2", "--shard-id", "2"], "--shard-id is 2; it must be from 0 to 1, since --num-shards is 2"),
         (["--distill-block-sentences", "0"], "--distill-block-sentences is 0; it must be 1 or more"),
         (["--distill-backend", "magic"], "--distill-backend is magic; it must be fairseq, ctranslate2 or auto"),
-        (["--max-source-positions", "9"], "positions; give --distill-too-long skip or truncate"),
+        (["--max-source-positions", "9"], "positions; choose what to do with --distill-too-long skip or truncate"),
     ],
 )
 def test_settings_that_make_no_sense_are_named(data, seq_kd_teacher, tmp_path, flags, message):
@@ -191,7 +192,9 @@ def test_sources_and_references_of_different_length_are_refused(data, seq_kd_tea
     shutil.copytree(data, broken)
     for suffix in ("bin", "idx"):
         shutil.copy(data / f"test.en-de.de.{suffix}", broken / f"train.en-de.de.{suffix}")
-    expected = f"train.en and train.de in {broken} have different numbers of sentences; binarise files again"
+    expected = (
+        f"train.en and train.de in {broken} have different numbers of sentences; binarise files with the same number"
+    )
     args = options.parse_args_and_arch(
         options.get_generation_parser(), arguments(broken, tmp_path / "kd", seq_kd_teacher)
     )
@@ -203,11 +206,11 @@ def test_sources_and_references_of_different_length_are_refused(data, seq_kd_tea
 
 def test_another_teacher_data_set_or_beam_is_refused(data, teacher_path, seq_kd_teacher, undisturbed):
     for flags, name in (
-        (["--beam", "4"], "beam 3, this run has 4"),
-        (["--no-repeat-ngram-size", "3"], "no_repeat_ngram_size 0, this run has 3"),
-        (["--temperature", "0.5"], r"temperature 1\.0, this run has 0\.5"),
+        (["--beam", "4"], "beam 3, but this run has 4"),
+        (["--no-repeat-ngram-size", "3"], "no_repeat_ngram_size 0, but this run has 3"),
+        (["--temperature", "0.5"], r"temperature 1\.0, but this run has 0\.5"),
         (["--path", str(teacher_path)], "teacher '"),
-        (["--gen-subset", "valid"], "subset 'train', this run has 'valid'"),
+        (["--gen-subset", "valid"], "subset 'train', but this run has 'valid'"),
     ):
         args = options.parse_args_and_arch(
             options.get_generation_parser(), arguments(data, undisturbed, seq_kd_teacher, *flags)
@@ -256,4 +259,4 @@ def test_text_that_is_not_binarised_is_decoded_and_a_restart_goes_on(data, corpu
     assert [sentence.notes["text"] for sentence in decoded] == [line.strip() for line in lines]
     changed = interactive([lines[1], *lines[1:]])
     assert changed.returncode != 0
-    assert "line 1 of the input is not the one decoded into" in changed.stderr + changed.stdout
+    assert "line 1 of the input differs from the one decoded into" in changed.stderr + changed.stdout
