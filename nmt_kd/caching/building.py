@@ -2,7 +2,6 @@
 
 import logging
 import math
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import torch
 from fairseq import utils
 from fairseq.data import LanguagePairDataset
 from fairseq.tasks import FairseqTask
-from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
 from nmt_kd.caching.files import (
@@ -23,11 +21,12 @@ from nmt_kd.caching.files import (
     usual_block_sentences,
     word_dtype,
 )
-from nmt_kd.caching.reading import TRAINING_SUBSET, paddings
+from nmt_kd.caching.reading import paddings
 from nmt_kd.caching.sentences import Sentences
+from nmt_kd.caching.subsets import data_checksum, open_subset, with_sentences_as_on_disk
 from nmt_kd.checkpoints.reading import read_checkpoint
 from nmt_kd.checkpoints.task import task_on
-from nmt_kd.data import batches_by_tokens, dictionary_checksum, opening_subset
+from nmt_kd.data import batches_by_tokens, dictionary_checksum
 from nmt_kd.engine.chunks import chunk_slices, default_chunk_size
 from nmt_kd.engine.models import target_token_index
 from nmt_kd.engine.teacher import Teacher
@@ -40,10 +39,6 @@ from nmt_kd.storage.blocks import fill
 from nmt_kd.workers import device_of_worker, which_worker
 
 logger = logging.getLogger(__name__)
-
-SENTENCES_COMPARED = 1000  # per subset, to detect other data whose sentences have the same lengths
-# Settings of the teacher's training that would change the sentences it sees.
-AS_ON_DISK = {"truncate_source": False, "load_alignments": False, "num_batch_buckets": 0}
 
 
 def build_cache(
@@ -70,7 +65,7 @@ def build_cache(
     if len(utils.split_paths(data)) > 1:
         raise UserError(f"{data} names several folders, but nmt-kd cache takes one; choose the one to train on")
     checkpoint = teacher_path.split(":")[0]
-    task = task_on(checkpoint, _as_on_disk(read_checkpoint(checkpoint)["cfg"]), data)
+    task = task_on(checkpoint, with_sentences_as_on_disk(read_checkpoint(checkpoint)["cfg"]), data)
     size = len(task.target_dictionary)
     require(1 <= top_k <= size, "--top-k", top_k, f"from 1 to {size}, the size of the vocabulary")
     teacher = Teacher.load(teacher_path, task)
@@ -88,14 +83,6 @@ def build_cache(
         builder.build(files, dataset, worker, workers)
 
 
-def _as_on_disk(configuration: DictConfig) -> DictConfig:
-    with open_dict(configuration):
-        for name, value in AS_ON_DISK.items():
-            if getattr(configuration.task, name, None) is not None:
-                setattr(configuration.task, name, value)
-    return configuration
-
-
 def _settings(task: FairseqTask, teacher: Teacher, top_k: int) -> dict:
     """Return all settings that determine the predictions."""
     size = len(task.target_dictionary)
@@ -111,31 +98,6 @@ def _settings(task: FairseqTask, teacher: Teacher, top_k: int) -> dict:
         "log_probabilities": "float16",
         "rest": "float32",
     }
-
-
-def open_subset(task: FairseqTask, subset: str) -> LanguagePairDataset:
-    """Open a subset as fairseq-train does; raises UserError if it does not exist or has nothing to predict."""
-    data = task.cfg.data
-    with opening_subset(data, subset, task.cfg.source_lang, task.cfg.target_lang):
-        task.load_dataset(subset, combine=subset == TRAINING_SUBSET)  # train, train1, ...
-    dataset = task.dataset(subset)
-    if len(dataset) == 0:
-        raise UserError(f"{subset} of {data} has no sentences; choose other subsets with --gen-subset")
-    if dataset.tgt_sizes is None:
-        raise UserError(f"{subset} of {data} has no targets; choose other subsets with --gen-subset")
-    return dataset
-
-
-def data_checksum(dataset: LanguagePairDataset) -> str:
-    """Return a checksum of the lengths of all sentences, and of the tokens of some."""
-    checksum = 0
-    for sizes in (dataset.src_sizes, dataset.tgt_sizes):
-        checksum = zlib.crc32(numpy.asarray(sizes, dtype="<i8").tobytes(), checksum)
-    for number in numpy.linspace(0, len(dataset) - 1, min(len(dataset), SENTENCES_COMPARED)).astype(numpy.int64):
-        item = dataset[number]
-        for side in ("source", "target"):
-            checksum = zlib.crc32(item[side].numpy().astype("<i8").tobytes(), checksum)
-    return f"{checksum:08x}"
 
 
 def most_probable(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor]:

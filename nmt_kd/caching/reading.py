@@ -39,7 +39,7 @@ class TeacherCache:
         if settings.get("format") != FORMAT:
             raise UserError(
                 f"{folder} has predictions in format {settings.get('format')}, but this version of nmt-kd reads format "
-                f"{FORMAT}; create them again with nmt-kd cache"
+                f"{FORMAT}; make them again with nmt-kd cache"
             )
         for side in ("source", "target"):
             checksum = dictionary_checksum(getattr(task, f"{side}_dictionary"))
@@ -127,7 +127,7 @@ class TeacherCache:
 
     def _make(self, subset: str) -> str:
         return (
-            f"create them with nmt-kd cache {self.data} --teacher-path TEACHER --top-k {self.top_k} {self.folder} "
+            f"make them with nmt-kd cache {self.data} --teacher-path TEACHER --top-k {self.top_k} {self.folder} "
             f"--gen-subset {subset}"
         )
 

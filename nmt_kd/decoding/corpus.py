@@ -107,8 +107,11 @@ def assemble(
 def _open_reverse(folder: Path | None, data: Path, forward: Decoding) -> Decoding:
     if folder is None:
         raise UserError("'bt' needs the decoding of a reverse teacher; name its folder with --reverse")
-    languages = ShardFolder(folder).settings()["languages"]
+    settings = ShardFolder(folder).settings()
+    languages = settings["languages"]
     expected = "-".join(reversed(forward.folder.settings()["languages"].split("-")))
     if languages != expected:
         raise UserError(f"{folder} was decoded from {languages}, but a reverse teacher for this data is {expected}")
+    if settings["sentences"] is None:
+        raise UserError(f"{folder} was decoded by fairseq-interactive; for 'bt', decode {data} with fairseq-generate")
     return Decoding.open(folder, data)

@@ -10,15 +10,15 @@ from typing import BinaryIO
 
 from nmt_kd.errors import UserError
 
-PARTIAL = ".partial."  # what a name and a random number are joined by; process numbers repeat in containers
+PARTIAL = ".partial."  # followed by a random number, since process IDs are not unique across containers
 
 
 @contextmanager
 def atomic_file(path: Path, overwrite: bool = True) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path` for writing, which takes that name when the block ends without an error.
 
-    Anything else leaves `path` as it was. Temporary files left by processes that were killed are deleted. Of several
-    processes that write the same path at once, one wins. Raises FileExistsError if `path` exists and `overwrite` is
+    After an error, `path` is as it was before. Temporary files left by killed processes are deleted, and if several
+    processes write the same path at once, one of them wins. Raises FileExistsError if `path` exists and `overwrite` is
     False, and UserError if the system refuses to write.
     """
     partial = _partial(path)

@@ -149,9 +149,9 @@ class SeqKDTask(TranslationTask):
 class _DecodingIterator:
     """Takes the place of fairseq's iterator over batches.
 
-    fairseq-generate and fairseq-interactive leave it to the task to iterate over a data set, so starting this iterator
-    calls `decode`, which decodes all of it. It yields no batches, and for fairseq-generate, which would divide by the
-    time it has spent on batches, `decode` ends the program.
+    fairseq-generate and fairseq-interactive iterate over whatever the task returns, so that starting this iterator can
+    call `decode` and yield no batches. In fairseq-generate, which would go on to divide by the time it has spent on
+    batches, `decode` ends the program.
     """
 
     def __init__(self, decode: Callable[[], None]):

@@ -237,7 +237,7 @@ def complete(out):
     return len(list(out.glob("*/*.top")))
 
 
-def test_workers_that_are_killed_at_any_moment_leave_what_others_go_on_with(data, teacher_path, built, tmp_path):
+def test_after_workers_are_killed_at_any_moment_others_resume(data, teacher_path, built, tmp_path):
     out, moments = tmp_path / "out", random.Random(4)
     for workers in (2, 3):
         before = complete(out)
@@ -261,7 +261,7 @@ def test_workers_that_are_killed_at_any_moment_leave_what_others_go_on_with(data
     assert contents(out) == contents(built)
 
 
-def test_a_worker_that_is_killed_while_it_writes_leaves_what_others_go_on_with(data, teacher_path, built, tmp_path):
+def test_after_a_worker_is_killed_while_it_writes_others_resume(data, teacher_path, built, tmp_path):
     out = tmp_path / "out"
 
     def killed_at(moment):
@@ -286,7 +286,7 @@ def test_blocks_are_few():
     assert usual_block_sentences(4_500_000) == 22_500
 
 
-def test_the_command_says_what_it_does(data, task, teacher_path, tmp_path, capsys):
+def test_the_command_reports_its_progress(data, task, teacher_path, tmp_path, capsys):
     command = ["cache", str(data), "--teacher-path", str(teacher_path), "--top-k", "3", str(tmp_path / "out")]
     main([*command, "--gen-subset", "valid", "test"])
     captured = capsys.readouterr()
@@ -423,7 +423,7 @@ def test_a_block_of_other_sentences_is_damaged(own, task):
         TeacherCache.open(str(own), task).top(batch(task, "train", [130]), training=True)
 
 
-def test_a_missing_block_is_said_before_it_is_needed(own, task):
+def test_a_missing_block_is_reported_before_it_is_needed(own, task):
     (own / "train/0000002.top").unlink()
     (own / "train/0000007.top").unlink()
     cache = TeacherCache.open(str(own), task)
@@ -453,7 +453,7 @@ def test_a_subset_that_was_not_cached_is_named_with_its_command(training, subset
     for name in contents(own):
         if "/" in name and not (training and name.startswith("valid")) and not (not training and "train" in name):
             (own / name).unlink()
-    command = f"create them with nmt-kd cache {data} --teacher-path TEACHER --top-k 8 {own} --gen-subset {subset}"
+    command = f"make them with nmt-kd cache {data} --teacher-path TEACHER --top-k 8 {own} --gen-subset {subset}"
     with pytest.raises(UserError, match=re.escape(command)):
         TeacherCache.open(str(own), task).top(batch(task, subset, [1]), training)
 
@@ -501,9 +501,7 @@ def test_other_dictionaries_are_refused(side, built, task):
 
 
 def test_a_folder_that_is_none_is_named(tmp_path, task):
-    with pytest.raises(
-        UserError, match=r"holds no predictions of a teacher \(no manifest.json\); create them with nmt"
-    ):
+    with pytest.raises(UserError, match=r"holds no predictions of a teacher \(no manifest.json\); make them with nmt"):
         TeacherCache.open(str(tmp_path / "none"), task)
 
 
@@ -511,7 +509,7 @@ def test_another_format_is_refused(own, task):
     manifest = own / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 7'))
     with pytest.raises(
-        UserError, match=r"has predictions in format 7, but this version of nmt-kd reads format 1; create"
+        UserError, match=r"has predictions in format 7, but this version of nmt-kd reads format 1; make"
     ):
         TeacherCache.open(str(own), task)
 
@@ -522,13 +520,13 @@ def test_a_damaged_manifest_is_named(own, task):
         TeacherCache.open(str(own), task)
 
 
-def test_another_teacher_goes_on_with_nothing(built, data, teacher_path, other_teacher):
+def test_a_cache_of_another_teacher_is_not_resumed(built, data, teacher_path, other_teacher):
     hashes = f"'{file_hash(teacher_path)}', but this run has '{file_hash(other_teacher)}'"
     with pytest.raises(UserError, match=f"was made with teacher {hashes}; use the same settings to resume, or another"):
         build(built, data, other_teacher)
 
 
-def test_other_data_and_settings_go_on_with_nothing(own, data, teacher_path):
+def test_a_cache_of_other_data_or_settings_is_not_resumed(own, data, teacher_path):
     with pytest.raises(UserError, match=r"was made with top_k 8, but this run has 4; use the same settings to resume"):
         build(own, data, teacher_path, top_k=4)
     with pytest.raises(
@@ -543,7 +541,7 @@ def test_other_data_and_settings_go_on_with_nothing(own, data, teacher_path):
         build(own, data, teacher_path)
 
 
-def test_another_version_of_the_package_goes_on(own, data, teacher_path):
+def test_another_version_of_the_package_resumes(own, data, teacher_path):
     manifest = own / "manifest.json"
     manifest.write_text(re.sub(r'"nmt_kd": "[^"]+"', '"nmt_kd": "0.0.1"', manifest.read_text()))
     build(own, data, teacher_path)
@@ -605,7 +603,9 @@ def test_a_teacher_that_says_nothing_is_refused(data, teacher_path, tmp_path):
         build(tmp_path / "out", data, tmp_path / "nan.pt", subsets=["valid"])
 
 
-def test_a_full_disk_is_said_in_one_line_and_leaves_nothing_half_written(own, built, data, teacher_path, monkeypatch):
+def test_a_full_disk_is_reported_in_one_line_and_leaves_nothing_half_written(
+    own, built, data, teacher_path, monkeypatch
+):
     (own / "train/0000004.top").unlink()
 
     def full(descriptor):

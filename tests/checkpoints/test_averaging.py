@@ -1,3 +1,6 @@
+import errno
+import os
+
 import pytest
 import torch
 from conftest import train_here
@@ -56,6 +59,22 @@ def test_too_few_checkpoints_and_different_models_are_errors(tmp_path):
         averaging.last_checkpoints(tmp_path, 5, averaging.BY_EPOCH)
     with pytest.raises(UserError, match="have different parameters"):
         averaging.average_checkpoints([first, other])
+
+
+def test_a_full_disk_leaves_the_earlier_average(tmp_path, monkeypatch):
+    paths = [write(tmp_path, "checkpoint1.pt", x=torch.ones(2))]
+    output = tmp_path / "average.pt"
+    output.write_bytes(b"earlier")
+
+    def full(state, file):
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match=r"^cannot write .*/average.pt: No space left on device; free some"):
+        averaging.write_average(paths, output)
+    assert output.read_bytes() == b"earlier"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["average.pt", "checkpoint1.pt"]
 
 
 def test_the_command_averages_a_training_and_the_result_trains_on(data, tmp_path, capsys):

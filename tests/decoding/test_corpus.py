@@ -201,6 +201,28 @@ def test_reverse_decodings_that_do_not_fit_are_refused(decoding, data, train_set
         pairs_of(decoding, data, "bt", reverse_folder=other)
 
 
+def test_text_without_references_gives_only_what_needs_none(data, train_set, tmp_path):
+    texts = [source for source, _ in text_of(train_set)]
+    folder = make_decoding(
+        tmp_path / "kd",
+        train_set,
+        lambda decoded: Decoded(decoded.id, decoded.source, decoded.hypotheses, {"text": texts[decoded.id]}),
+        sentences=None,
+    )
+    pairs, _ = pairs_of(folder, data, "kd")
+    assert [source for source, _ in pairs] == texts
+    with pytest.raises(
+        UserError, match=r"decoded from text without references, which 'base\+kd' needs; choose from kd,"
+    ):
+        pairs_of(folder, data, "base+kd")
+    reverse = make_decoding(tmp_path / "reverse", train_set, sentences=None, languages="de-en")
+    complete = make_decoding(tmp_path / "complete", train_set)
+    with pytest.raises(
+        UserError, match=r"reverse was decoded by fairseq-interactive; for 'bt', decode .* with fairseq-gen"
+    ):
+        pairs_of(complete, data, "bt", reverse_folder=reverse)
+
+
 def test_an_unknown_part_is_named(decoding, data):
     with pytest.raises(UserError, match="unknown corpus part 'best-9'; choose from base, bt, kd, best-2, inter"):
         pairs_of(decoding, data, "base+best-9")

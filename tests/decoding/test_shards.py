@@ -64,7 +64,7 @@ def test_a_damaged_block_is_put_aside_and_missing(folder, damage):
     assert folder.missing([0]) == []
 
 
-def test_a_full_disk_is_said_in_one_line_and_leaves_nothing_half_written(folder, monkeypatch):
+def test_a_full_disk_is_reported_in_one_line_and_leaves_nothing_half_written(folder, monkeypatch):
     folder.write(0, [sentence(0)])
 
     def full(descriptor):
@@ -76,7 +76,7 @@ def test_a_full_disk_is_said_in_one_line_and_leaves_nothing_half_written(folder,
     assert [path.name for path in folder.folder.iterdir()] == ["0000000.jsonl"]
 
 
-def test_the_same_settings_go_on_and_others_are_refused(folder):
+def test_the_same_settings_resume_and_others_are_refused(folder):
     ShardFolder(folder.distill_dir).claim(dict(SETTINGS))
     with pytest.raises(UserError, match=r"was made with beam 4, but this run has 5; use the same settings"):
         ShardFolder(folder.distill_dir).claim({**SETTINGS, "beam": 5})

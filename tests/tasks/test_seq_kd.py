@@ -1,5 +1,6 @@
 """Decoding through fairseq-generate itself: what it finds, what it survives, what it refuses."""
 
+import json
 import os
 import re
 import shutil
@@ -12,10 +13,12 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, run_command
 from fairseq import options
+from fairseq.dataclass.configs import GenerationConfig
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import generate
 from worker import Worker
 
+from nmt_kd.checkpoints.reading import file_hash
 from nmt_kd.decoding import fairseq_backend
 from nmt_kd.decoding.order import in_order
 from nmt_kd.decoding.originals import Originals
@@ -70,6 +73,30 @@ def test_finds_what_fairseq_generate_finds(data, seq_kd_teacher, undisturbed):
     assert len(ours) == len(expected) == 600
     # batches differ, and with them the last bits of scores that are almost equal
     assert sum(ours[number] == expected[number] for number in expected) >= 0.98 * len(expected)
+
+
+def test_the_manifest_has_the_settings_under_the_names_that_earlier_folders_have(undisturbed, seq_kd_teacher):
+    settings = json.loads((undisturbed / "manifest.json").read_text())
+    search = set(GenerationConfig.__dataclass_fields__)
+    assert {name: value for name, value in settings.items() if name not in search | {"source_lengths"}} == {
+        "languages": "en-de",
+        "source_dictionary": settings["target_dictionary"],
+        "target_dictionary": settings["target_dictionary"],
+        "subset": "train",
+        "sentences": 600,
+        "block_sentences": 50,
+        "teacher": file_hash(seq_kd_teacher),
+        "backend": "fairseq",
+        "precision": "float32",
+        "max_tokens": 500,
+        "batch_size": None,
+        "too_long": "error",
+        "longest_source": 1024,
+        "first_choices": False,
+    }
+    assert (settings["beam"], settings["nbest"], settings["lenpen"], settings["max_len_b"]) == (3, 2, 0.6, 30)
+    assert "seed" not in settings
+    assert "print_step" not in settings
 
 
 def test_a_second_run_decodes_nothing(data, seq_kd_teacher, undisturbed, monkeypatch):
@@ -138,7 +165,8 @@ def test_torchrun_starts_workers_that_died_again_and_nothing_is_lost(data, seq_k
 @pytest.mark.parametrize("mode", ["skip", "truncate"])
 def test_sources_that_are_too_long_are_counted_and_kept_out_or_cut(data, seq_kd_teacher, tmp_path, mode, caplog):
     limit = ["--max-source-positions", "20"]
-    decode(data, tmp_path / "kd", seq_kd_teacher, *limit, "--distill-too-long", mode)
+    flags = [*limit, "--distill-too-long", mode, "--distill-first-choices"]  # also if it has nothing to look at
+    decode(data, tmp_path / "kd", seq_kd_teacher, *flags)
     decoded = list(in_order(ShardFolder(tmp_path / "kd")))
     empty = [sentence.id for sentence in decoded if not sentence.hypotheses]
     assert len(decoded) == 600
