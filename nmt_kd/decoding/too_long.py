@@ -37,7 +37,9 @@ class SourceLimit:
 
     def _report(self, numbers: numpy.ndarray) -> None:
         shown = ", ".join(map(str, numbers[:NUMBERS_SHOWN])) + (", ..." if len(numbers) > NUMBERS_SHOWN else "")
-        what = f"{len(numbers)} source sentences ({shown}) are longer than the teacher's {self.longest} positions"
+        what = (
+            f"{len(numbers)} source sentences (numbers {shown}) are longer than the teacher's {self.longest} positions"
+        )
         if self.action == "error":
             raise UserError(f"{what}; choose what to do with --distill-too-long skip or truncate")
         self.exceeded += len(numbers)
