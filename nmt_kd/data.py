@@ -1,4 +1,4 @@
-"""Binarised data: opening it with errors that a user can read, cutting it into batches, and identifying it."""
+"""Binarised data: opening it with readable errors, dividing it into batches, and identifying it."""
 
 import zlib
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from nmt_kd.errors import UserError
 
 @contextmanager
 def opening_subset(data: str, subset: str, source_lang: str, target_lang: str) -> Iterator[None]:
-    """Within the block fairseq opens a subset; UserError where it is not there, or its two sides do not match."""
+    """Turn fairseq's errors within the block into a UserError if a subset is missing, or its two sides differ."""
     try:
         yield
     except FileNotFoundError:
@@ -24,14 +24,18 @@ def opening_subset(data: str, subset: str, source_lang: str, target_lang: str) -
             raise
         raise UserError(
             f"{subset}.{source_lang} and {subset}.{target_lang} in {data} have different numbers of sentences; "
-            "binarise files again that have one line for each sentence"
+            "binarise files with the same number of lines"
         ) from None
 
 
 def batches_by_tokens(
     sizes: numpy.ndarray, numbers: numpy.ndarray, max_tokens: int | None, max_sentences: int | None
 ) -> Iterator[numpy.ndarray]:
-    """Cut `numbers`, longest first, into batches of at most `max_tokens` with padding and `max_sentences`."""
+    """Divide sentence `numbers` into batches of at most `max_sentences`, and `max_tokens` including padding.
+
+    `sizes` are the lengths of all sentences; `numbers` are sorted by length, longest first. A sentence longer than
+    `max_tokens` is a batch by itself.
+    """
     start = 0
     while start < len(numbers):
         longest = max(1, int(sizes[numbers[start]]))
@@ -42,16 +46,16 @@ def batches_by_tokens(
 
 
 def subwords(dictionary: Dictionary, tokens: Tensor) -> str:
-    """The symbols of `tokens` [length] with a space between each, without the end of the sentence and padding."""
+    """Return the symbols of `tokens` [length], joined by spaces, without end-of-sentence and padding symbols."""
     ends = (dictionary.eos(), dictionary.pad(), dictionary.bos())
     return " ".join(dictionary.symbols[token] for token in tokens.tolist() if token not in ends)
 
 
 def source_checksum(tokens: Tensor) -> str:
-    """A checksum of a sentence's token numbers, to prove later that line and translation belong together."""
+    """Return a checksum of a sentence's tokens, which proves later that source and translation belong together."""
     return f"{zlib.crc32(numpy.ascontiguousarray(tokens.cpu().numpy(), dtype='<i8').tobytes()):08x}"
 
 
 def dictionary_checksum(dictionary: Dictionary) -> str:
-    """A checksum of a dictionary's symbols in their order."""
+    """Return a checksum of a dictionary's symbols in their order."""
     return f"{zlib.crc32(chr(10).join(dictionary.symbols).encode()):08x}"

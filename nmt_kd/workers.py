@@ -1,4 +1,4 @@
-"""Long jobs on a data set are shared out among workers that know nothing of each other; which of them is this?"""
+"""Workers that divide a long job among them without communicating."""
 
 import os
 
@@ -8,20 +8,20 @@ from nmt_kd.options import require
 
 
 def which_worker(shard_id: int, num_shards: int) -> tuple[int, int]:
-    """This worker's number, from 0, and how many there are: as the flags say, else as torchrun does.
+    """Return this worker's number, from 0, and the number of workers: those of the flags, or else torchrun's.
 
-    Raises UserError for numbers that make no sense.
+    Raises UserError if the numbers are out of range.
     """
     if num_shards == 1 and {"RANK", "WORLD_SIZE"} <= os.environ.keys():
         shard_id, num_shards = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     require(num_shards >= 1, "--num-shards", num_shards, "1 or more")
-    allowed = f"from 0 to {num_shards - 1}, for --num-shards is {num_shards}"
+    allowed = f"from 0 to {num_shards - 1}, since --num-shards is {num_shards}"
     require(0 <= shard_id < num_shards, "--shard-id", shard_id, allowed)
     return shard_id, num_shards
 
 
 def device_of_worker() -> torch.device:
-    """The GPU of this worker among those of its machine, made torch's current one; the CPU where there is none."""
+    """Return this worker's GPU after making it torch's current device, or the CPU if there is no GPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())

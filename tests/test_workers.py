@@ -19,8 +19,8 @@ def test_flags_choose_the_worker_and_torchrun_where_there_are_none(monkeypatch):
     ("shard_id", "num_shards", "message"),
     [
         (0, 0, "^--num-shards is 0; it must be 1 or more$"),
-        (3, 3, "^--shard-id is 3; it must be from 0 to 2, for --num-shards is 3$"),
-        (-1, 2, "^--shard-id is -1; it must be from 0 to 1, for --num-shards is 2$"),
+        (3, 3, "^--shard-id is 3; it must be from 0 to 2, since --num-shards is 3$"),
+        (-1, 2, "^--shard-id is -1; it must be from 0 to 1, since --num-shards is 2$"),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(shard_id, num_shards, message):

@@ -1,7 +1,6 @@
-"""Computing what a cache of predictions holds: one pass of the teacher over the data."""
+"""Fills a cache of predictions: one pass of the teacher over the data."""
 
 import logging
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,35 +9,32 @@ import torch
 from fairseq import utils
 from fairseq.data import LanguagePairDataset
 from fairseq.tasks import FairseqTask
-from omegaconf import DictConfig, open_dict
 
 from nmt_kd.caching.files import (
     FORMAT,
     Block,
-    Sentences,
     SubsetFolder,
     cache_manifest,
     position_dtype,
     usual_block_sentences,
     word_dtype,
 )
-from nmt_kd.caching.reading import TRAINING_SUBSET, paddings
+from nmt_kd.caching.reading import paddings
+from nmt_kd.caching.sentences import Sentences
+from nmt_kd.caching.subsets import data_checksum, open_subset, with_sentences_as_on_disk
 from nmt_kd.checkpoints.reading import read_checkpoint
 from nmt_kd.checkpoints.task import task_on
-from nmt_kd.data import batches_by_tokens, dictionary_checksum, opening_subset
+from nmt_kd.data import batches_by_tokens, dictionary_checksum
 from nmt_kd.engine.chunks import chunk_slices, default_chunk_tokens
 from nmt_kd.engine.models import target_token_index
 from nmt_kd.engine.teacher import Teacher
 from nmt_kd.errors import UserError
 from nmt_kd.options import require
-from nmt_kd.storage.manifest import SentenceReport
+from nmt_kd.progress import Progress
+from nmt_kd.storage.blocks import fill
 from nmt_kd.workers import device_of_worker, which_worker
 
 logger = logging.getLogger(__name__)
-
-SENTENCES_COMPARED = 1000  # of a subset, to tell another data set with the same lengths
-# Settings of a teacher's training that would change its sentences.
-AS_ON_DISK = {"truncate_source": False, "load_alignments": False, "num_batch_buckets": 0}
 
 
 def build_cache(
@@ -52,20 +48,20 @@ def build_cache(
     workers: int = 1,
     block_sentences: int | None = None,
 ) -> None:
-    """Write the teacher's `top_k` words at every target position of `subsets` into the folder `out`.
+    """Write the teacher's `top_k` most probable words at every target position of `subsets` into the folder `out`.
 
-    Computes the blocks that are missing, or as one of several workers its share of them, and says on standard error
-    how far it is. `teacher_path` is a checkpoint or several, separated by ":" (an ensemble). Blocks have
-    `block_sentences` sentences, by default so many that there are 200 at most. The bytes depend on the machine and
-    `max_tokens` only in the last bits of what was computed, and not at all on the workers. Runs on a GPU where there
-    is one. Raises UserError where the teacher does not fit the data, or `out` was made with anything else.
+    Computes the blocks that are missing, or this worker's share of them, and logs its progress. `teacher_path` is a
+    checkpoint, or several that are separated by ":" (an ensemble). By default, `block_sentences` is chosen so that a
+    subset has 200 blocks at most. The files do not depend on the workers; the machine and `max_tokens` change only the
+    last bits of what is computed. Runs on a GPU if there is one. Raises UserError if the teacher does not fit the
+    data, or `out` was made with other settings.
     """
     worker, workers = which_worker(worker, workers)
     require(max_tokens >= 1, "--max-tokens", max_tokens, "1 or more")
     if len(utils.split_paths(data)) > 1:
-        raise UserError(f"{data} are several folders; predictions are cached for one, give the one to train on")
+        raise UserError(f"{data} names several folders, but nmt-kd cache takes one; choose the one to train on")
     checkpoint = teacher_path.split(":")[0]
-    task = task_on(checkpoint, _as_on_disk(read_checkpoint(checkpoint)["cfg"]), data)
+    task = task_on(checkpoint, with_sentences_as_on_disk(read_checkpoint(checkpoint)["cfg"]), data)
     size = len(task.target_dictionary)
     require(1 <= top_k <= size, "--top-k", top_k, f"from 1 to {size}, the size of the vocabulary")
     teacher = Teacher.load(teacher_path, task)
@@ -83,16 +79,8 @@ def build_cache(
         builder.build(files, dataset, worker, workers)
 
 
-def _as_on_disk(configuration: DictConfig) -> DictConfig:
-    with open_dict(configuration):
-        for name, value in AS_ON_DISK.items():
-            if getattr(configuration.task, name, None) is not None:
-                setattr(configuration.task, name, value)
-    return configuration
-
-
 def _settings(task: FairseqTask, teacher: Teacher, top_k: int) -> dict:
-    """All that decides what the blocks of every subset hold."""
+    """Return all settings that determine the predictions."""
     size = len(task.target_dictionary)
     return {
         "format": FORMAT,
@@ -108,34 +96,9 @@ def _settings(task: FairseqTask, teacher: Teacher, top_k: int) -> dict:
     }
 
 
-def open_subset(task: FairseqTask, subset: str) -> LanguagePairDataset:
-    """A subset as fairseq-train opens it; UserError where it is not there or has nothing to predict."""
-    data = task.cfg.data
-    with opening_subset(data, subset, task.cfg.source_lang, task.cfg.target_lang):
-        task.load_dataset(subset, combine=subset == TRAINING_SUBSET)  # train, train1, ...
-    dataset = task.dataset(subset)
-    if len(dataset) == 0:
-        raise UserError(f"{subset} of {data} has no sentences; choose other subsets with --gen-subset")
-    if dataset.tgt_sizes is None:
-        raise UserError(f"{subset} of {data} has no targets; choose other subsets with --gen-subset")
-    return dataset
-
-
-def data_checksum(dataset: LanguagePairDataset) -> str:
-    """A checksum of the lengths of all sentences, and of the tokens of some."""
-    checksum = 0
-    for sizes in (dataset.src_sizes, dataset.tgt_sizes):
-        checksum = zlib.crc32(numpy.ascontiguousarray(sizes, dtype="<i8"), checksum)
-    for number in numpy.linspace(0, len(dataset) - 1, min(len(dataset), SENTENCES_COMPARED)).astype(numpy.int64):
-        item = dataset[number]
-        for side in ("source", "target"):
-            checksum = zlib.crc32(numpy.ascontiguousarray(item[side].numpy(), dtype="<i8"), checksum)
-    return f"{checksum:08x}"
-
-
 @dataclass(frozen=True)
 class _Builder:
-    """A teacher, and how much of what it says is kept."""
+    """A teacher, and how many of its predictions are kept."""
 
     task: FairseqTask
     teacher: Teacher
@@ -148,38 +111,36 @@ class _Builder:
         return position_dtype(self.top_k, len(self.task.target_dictionary))
 
     def build(self, files: SubsetFolder, dataset: LanguagePairDataset, worker: int, workers: int) -> None:
-        """Compute the blocks of a subset that are missing and this worker's."""
-        own = files.of_worker(worker, workers)
-        missing = [block for block in own if not files.is_complete(block)]
+        """Compute this worker's missing blocks of a subset."""
         name = files.folder.name
-        logger.info(f"{name}: worker {worker + 1} of {workers}: {len(missing)} of {len(own)} blocks to compute")
         if too_long := int((~self.readable(dataset.src_sizes, dataset.tgt_sizes)).sum()):
             longest = " and ".join(map(str, self.teacher.max_positions()))
             logger.warning(
-                f"{name}: {too_long} sentences are longer than the {longest} positions of the teacher and stay without "
-                "predictions; fairseq-train leaves them out where the student has as many"
+                f"{name}: {too_long} sentences are longer than the teacher's {longest} positions and get no "
+                "predictions; fairseq-train leaves them out if the student has as many positions"
             )
-        progress = SentenceReport(sum(len(files.numbers(block)) for block in missing), name)
-        for block in missing:
-            files.write(block, self.block(dataset, files.numbers(block), progress))
-        left = files.missing()
-        logger.info(f"{name}: {left} blocks are left to other workers" if left else f"{name}: all is in {files.folder}")
+
+        def compute(block: int, progress: Progress) -> Block:
+            return self.block(dataset, files.numbers(block), progress)
+
+        fill(files, files.sizes, worker, workers, compute, name)
 
     def readable(self, source_sizes: numpy.ndarray, target_sizes: numpy.ndarray) -> numpy.ndarray:
-        """Whether the teacher has positions for all tokens of sentences of these lengths, bool [sentences]."""
+        """Return which sentences of these lengths fit into the teacher's positions, bool [sentences]."""
         longest_source, longest_target = self.teacher.max_positions()
         return (source_sizes <= longest_source) & (target_sizes <= longest_target)
 
-    def block(self, dataset: LanguagePairDataset, numbers: range, progress: SentenceReport) -> Block:
-        """The predictions for these sentences; none for those that the teacher cannot read."""
+    def block(self, dataset: LanguagePairDataset, numbers: range, progress: Progress) -> Block:
+        """Return the predictions for these sentences; those that are too long for the teacher get none."""
         checksums = [0] * len(numbers)
         sentences = [numpy.empty(0, self.position_dtype)] * len(numbers)
         own = slice(numbers.start, numbers.stop)
         source_sizes, target_sizes = dataset.src_sizes[own], dataset.tgt_sizes[own]
         sizes, readable = numpy.maximum(source_sizes, target_sizes), self.readable(source_sizes, target_sizes)
         longest_first = numpy.argsort(-sizes.astype(numpy.int64), kind="stable")
-        batches = batches_by_tokens(sizes, longest_first[readable[longest_first]], self.max_tokens, None)
-        for batch in [*batches, *([index] for index in numpy.flatnonzero(~readable))]:
+        batches = list(batches_by_tokens(sizes, longest_first[readable[longest_first]], self.max_tokens, None))
+        batches += [numpy.array([index]) for index in numpy.flatnonzero(~readable)]
+        for batch in batches:
             sample = dataset.collater([dataset[numbers[index]] for index in batch])
             found = Sentences.of(sample, paddings(self.task))
             for number, checksum in zip(found.numbers, found.checksums, strict=True):

@@ -1,4 +1,4 @@
-"""A teacher's most probable words for a binarised data set, read from disk while a student is trained."""
+"""Reads a cache of a teacher's predictions while a student is trained."""
 
 from pathlib import Path
 
@@ -7,21 +7,22 @@ import torch
 from fairseq.tasks import FairseqTask
 from torch import Tensor
 
-from nmt_kd.caching.files import FORMAT, Block, Sentences, SubsetFolder, cache_manifest, position_dtype
+from nmt_kd.caching.files import FORMAT, Block, SubsetFolder, cache_manifest, position_dtype
+from nmt_kd.caching.sentences import Sentences
 from nmt_kd.data import dictionary_checksum
 from nmt_kd.errors import UserError
 
 TRAINING_SUBSET = "train"
-OPEN_BLOCKS = 400  # of a subset, in a process; each is a file that is open
+OPEN_BLOCKS = 400  # files that a process keeps open for a subset
 
 
 def paddings(task: FairseqTask) -> tuple[int, int]:
-    """The padding symbols of both sides."""
+    """Return the padding symbols of both sides."""
     return task.source_dictionary.pad(), task.target_dictionary.pad()
 
 
 class TeacherCache:
-    """What `nmt-kd cache` has written into a folder. Its files are mapped, so they take no memory of the process."""
+    """A folder that `nmt-kd cache` has written. Its files are mapped into memory, and processes share them."""
 
     def __init__(self, folder: Path, settings: dict, data: str, padding: tuple[int, int]):
         self.folder, self.data, self._paddings = folder, data, padding
@@ -29,53 +30,54 @@ class TeacherCache:
         self.top_k: int = settings["top_k"]
         self._dtype = position_dtype(self.top_k, settings["vocabulary_size"])
         self._subsets: dict[str, _Subset] = {}
-        self._last = ""  # the subset of the last sentences that were none of the training
+        self._last = ""  # the subset in which validation sentences were last found
 
     @classmethod
     def open(cls, folder: str, task: FairseqTask) -> "TeacherCache":
-        """Open a cache for the data of `task`; UserError where there is none, or one of other dictionaries."""
+        """Open a cache for the data of `task`; raises UserError if there is none, or its dictionaries differ."""
         settings = cache_manifest(Path(folder)).read()
         if settings.get("format") != FORMAT:
             raise UserError(
-                f"{folder} has predictions of format {settings.get('format')}, this version of nmt-kd reads {FORMAT}; "
-                "make them again with nmt-kd cache"
+                f"{folder} has predictions in format {settings.get('format')}, but this version of nmt-kd reads format "
+                f"{FORMAT}; make them again with nmt-kd cache"
             )
         for side in ("source", "target"):
             checksum = dictionary_checksum(getattr(task, f"{side}_dictionary"))
-            if settings[f"{side}_dictionary"] != checksum:
+            cached = settings[f"{side}_dictionary"]
+            if cached != checksum:
                 raise UserError(
-                    f"{folder} was made with another {side} dictionary (checksum {settings[f'{side}_dictionary']}, "
-                    f"that of {task.cfg.data} has {checksum}); train on the data that was cached, or cache this data"
+                    f"{folder} was made with another {side} dictionary (checksum {cached}) than that of "
+                    f"{task.cfg.data} ({checksum}); train on the data that was cached, or cache this data"
                 )
         return cls(Path(folder), settings, task.cfg.data, paddings(task))
 
     def check(self, subset: str) -> None:
-        """UserError where there are no predictions for a subset, or not all."""
+        """Raise UserError unless the cache has all predictions for a subset."""
         self._subset(subset)
 
     def top(self, sample: dict, training: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """The teacher's predictions for fairseq's `sample`, on the device of its target; see `top_of`."""
+        """Return the teacher's predictions for fairseq's `sample`, on the device of its target; see `top_of`."""
         return self.top_of(self.sentences_of(sample), training, sample["target"].device)
 
     def sentences_of(self, sample: dict) -> Sentences:
-        """Which sentences fairseq's `sample` has; all that `top_of` must know of it."""
+        """Return what `top_of` needs to know of fairseq's `sample`."""
         return Sentences.of(sample, self._paddings)
 
     def top_of(self, sentences: Sentences, training: bool, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """The teacher's predictions for the sentences of a batch, on `device`.
+        """Return the teacher's predictions for the sentences of a batch, on `device`.
 
-        For every target position: the numbers of the most probable words [batch, length, k], int64, most probable
+        For each target position: the indices of the most probable words [batch, length, k], int64, most probable
         first; their log-probabilities [batch, length, k], float32 (float16 on disk); and the log of the mass of all
-        other words [batch, length], float32, -inf where there are none. Where the target is padding all are 0.
+        other words [batch, length], float32, -inf if there are none. All are 0 where the target is padding.
 
-        In `training` the sentences are those of the subset "train", else of whichever other subset has them. Raises
-        UserError where they are not the sentences that were cached, or a file is missing or damaged.
+        In `training` the sentences are looked up in the subset "train", otherwise in all other subsets. Raises
+        UserError if they are not the sentences that were cached, or a file is missing or damaged.
         """
         subset = self._subset_of_training(sentences) if training else self._subset_of_validation(sentences)
         positions = subset.positions(sentences)
 
         def padded(values: numpy.ndarray, dtype: type) -> Tensor:
-            result = numpy.zeros((*sentences.kept.shape, *values.shape[1:]), dtype)
+            result: numpy.ndarray = numpy.zeros((*sentences.kept.shape, *values.shape[1:]), dtype)
             result[sentences.kept] = values
             return torch.from_numpy(result).to(device)
 
@@ -98,27 +100,29 @@ class TeacherCache:
             (name for name in cached if name != TRAINING_SUBSET), key=lambda name: (name != self._last, name)
         )
         if not names:
-            raise UserError(f"{self.folder} has no predictions for a subset to validate on; {self._make('valid')}")
-        unlike, unusable = [], []
+            raise UserError(f"{self.folder} has no predictions for a validation subset; {self._make('valid')}")
+        unlike: list[int] = []
+        unusable: list[UserError] = []
         for name in names:
             try:
                 subset = self._subset(name)
-            except UserError as error:  # matters only if the sentences are in no other
+            except UserError as error:  # matters only if no other subset has the sentences
                 unusable.append(error)
                 continue
-            unlike.append(subset.first_unlike(sentences))
-            if unlike[-1] is None:
+            number = subset.first_unlike(sentences)
+            if number is None:
                 self._last = name
                 return subset
+            unlike.append(number)
         if unusable:
             raise unusable[0]
         raise self._not_cached(unlike[0], sorted(names))
 
     def _not_cached(self, number: int, names: list[str]) -> UserError:
         return UserError(
-            f"sentence {number} (the first is 0) is not the one that {self.folder} has predictions for in "
-            f"{' or '.join(names)}: it is other data, in another order, cut (--truncate-source) or of a subset that "
-            f"was not cached; train on the data that was cached, or cache this data with nmt-kd cache {self.data}"
+            f"sentence {number} (counting from 0) differs from the one cached in {self.folder} for "
+            f"{' or '.join(names)}: the data is different, reordered, truncated (--truncate-source) or of a subset "
+            f"that is not cached; train on the data that was cached, or cache this data with nmt-kd cache {self.data}"
         )
 
     def _make(self, subset: str) -> str:
@@ -134,17 +138,18 @@ class TeacherCache:
                 raise UserError(f"{self.folder} has no predictions for the subset {name}; {self._make(name)}")
             settings = manifest.read()
             subset = SubsetFolder(manifest.folder, settings["sentences"], settings["block_sentences"], self._dtype)
-            if missing := subset.missing():
+            blocks = range(len(subset.sizes))
+            if absent := subset.absent(blocks):
                 raise UserError(
-                    f"{subset.folder} lacks {missing} of its {subset.blocks} files; run the same nmt-kd cache again, "
-                    "which computes what is missing"
+                    f"{subset.folder} lacks {len(absent)} of its {len(blocks)} files; rerun the same nmt-kd cache to "
+                    "compute them"
                 )
             self._subsets[name] = _Subset(subset)
         return self._subsets[name]
 
 
 class _Subset:
-    """The blocks of a subset, opened when they are first needed."""
+    """The blocks of a subset, each opened when it is first needed."""
 
     def __init__(self, files: SubsetFolder):
         self.files = files
@@ -152,7 +157,7 @@ class _Subset:
         self._checked: set[int] = set()
 
     def first_unlike(self, sentences: Sentences) -> int | None:
-        """The number of the first of `sentences` that is not the one in the cache."""
+        """Return the number of the first of `sentences` that differs from the cached one, or None."""
         for number, checksum, length in zip(sentences.numbers, sentences.checksums, sentences.lengths, strict=True):
             if not 0 <= number < self.files.sentences:
                 return number
@@ -162,17 +167,17 @@ class _Subset:
         return None
 
     def positions(self, sentences: Sentences) -> numpy.ndarray:
-        """The positions of all sentences, one after the other."""
+        """Return the positions of all sentences, one sentence after the other."""
         size = self.files.dtype.itemsize
-        result = numpy.empty((sum(sentences.lengths), size), numpy.uint8)  # copied faster than what it stands for
+        result = numpy.empty((sum(sentences.lengths), size), numpy.uint8)  # bytes are copied faster than structs
         start = 0
         for number, length in zip(sentences.numbers, sentences.lengths, strict=True):
             block = self._block(number)
             if block.length(number) != length:
                 raise UserError(
-                    f"sentence {number} (the first is 0) has no predictions in {self.files.folder}, for it is longer "
-                    "than the positions of the teacher; give the student the teacher's --max-source-positions and "
-                    "--max-target-positions, and --skip-invalid-size-inputs-valid-test"
+                    f"sentence {number} (counting from 0) has no predictions in {self.files.folder} because it is too "
+                    "long for the teacher; train with the teacher's --max-source-positions and --max-target-positions, "
+                    "and with --skip-invalid-size-inputs-valid-test"
                 )
             offset = block.offsets[number - block.first]
             result[start : start + length] = (

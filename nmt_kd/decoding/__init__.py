@@ -1,1 +1,1 @@
-"""Decoding a training set for sequence-level distillation: shards, backends, and the corpus made of them."""
+"""Decoding a training set for sequence-level distillation, and the corpus that is made of it."""

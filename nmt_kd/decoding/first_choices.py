@@ -1,4 +1,4 @@
-"""Which tokens of a translation are the teacher's own first choice (the probing data of the TIE-KD paper)."""
+"""Which tokens of a translation are the teacher's first choice (the probing data of the TIE-KD paper)."""
 
 import numpy
 import torch
@@ -14,15 +14,16 @@ from nmt_kd.engine.teacher import Teacher
 def first_choices(
     task: FairseqTask, models: list, dataset: FairseqDataset, translations: dict[int, str], max_tokens: int
 ) -> dict[int, str]:
-    """For each sentence a string of 1 and 0, one for each of its translation's tokens and its end.
+    """Return for each sentence a string of "1" and "0", one for each token of its translation and the end.
 
-    1 where the token is the most probable one under teacher forcing on the translation itself.
+    "1" means that the token is the most probable one under teacher forcing on the translation. `translations` are
+    subwords by sentence number, and `max_tokens` limits the batches.
     """
     teacher = Teacher(models, fingerprint="")
     like = next(models[0].parameters())
     encode = task.target_dictionary.encode_line
     targets = {number: encode(text, add_if_not_exist=False).long() for number, text in translations.items()}
-    numbers = numpy.array(list(translations))
+    numbers = numpy.array(list(translations), dtype=numpy.int64)  # none if all sources are too long
     lengths = numpy.zeros(int(numbers.max(initial=-1)) + 1, dtype=numpy.int64)
     for number, target in targets.items():
         lengths[number] = max(len(target), dataset.src_sizes[number])

@@ -1,1 +1,1 @@
-"""Files that survive a crash: atomic writes, manifests, and folders filled block by block."""
+"""Files that survive a crash: atomic writes, manifests, and folders that workers fill block by block."""

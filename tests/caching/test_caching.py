@@ -19,19 +19,14 @@ from worker import Worker
 
 from nmt_kd.caching import building, files
 from nmt_kd.caching.building import build_cache
-from nmt_kd.caching.files import (
-    Block,
-    Sentences,
-    SubsetFolder,
-    position_dtype,
-    sentence_checksums,
-    usual_block_sentences,
-)
+from nmt_kd.caching.files import Block, SubsetFolder, position_dtype, usual_block_sentences
 from nmt_kd.caching.reading import TeacherCache, _Subset
+from nmt_kd.caching.sentences import Sentences, sentence_checksums
 from nmt_kd.checkpoints.reading import read_checkpoint_file
 from nmt_kd.cli import main
 from nmt_kd.engine.teacher import Teacher, file_hash
 from nmt_kd.errors import UserError
+from nmt_kd.storage import atomic
 
 SUBSETS = ["train", "valid", "test"]
 HALF = 2**-11  # relative precision of float16
@@ -180,7 +175,9 @@ def test_padding_may_be_on_either_side(cache, task):
 
 def test_the_training_set_is_not_looked_for_in_validation(cache, task):
     sample = batch(task, "train", [20, 21])
-    with pytest.raises(UserError, match=r"^sentence 2\d \(the first is 0\) is not the one that .* in test or valid: "):
+    with pytest.raises(
+        UserError, match=r"^sentence 2\d \(counting from 0\) differs from the one cached in .* for test or valid: "
+    ):
         cache.top(sample, training=False)
 
 
@@ -209,9 +206,12 @@ def test_what_is_complete_is_not_computed_again(own, built, data, teacher_path, 
     (own / "train/0000003.top").unlink()
     damaged = own / "train/0000005.top"
     damaged.write_bytes(damaged.read_bytes()[:-1])
-    (own / "train/0000003.partial.1").write_bytes(b"of a worker that was killed")
+    (own / "train/0000003.top.partial.1").write_bytes(b"of a worker that was killed")
     build(own, data, teacher_path, subsets=SUBSETS)
     assert computed == [192, 320]
+    aside = damaged.with_suffix(".damaged")
+    assert aside.read_bytes() == contents(built)["train/0000005.top"][:-1]
+    aside.unlink()
     assert contents(own) == contents(built)
 
 
@@ -219,11 +219,7 @@ def complete(out):
     return len(list(out.glob("*/*.top")))
 
 
-def files_without_leftovers(out):
-    return {name: content for name, content in contents(out).items() if not re.search(r"json\.\d+$", name)}
-
-
-def test_workers_that_are_killed_at_any_moment_leave_what_others_go_on_with(data, teacher_path, built, tmp_path):
+def test_after_workers_are_killed_at_any_moment_others_resume(data, teacher_path, built, tmp_path):
     out, moments = tmp_path / "out", random.Random(4)
     for workers in (2, 3):
         before = complete(out)
@@ -244,15 +240,15 @@ def test_workers_that_are_killed_at_any_moment_leave_what_others_go_on_with(data
             worker.kill()
         assert before < complete(out) < complete(built) or workers == 3  # the second time they may have finished
     build(out, data, teacher_path, subsets=SUBSETS)
-    assert files_without_leftovers(out) == contents(built)
+    assert contents(out) == contents(built)
 
 
-def test_a_worker_that_is_killed_while_it_writes_leaves_what_others_go_on_with(data, teacher_path, built, tmp_path):
+def test_after_a_worker_is_killed_while_it_writes_others_resume(data, teacher_path, built, tmp_path):
     out = tmp_path / "out"
 
     def killed_at(moment):
         calls = itertools.count(1)
-        files.os.fsync = lambda descriptor: next(calls) == moment and os.kill(os.getpid(), signal.SIGKILL)
+        atomic.os.fsync = lambda descriptor: next(calls) == moment and os.kill(os.getpid(), signal.SIGKILL)
         build(out, data, teacher_path, subsets=SUBSETS)
 
     # each run writes the manifests of all and of train, then blocks
@@ -261,9 +257,10 @@ def test_a_worker_that_is_killed_while_it_writes_leaves_what_others_go_on_with(d
         worker.process.join()
         assert worker.process.exitcode == -signal.SIGKILL
         assert complete(out) == blocks
-    assert [path.name[:16] for path in out.glob("train/*.partial.*")] == ["0000002.partial."]  # the earlier one is gone
+    # those of earlier runs are gone
+    assert [path.name[:20] for path in out.glob("train/*.partial.*")] == ["0000002.top.partial."]
     build(out, data, teacher_path, subsets=SUBSETS)
-    assert files_without_leftovers(out) == contents(built)
+    assert contents(out) == contents(built)
 
 
 def test_blocks_are_few():
@@ -271,14 +268,14 @@ def test_blocks_are_few():
     assert usual_block_sentences(4_500_000) == 22_500
 
 
-def test_the_command_says_what_it_does(data, task, teacher_path, tmp_path, capsys):
+def test_the_command_reports_its_progress(data, task, teacher_path, tmp_path, capsys):
     command = ["cache", str(data), "--teacher-path", str(teacher_path), "--top-k", "3", str(tmp_path / "out")]
     main([*command, "--gen-subset", "valid", "test"])
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "valid: worker 1 of 1: 1 of 1 blocks to compute" in captured.err
     assert re.search(r"valid: 20 of 20 sentences, [\d,.]+ sentences/s, 0.0 min left", captured.err)
-    assert f"test: all is in {tmp_path / 'out' / 'test'}" in captured.err
+    assert f"test: all blocks are in {tmp_path / 'out' / 'test'}" in captured.err
     words, _, _ = TeacherCache.open(str(tmp_path / "out"), task).top(batch(task, "test", [1]), training=False)
     assert words.size(-1) == 3
 
@@ -321,7 +318,7 @@ def test_words_take_two_bytes_or_four(vocabulary_size, top_k, size, tmp_path):
     folder = SubsetFolder(tmp_path, len(lengths), 10, position_dtype(top_k, vocabulary_size))
     assert folder.dtype.itemsize == size
     folder.write(0, block)
-    assert folder.is_complete(0)
+    assert folder.missing([0]) == []
     assert folder.path(0).stat().st_size == files.HEADER.itemsize + 8 + 12 * 4 + size * 11
     subset = _Subset(folder)
     assert subset.first_unlike(sentences) is None
@@ -399,20 +396,20 @@ def test_a_damaged_block_is_named(damage, own, task):
     cache.top(batch(task, "train", [100, 3]), training=True)
     with pytest.raises(UserError) as error:
         cache.top(batch(task, "train", [100, 130]), training=True)
-    assert str(error.value) == f"{path} is damaged; delete it and run the same nmt-kd cache again"
+    assert str(error.value) == f"{path} is damaged; rerun the same nmt-kd cache to compute it again"
 
 
 def test_a_block_of_other_sentences_is_damaged(own, task):
     (own / "train/0000002.top").write_bytes((own / "train/0000001.top").read_bytes())
-    with pytest.raises(UserError, match=r"0000002.top is damaged; delete it"):
+    with pytest.raises(UserError, match=r"0000002.top is damaged; rerun"):
         TeacherCache.open(str(own), task).top(batch(task, "train", [130]), training=True)
 
 
-def test_a_missing_block_is_said_before_it_is_needed(own, task):
+def test_a_missing_block_is_reported_before_it_is_needed(own, task):
     (own / "train/0000002.top").unlink()
     (own / "train/0000007.top").unlink()
     cache = TeacherCache.open(str(own), task)
-    with pytest.raises(UserError, match=r"/train lacks 2 of its 10 files; run the same nmt-kd cache again, which"):
+    with pytest.raises(UserError, match=r"/train lacks 2 of its 10 files; rerun the same nmt-kd cache to compute them"):
         cache.top(batch(task, "train", [1]), training=True)
     cache.top(batch(task, "valid", [1]), training=False)
 
@@ -421,7 +418,7 @@ def test_a_block_that_goes_missing_is_named(own, task):
     cache = TeacherCache.open(str(own), task)
     cache.top(batch(task, "train", [1]), training=True)
     (own / "train/0000002.top").unlink()
-    with pytest.raises(UserError, match=r"0000002.top is missing; run the same nmt-kd cache again"):
+    with pytest.raises(UserError, match=r"0000002.top is missing; rerun the same nmt-kd cache to compute it"):
         cache.top(batch(task, "train", [130]), training=True)
 
 
@@ -468,7 +465,7 @@ def test_other_sentences_are_refused(change, cache, task):
     sample = batch(task, "train", [10, 11, 12])
     cache.top(sample, training=True)
     change(sample)
-    line = r"^sentence \d+ \(the first is 0\) is not the one that .*/out has predictions for in train: it is other data"
+    line = r"^sentence \d+ \(counting from 0\) differs from the one cached in .*/out for train: the data is different"
     with pytest.raises(UserError, match=line):
         cache.top(sample, training=True)
 
@@ -479,7 +476,9 @@ def test_other_dictionaries_are_refused(side, built, task):
     name = {"source": "src_dict", "target": "tgt_dict"}[side]
     setattr(other, name, copy.deepcopy(getattr(task, name)))
     getattr(other, name).add_symbol("▁another")
-    with pytest.raises(UserError, match=rf"was made with another {side} dictionary \(checksum \w+, that of .* has \w+"):
+    with pytest.raises(
+        UserError, match=rf"was made with another {side} dictionary \(checksum \w+\) than that of .* \(\w+\)"
+    ):
         TeacherCache.open(str(built), other)
 
 
@@ -491,34 +490,40 @@ def test_a_folder_that_is_none_is_named(tmp_path, task):
 def test_another_format_is_refused(own, task):
     manifest = own / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 7'))
-    with pytest.raises(UserError, match=r"has predictions of format 7, this version of nmt-kd reads 1; make them agai"):
+    with pytest.raises(
+        UserError, match=r"has predictions in format 7, but this version of nmt-kd reads format 1; make"
+    ):
         TeacherCache.open(str(own), task)
 
 
 def test_a_damaged_manifest_is_named(own, task):
     (own / "manifest.json").write_text('{"format":')
-    with pytest.raises(UserError, match=r"manifest.json is damaged; delete it and run the same command again"):
+    with pytest.raises(UserError, match=r"manifest.json is damaged; delete it and rerun the same command"):
         TeacherCache.open(str(own), task)
 
 
-def test_another_teacher_goes_on_with_nothing(built, data, teacher_path, other_teacher):
-    hashes = f"'{file_hash(teacher_path)}', this run has '{file_hash(other_teacher)}'"
-    with pytest.raises(UserError, match=f"was made with teacher {hashes}; give the same settings to go on, or another"):
+def test_a_cache_of_another_teacher_is_not_resumed(built, data, teacher_path, other_teacher):
+    hashes = f"'{file_hash(teacher_path)}', but this run has '{file_hash(other_teacher)}'"
+    with pytest.raises(UserError, match=f"was made with teacher {hashes}; use the same settings to resume, or another"):
         build(built, data, other_teacher)
 
 
-def test_other_data_and_settings_go_on_with_nothing(own, data, teacher_path):
-    with pytest.raises(UserError, match=r"was made with top_k 8, this run has 4; give the same settings to go on"):
+def test_a_cache_of_other_data_or_settings_is_not_resumed(own, data, teacher_path):
+    with pytest.raises(UserError, match=r"was made with top_k 8, but this run has 4; use the same settings to resume"):
         build(own, data, teacher_path, top_k=4)
-    with pytest.raises(UserError, match=r"/train was made with block_sentences 64, this run has 32; give the same set"):
+    with pytest.raises(
+        UserError, match=r"/train was made with block_sentences 64, but this run has 32; use the same set"
+    ):
         build(own, data, teacher_path, block_sentences=32)
     manifest = own / "train/manifest.json"
     manifest.write_text(re.sub(r'"data": "\w+"', '"data": "00000000"', manifest.read_text()))
-    with pytest.raises(UserError, match=r"/train was made with data '00000000', this run has '\w{8}'; give the same"):
+    with pytest.raises(
+        UserError, match=r"/train was made with data '00000000', but this run has '\w{8}'; use the same"
+    ):
         build(own, data, teacher_path)
 
 
-def test_another_version_of_the_package_goes_on(own, data, teacher_path):
+def test_another_version_of_the_package_resumes(own, data, teacher_path):
     manifest = own / "manifest.json"
     manifest.write_text(re.sub(r'"nmt_kd": "[^"]+"', '"nmt_kd": "0.0.1"', manifest.read_text()))
     build(own, data, teacher_path)
@@ -531,8 +536,8 @@ def test_another_version_of_the_package_goes_on(own, data, teacher_path):
         ({"top_k": 5000}, r"^--top-k is 5000; it must be from 1 to \d+, the size of the vocabulary$"),
         ({"max_tokens": 0}, r"^--max-tokens is 0; it must be 1 or more$"),
         ({"workers": 0}, r"^--num-shards is 0; it must be 1 or more$"),
-        ({"worker": 3, "workers": 3}, r"^--shard-id is 3; it must be from 0 to 2, for --num-shards is 3$"),
-        ({"worker": -1}, r"^--shard-id is -1; it must be from 0 to 0, for --num-shards is 1$"),
+        ({"worker": 3, "workers": 3}, r"^--shard-id is 3; it must be from 0 to 2, since --num-shards is 3$"),
+        ({"worker": -1}, r"^--shard-id is -1; it must be from 0 to 0, since --num-shards is 1$"),
         ({"subsets": ["none"]}, r"^.*data-bin has no none.en-de; give a folder that fairseq-preprocess has written$"),
     ],
 )
@@ -543,7 +548,7 @@ def test_wrong_settings_are_named(arguments, message, data, teacher_path, tmp_pa
 
 
 def test_several_folders_of_data_are_refused(data, teacher_path, tmp_path):
-    with pytest.raises(UserError, match=r"are several folders; predictions are cached for one"):
+    with pytest.raises(UserError, match=r"names several folders, but nmt-kd cache takes one"):
         build(tmp_path / "out", f"{data}:{data}", teacher_path)
 
 
@@ -558,12 +563,14 @@ def test_sentences_that_the_teacher_cannot_read_stay_without_predictions(
     with caplog.at_level(logging.WARNING):
         out = build(tmp_path / "out", data, teacher_path, subsets=["train"])
     assert 0 < len(long) < len(lengths)
-    assert f"train: {len(long)} sentences are longer than the 1024 and {longest} positions of the tea" in caplog.text
+    assert f"train: {len(long)} sentences are longer than the teacher's 1024 and {longest} positions" in caplog.text
     ours, whole = (TeacherCache.open(str(folder), task) for folder in (out, built))
     sample = batch(task, "train", short)
     for part, expected in zip(ours.top(sample, True), whole.top(sample, True), strict=True):
         torch.testing.assert_close(part, expected, rtol=1e-3, atol=1e-3)  # other batches, so other last bits
-    with pytest.raises(UserError, match=rf"^sentence {long[0]} .* has no predictions in .*/train, for it is longer"):
+    with pytest.raises(
+        UserError, match=rf"^sentence {long[0]} .* has no predictions in .*/train because it is too long"
+    ):
         ours.top(batch(task, "train", long[:1]), True)
     assert contents(build(out, data, teacher_path, subsets=["train"])) == contents(out)
 
@@ -578,24 +585,22 @@ def test_a_teacher_that_says_nothing_is_refused(data, teacher_path, tmp_path):
         build(tmp_path / "out", data, tmp_path / "nan.pt", subsets=["valid"])
 
 
-def test_a_full_disk_is_said_in_one_line_and_leaves_nothing_half_written(own, built, data, teacher_path, monkeypatch):
+def test_a_full_disk_is_reported_in_one_line_and_leaves_nothing_half_written(
+    own, built, data, teacher_path, monkeypatch
+):
     (own / "train/0000004.top").unlink()
 
-    def full(path, parts):
-        if path.parent.name == "train" and "partial" in path.name:
-            path.write_bytes(parts[0])
+    def full(descriptor):
+        if any(own.glob("train/*.top.partial.*")):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        write_durably(path, parts)
 
-    write_durably = files.write_durably
-    monkeypatch.setattr(files, "write_durably", full)
-    with pytest.raises(UserError, match=r"^cannot write .*/0000004.top: No space left on device; nothing that was fin"):
+    monkeypatch.setattr(atomic.os, "fsync", full)
+    with pytest.raises(UserError, match=r"^cannot write .*/0000004.top: No space left on device; free some"):
         build(own, data, teacher_path)
-    monkeypatch.undo()
     assert contents(own) == {name: content for name, content in contents(built).items() if "4.top" not in name}
 
 
 def test_a_folder_that_cannot_be_written_is_named(data, teacher_path, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"^cannot write into .*/file/out: Not a directory; give a folder that can be"):
+    with pytest.raises(UserError, match=r"^cannot create .*/file/out: Not a directory; choose a folder that can be"):
         build(tmp_path / "file/out", data, teacher_path)

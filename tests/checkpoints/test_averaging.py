@@ -1,3 +1,6 @@
+import errno
+import os
+
 import pytest
 import torch
 from conftest import train_here
@@ -50,10 +53,28 @@ def test_the_last_checkpoints_are_found_by_number_not_by_name(tmp_path):
 def test_too_few_checkpoints_and_different_models_are_errors(tmp_path):
     first = write(tmp_path, "checkpoint1.pt", x=torch.ones(2))
     other = write(tmp_path, "checkpoint2.pt", x=torch.ones(3))
-    with pytest.raises(UserError, match=r"has 2 checkpoints by epoch, 5 are to be averaged; train with --keep-last"):
+    with pytest.raises(
+        UserError, match=r"has 2 checkpoints by epoch, but 5 are to be averaged; average fewer, or train with"
+    ):
         averaging.last_checkpoints(tmp_path, 5, averaging.BY_EPOCH)
-    with pytest.raises(UserError, match="hold different parameters"):
+    with pytest.raises(UserError, match="have different parameters"):
         averaging.average_checkpoints([first, other])
+
+
+def test_a_full_disk_leaves_the_earlier_average(tmp_path, monkeypatch):
+    paths = [write(tmp_path, "checkpoint1.pt", x=torch.ones(2))]
+    output = tmp_path / "average.pt"
+    output.write_bytes(b"earlier")
+
+    def full(state, file):
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match=r"^cannot write .*/average.pt: No space left on device; free some"):
+        averaging.write_average(paths, output)
+    assert output.read_bytes() == b"earlier"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["average.pt", "checkpoint1.pt"]
 
 
 def test_the_command_averages_a_training_and_the_result_trains_on(data, tmp_path, capsys):
@@ -70,6 +91,6 @@ def test_the_command_averages_a_training_and_the_result_trains_on(data, tmp_path
     assert resumed.values("train_inner", "num_updates")[-1] == 8
 
 
-def test_a_number_of_checkpoints_wants_a_folder(tmp_path):
-    with pytest.raises(UserError, match="want one folder"):
+def test_a_number_of_checkpoints_takes_a_folder(tmp_path):
+    with pytest.raises(UserError, match="take one folder"):
         main(["average", "--inputs", "a.pt", "b.pt", "--last-epochs", "2", "--output", str(tmp_path / "x.pt")])

@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 from tasks.test_seq_kd import decode
 
 from nmt_kd.data import batches_by_tokens
-from nmt_kd.decoding.backends import why_not_ctranslate2
-from nmt_kd.decoding.corpus import in_order
+from nmt_kd.decoding.ctranslate2_backend import why_not_ctranslate2
+from nmt_kd.decoding.order import in_order
 from nmt_kd.decoding.shards import ShardFolder
 from nmt_kd.errors import UserError
 
@@ -51,21 +51,21 @@ def test_the_model_is_converted_once(data, seq_kd_teacher, tmp_path, cache):
 def test_int8_is_an_option_and_another_decoding(data, seq_kd_teacher, tmp_path, cache):
     decode(data, tmp_path, seq_kd_teacher, *CTRANSLATE2, "--distill-compute-type", "int8", "--gen-subset", "test")
     assert json.loads((tmp_path / "manifest.json").read_text())["precision"] == "int8"
-    with pytest.raises(UserError, match="precision 'int8', this run has 'float32'"):
+    with pytest.raises(UserError, match="precision 'int8', but this run has 'float32'"):
         decode(data, tmp_path, seq_kd_teacher, *CTRANSLATE2, "--gen-subset", "test")
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"unkpen": 1.0}, "it has no --unkpen as fairseq has it"),
-        ({"max_len_a": 1.2}, "it has no --max-len-a as fairseq has it"),
-        ({"sampling": True}, "it has no --sampling as fairseq has it"),
-        ({"lm_path": "lm.pt"}, "it has no --lm-path as fairseq has it"),
+        ({"unkpen": 1.0}, "it does not support fairseq's --unkpen"),
+        ({"max_len_a": 1.2}, "it does not support fairseq's --max-len-a"),
+        ({"sampling": True}, "it does not support fairseq's --sampling"),
+        ({"lm_path": "lm.pt"}, "it does not support fairseq's --lm-path"),
         ({}, None),
     ],
 )
-def test_settings_that_it_does_not_know_are_named(change, reason):
+def test_settings_that_it_does_not_support_are_named(change, reason):
     generation = OmegaConf.merge(OmegaConf.structured(GenerationConfig), change)
     assert why_not_ctranslate2(generation, ["a.pt"]) == reason
 
@@ -88,10 +88,10 @@ def test_auto_falls_back_to_fairseq_with_a_message(data, lstm_teacher, tmp_path,
     small = ["--gen-subset", "test", "--max-len-b", "5", "--distill-backend", "auto"]
     decode(data, tmp_path, lstm_teacher, *small)
     assert json.loads((tmp_path / "manifest.json").read_text())["backend"] == "fairseq"
-    assert "decoding with fairseq, for CTranslate2 cannot be used: CTranslate2 cannot convert" in caplog.text
+    assert "decoding with fairseq because CTranslate2 cannot be used: CTranslate2 cannot convert" in caplog.text
 
 
-def test_what_was_demanded_and_cannot_be_is_an_error(data, lstm_teacher, tmp_path, cache):
+def test_a_model_that_it_cannot_convert_is_an_error_if_ctranslate2_is_demanded(data, lstm_teacher, tmp_path, cache):
     with pytest.raises(UserError, match="--distill-backend ctranslate2 cannot be used: CTranslate2 cannot convert"):
         decode(data, tmp_path, lstm_teacher, *CTRANSLATE2, "--gen-subset", "test")
 

@@ -10,17 +10,13 @@ from fairseq import tasks
 
 from nmt_kd import cli
 from nmt_kd.data import dictionary_checksum, source_checksum, subwords
-from nmt_kd.decoding import corpus as corpus_module
-from nmt_kd.decoding.corpus import (
-    Filters,
-    assemble,
-    closest_to_reference,
-    in_order,
-    sentence_bleu,
-    sentence_chrf,
-    write_corpus,
-)
-from nmt_kd.decoding.shards import Blocks, Decoded, Hypothesis, ShardFolder
+from nmt_kd.decoding import order
+from nmt_kd.decoding.corpus import assemble
+from nmt_kd.decoding.filters import Filters
+from nmt_kd.decoding.order import in_order
+from nmt_kd.decoding.selection import closest_to_reference, sentence_bleu, sentence_chrf
+from nmt_kd.decoding.shards import BlocksByLength, Decoded, Hypothesis, ShardFolder
+from nmt_kd.decoding.writing import write_corpus
 from nmt_kd.errors import UserError
 
 
@@ -48,7 +44,7 @@ def make_decoding(folder, train_set, change=lambda decoded: decoded, blocks=None
     }
     standard = {"languages": "en-de", "subset": "train", "sentences": len(dataset), "block_sentences": 70}
     shards.claim({**standard, **dictionaries, **settings})
-    cut = Blocks(dataset.src_sizes, 70)
+    cut = BlocksByLength(dataset.src_sizes, 70)
     for block in blocks if blocks is not None else range(len(cut)):
         sentences = []
         for number in cut.sentences(block).tolist():
@@ -77,7 +73,7 @@ def pairs_of(decoding, data, parts, filters=Filters(), **options):  # noqa: B008
 
 
 def test_all_sentences_come_back_in_the_order_of_the_data(decoding, monkeypatch):
-    monkeypatch.setattr(corpus_module, "BUCKET_SENTENCES", 17)
+    monkeypatch.setattr(order, "BUCKET_SENTENCES", 17)
     assert [decoded.id for decoded in in_order(ShardFolder(decoding))] == list(range(600))
 
 
@@ -161,7 +157,7 @@ def test_filters_drop_and_count_what_they_are_asked_to(data, train_set, tmp_path
 
 def test_missing_blocks_are_named(data, train_set, tmp_path):
     folder = make_decoding(tmp_path / "kd", train_set, blocks=[0, 2, 3, 5, 6, 7, 8])
-    with pytest.raises(UserError, match=r"lacks 2 of 9 blocks \(numbers 1, 4\); run the decoding again"):
+    with pytest.raises(UserError, match=r"lacks 2 of 9 blocks \(numbers 1, 4\); rerun the decoding"):
         pairs_of(folder, data, "kd")
 
 
@@ -177,15 +173,15 @@ def test_a_line_that_slipped_is_found(data, train_set, tmp_path, parts):
         train_set,
         lambda decoded: Decoded(swapped.get(decoded.id, decoded.id), decoded.source, decoded.hypotheses),
     )
-    with pytest.raises(UserError, match=r"is not the one that was decoded|has sentence"):
+    with pytest.raises(UserError, match=r"differs from the one that was decoded|has sentence"):
         pairs_of(folder, data, parts)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"sentences": 599, "block_sentences": 70}, "was decoded with sentences 599, the data to join it with has 600"),
-        ({"source_dictionary": "0"}, "was decoded with source_dictionary 0, the data to join it with has"),
+        ({"sentences": 599, "block_sentences": 70}, "was decoded with sentences 599, but the data given has 600"),
+        ({"source_dictionary": "0"}, "was decoded with source_dictionary 0, but the data given has"),
         ({"subset": "train9"}, "has no train9.en-de; give a folder that fairseq-preprocess has written"),
     ],
 )
@@ -196,17 +192,39 @@ def test_other_data_is_refused(data, train_set, tmp_path, settings, message):
 
 
 def test_reverse_decodings_that_do_not_fit_are_refused(decoding, data, train_set, tmp_path):
-    with pytest.raises(UserError, match="'bt' needs what a reverse teacher has decoded; name its folder with --rev"):
+    with pytest.raises(UserError, match="'bt' needs the decoding of a reverse teacher; name its folder with --rev"):
         pairs_of(decoding, data, "bt")
-    with pytest.raises(UserError, match="was decoded from en-de; a reverse teacher for this data is de-en"):
+    with pytest.raises(UserError, match="was decoded from en-de, but a reverse teacher for this data is de-en"):
         pairs_of(decoding, data, "bt", reverse_folder=decoding)
     other = make_decoding(tmp_path / "other", train_set, languages="de-en", target_dictionary="0")
     with pytest.raises(UserError, match="was decoded with target_dictionary 0"):
         pairs_of(decoding, data, "bt", reverse_folder=other)
 
 
+def test_text_without_references_gives_only_what_needs_none(data, train_set, tmp_path):
+    texts = [source for source, _ in text_of(train_set)]
+    folder = make_decoding(
+        tmp_path / "kd",
+        train_set,
+        lambda decoded: Decoded(decoded.id, decoded.source, decoded.hypotheses, {"text": texts[decoded.id]}),
+        sentences=None,
+    )
+    pairs, _ = pairs_of(folder, data, "kd")
+    assert [source for source, _ in pairs] == texts
+    with pytest.raises(
+        UserError, match=r"decoded from text without references, which 'base\+kd' needs; choose from kd,"
+    ):
+        pairs_of(folder, data, "base+kd")
+    reverse = make_decoding(tmp_path / "reverse", train_set, sentences=None, languages="de-en")
+    complete = make_decoding(tmp_path / "complete", train_set)
+    with pytest.raises(
+        UserError, match=r"reverse was decoded by fairseq-interactive; for 'bt', decode .* with fairseq-gen"
+    ):
+        pairs_of(complete, data, "bt", reverse_folder=reverse)
+
+
 def test_an_unknown_part_is_named(decoding, data):
-    with pytest.raises(UserError, match="'best-9' is no part of a corpus; there are base, bt, kd, best-2, inter"):
+    with pytest.raises(UserError, match="unknown corpus part 'best-9'; choose from base, bt, kd, best-2, inter"):
         pairs_of(decoding, data, "base+best-9")
 
 
@@ -217,7 +235,7 @@ def test_nothing_half_written_is_left_under_the_corpus_name(tmp_path):
 
     with pytest.raises(UserError):
         write_corpus(pairs(), tmp_path, "en", "de")
-    assert not (tmp_path / "train.en").exists()
+    assert list(tmp_path.iterdir()) == []
     assert write_corpus(iter([("a", "b")]), tmp_path, "en", "de") == 1
     assert (tmp_path / "train.de").read_text() == "b\n"
 

@@ -5,8 +5,9 @@ import os
 import numpy
 import pytest
 
-from nmt_kd.decoding.shards import Blocks, Decoded, Hypothesis, ShardFolder
+from nmt_kd.decoding.shards import BlocksByLength, Decoded, Hypothesis, ShardFolder
 from nmt_kd.errors import UserError
+from nmt_kd.storage.blocks import of_worker
 
 SETTINGS = {"teacher": "abc", "beam": 4}
 
@@ -24,15 +25,15 @@ def folder(tmp_path):
 
 def test_a_block_comes_back_as_it_was_in_the_order_of_its_numbers(folder):
     folder.write(3, [sentence(9), sentence(2)])
-    assert folder.is_complete(3)
+    assert not folder.missing([3])
     assert list(folder.read(3)) == [sentence(2), sentence(9)]
-    assert not folder.is_complete(4)
+    assert folder.missing([4]) == [4]
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 7])
 def test_every_sentence_is_in_one_block_of_one_worker(workers):
-    blocks = Blocks(numpy.random.default_rng(1).integers(1, 50, size=53), block_sentences=4)
-    seen = [block for worker in range(workers) for block in blocks.of_worker(worker, workers)]
+    blocks = BlocksByLength(numpy.random.default_rng(1).integers(1, 50, size=53), block_sentences=4)
+    seen = [block for worker in range(workers) for block in of_worker(len(blocks), worker, workers)]
     assert sorted(seen) == list(range(len(blocks)))
     numbers = numpy.concatenate([blocks.sentences(block) for block in range(len(blocks))])
     assert sorted(numbers) == list(range(53))
@@ -56,32 +57,32 @@ def test_a_damaged_block_is_put_aside_and_missing(folder, damage):
     folder.write(0, [sentence(0), sentence(1)])
     path = folder.path(0)
     path.write_text(damage(path.read_text(encoding="utf-8")), encoding="utf-8")
-    assert not folder.is_complete(0)
+    assert folder.missing([0]) == [0]
     assert not path.exists()
     assert path.with_suffix(".damaged").exists()
     folder.write(0, [sentence(0), sentence(1)])
-    assert folder.is_complete(0)
+    assert folder.missing([0]) == []
 
 
-def test_a_full_disk_is_said_in_one_line_and_leaves_nothing_half_written(folder, monkeypatch):
+def test_a_full_disk_is_reported_in_one_line_and_leaves_nothing_half_written(folder, monkeypatch):
     folder.write(0, [sentence(0)])
 
     def full(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserError, match=r"^cannot write .*0000001.jsonl: No space left on device; nothing that was"):
+    with pytest.raises(UserError, match=r"^cannot write .*0000001.jsonl: No space left on device; free some disk"):
         folder.write(1, [sentence(1)])
-    assert [path.name for path in folder.shards.iterdir()] == ["0000000.jsonl"]
+    assert [path.name for path in folder.folder.iterdir()] == ["0000000.jsonl"]
 
 
-def test_the_same_settings_go_on_and_others_are_refused(folder):
-    ShardFolder(folder.folder).claim(dict(SETTINGS))
-    with pytest.raises(UserError, match=r"was made with beam 4, this run has 5; give the same settings"):
-        ShardFolder(folder.folder).claim({**SETTINGS, "beam": 5})
-    with pytest.raises(UserError, match=r"was made with lenpen None, this run has 0\.6"):
-        ShardFolder(folder.folder).claim({**SETTINGS, "lenpen": 0.6})
-    assert sorted(path.name for path in folder.folder.iterdir()) == ["manifest.json", "shards"]
+def test_the_same_settings_resume_and_others_are_refused(folder):
+    ShardFolder(folder.distill_dir).claim(dict(SETTINGS))
+    with pytest.raises(UserError, match=r"was made with beam 4, but this run has 5; use the same settings"):
+        ShardFolder(folder.distill_dir).claim({**SETTINGS, "beam": 5})
+    with pytest.raises(UserError, match=r"was made with lenpen None, but this run has 0\.6"):
+        ShardFolder(folder.distill_dir).claim({**SETTINGS, "lenpen": 0.6})
+    assert sorted(path.name for path in folder.distill_dir.iterdir()) == ["manifest.json", "shards"]
 
 
 def test_a_folder_that_is_none_is_named(tmp_path):
@@ -90,8 +91,8 @@ def test_a_folder_that_is_none_is_named(tmp_path):
 
 
 def test_a_damaged_manifest_is_named(folder):
-    (folder.folder / "manifest.json").write_text('{"beam":')
-    with pytest.raises(UserError, match=r"manifest.json is damaged; delete it and run the same command again"):
+    (folder.distill_dir / "manifest.json").write_text('{"beam":')
+    with pytest.raises(UserError, match=r"manifest.json is damaged; delete it and rerun the same command"):
         folder.claim(SETTINGS)
 
 

@@ -5,8 +5,8 @@ import os
 import pytest
 
 from nmt_kd.errors import UserError
-from nmt_kd.storage import manifest
-from nmt_kd.storage.manifest import Manifest, SentenceReport, write_durably
+from nmt_kd.storage import atomic
+from nmt_kd.storage.manifest import Manifest
 
 
 @pytest.fixture
@@ -19,10 +19,10 @@ def test_the_first_to_come_notes_the_settings_and_others_must_have_the_same(kept
     kept.claim({"beam": 4})
     assert kept.read() == {"beam": 4, "version": 2}
     with pytest.raises(
-        UserError, match=r"out was made with beam 4, this run has 5; give the same settings to go on, or"
+        UserError, match=r"out was made with beam 4, but this run has 5; use the same settings to resume, or"
     ):
         kept.claim({"beam": 5})
-    with pytest.raises(UserError, match=r"with lenpen None, this run has 1; .* another --folder to begin anew"):
+    with pytest.raises(UserError, match=r"with lenpen None, but this run has 1; .* another --folder to start over"):
         kept.claim({"beam": 4, "lenpen": 1})
     assert [path.name for path in kept.folder.iterdir()] == ["manifest.json"]
 
@@ -42,7 +42,7 @@ def test_a_folder_without_one_says_what_makes_it(kept):
 def test_a_damaged_one_is_named(kept, text):
     kept.folder.mkdir()
     kept.path.write_text(text)
-    with pytest.raises(UserError, match=r"manifest.json is damaged; delete it and run the same command again"):
+    with pytest.raises(UserError, match=r"manifest.json is damaged; delete it and rerun the same command"):
         kept.claim({"beam": 4})
 
 
@@ -50,26 +50,13 @@ def test_a_folder_that_cannot_be_written_is_named(kept, monkeypatch):
     def refuse(*arguments):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(manifest, "write_durably", refuse)
-    with pytest.raises(UserError, match=r"cannot write into .*out: No space left on device; give a folder"):
+    monkeypatch.setattr(atomic.os, "fsync", refuse)
+    with pytest.raises(UserError, match=r"cannot write .*out/manifest.json: No space left on device; free some disk"):
         kept.claim({})
+    assert list(kept.folder.iterdir()) == []
 
 
-def test_a_file_is_on_disk_when_it_is_written(tmp_path, monkeypatch):
-    synced = []
-    monkeypatch.setattr(manifest.os, "fsync", lambda descriptor: synced.append((tmp_path / "a").read_bytes()))
-    write_durably(tmp_path / "a", [b"one", b"two"])
-    assert synced == [b"onetwo"]
-
-
-def test_progress_is_reported_every_few_seconds_and_at_the_end(monkeypatch, caplog):
-    clock = iter([0.0, 4.0, 20.0, 21.0])
-    monkeypatch.setattr(manifest.time, "monotonic", lambda: next(clock))
-    with caplog.at_level("INFO", logger="nmt_kd.storage.manifest"):
-        report = SentenceReport(4000, "train")
-        for _ in range(3):
-            report.add(1000 if report.done < 2000 else 2000)
-    assert [record.getMessage() for record in caplog.records] == [
-        "train: 2,000 of 4,000 sentences, 100.0 sentences/s, 0.3 min left",
-        "train: 4,000 of 4,000 sentences, 190.5 sentences/s, 0.0 min left",
-    ]
+def test_a_folder_that_cannot_be_created_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot create .*/file/out: Not a directory; choose a folder that can be wri"):
+        Manifest(tmp_path / "file/out", "numbers", "count").claim({})

@@ -1,5 +1,6 @@
 """Decoding through fairseq-generate itself: what it finds, what it survives, what it refuses."""
 
+import json
 import os
 import re
 import shutil
@@ -12,12 +13,15 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, run_command
 from fairseq import options
+from fairseq.dataclass.configs import GenerationConfig
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import generate
 from worker import Worker
 
-from nmt_kd.decoding import backends
-from nmt_kd.decoding.corpus import Originals, in_order
+from nmt_kd.checkpoints.reading import file_hash
+from nmt_kd.decoding import fairseq_backend
+from nmt_kd.decoding.order import in_order
+from nmt_kd.decoding.originals import Originals
 from nmt_kd.decoding.shards import ShardFolder
 from nmt_kd.errors import UserError
 
@@ -71,9 +75,33 @@ def test_finds_what_fairseq_generate_finds(data, seq_kd_teacher, undisturbed):
     assert sum(ours[number] == expected[number] for number in expected) >= 0.98 * len(expected)
 
 
+def test_the_manifest_has_the_settings_under_the_names_that_earlier_folders_have(undisturbed, seq_kd_teacher):
+    settings = json.loads((undisturbed / "manifest.json").read_text())
+    search = set(GenerationConfig.__dataclass_fields__)
+    assert {name: value for name, value in settings.items() if name not in search | {"source_lengths"}} == {
+        "languages": "en-de",
+        "source_dictionary": settings["target_dictionary"],
+        "target_dictionary": settings["target_dictionary"],
+        "subset": "train",
+        "sentences": 600,
+        "block_sentences": 50,
+        "teacher": file_hash(seq_kd_teacher),
+        "backend": "fairseq",
+        "precision": "float32",
+        "max_tokens": 500,
+        "batch_size": None,
+        "too_long": "error",
+        "longest_source": 1024,
+        "first_choices": False,
+    }
+    assert (settings["beam"], settings["nbest"], settings["lenpen"], settings["max_len_b"]) == (3, 2, 0.6, 30)
+    assert "seed" not in settings
+    assert "print_step" not in settings
+
+
 def test_a_second_run_decodes_nothing(data, seq_kd_teacher, undisturbed, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in (undisturbed / "shards").iterdir()}
-    monkeypatch.setattr("nmt_kd.decoding.backends.FairseqBackend.decode", None)
+    monkeypatch.setattr("nmt_kd.decoding.fairseq_backend.FairseqBackend.decode", None)
     decode(data, undisturbed, seq_kd_teacher)
     assert {path: path.stat().st_mtime_ns for path in (undisturbed / "shards").iterdir()} == before
 
@@ -129,7 +157,7 @@ def test_torchrun_starts_workers_that_died_again_and_nothing_is_lost(data, seq_k
     os.kill(int(workers[-1]), signal.SIGKILL)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output[-2000:]
-    assert "worker 2 of 2: 6 of 6 blocks to decode" in output
+    assert "worker 2 of 2: 6 of 6 blocks to compute" in output
     assert len(re.findall("worker [12] of 2: ", output)) == 4
     assert contents(out) == contents(undisturbed)
 
@@ -137,7 +165,8 @@ def test_torchrun_starts_workers_that_died_again_and_nothing_is_lost(data, seq_k
 @pytest.mark.parametrize("mode", ["skip", "truncate"])
 def test_sources_that_are_too_long_are_counted_and_kept_out_or_cut(data, seq_kd_teacher, tmp_path, mode, caplog):
     limit = ["--max-source-positions", "20"]
-    decode(data, tmp_path / "kd", seq_kd_teacher, *limit, "--distill-too-long", mode)
+    flags = [*limit, "--distill-too-long", mode, "--distill-first-choices"]  # also if it has nothing to look at
+    decode(data, tmp_path / "kd", seq_kd_teacher, *flags)
     decoded = list(in_order(ShardFolder(tmp_path / "kd")))
     empty = [sentence.id for sentence in decoded if not sentence.hypotheses]
     assert len(decoded) == 600
@@ -157,8 +186,8 @@ def test_marks_the_tokens_that_are_the_teachers_first_choice(data, task, seq_kd_
 
 
 def test_half_precision_that_breaks_is_decoded_again_in_float32(data, seq_kd_teacher, tmp_path, monkeypatch):
-    real = backends._is_broken
-    monkeypatch.setattr(backends, "_is_broken", lambda found: real(found) or len(found[0].text) % 2 == 0)
+    real = fairseq_backend._is_broken
+    monkeypatch.setattr(fairseq_backend, "_is_broken", lambda found: real(found) or len(found[0].text) % 2 == 0)
     decode(data, tmp_path / "kd", seq_kd_teacher, "--fp16", "--gen-subset", "test")
     float32 = tmp_path / "float32"
     decode(data, float32, seq_kd_teacher, "--gen-subset", "test")
@@ -170,11 +199,11 @@ def test_half_precision_that_breaks_is_decoded_again_in_float32(data, seq_kd_tea
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--distill-dir", ""], "seq_kd needs a folder for what it decodes; give --distill-dir"),
-        (["--num-shards", "2", "--shard-id", "2"], "--shard-id is 2; it must be from 0 to 1, for --num-shards is 2"),
+        (["--distill-dir", ""], "seq_kd needs a folder to write to; choose one with --distill-dir"),
+        (["--num-shards", "2", "--shard-id", "2"], "--shard-id is 2; it must be from 0 to 1, since --num-shards is 2"),
         (["--distill-block-sentences", "0"], "--distill-block-sentences is 0; it must be 1 or more"),
         (["--distill-backend", "magic"], "--distill-backend is magic; it must be fairseq, ctranslate2 or auto"),
-        (["--max-source-positions", "9"], "positions; give --distill-too-long skip or truncate"),
+        (["--max-source-positions", "9"], "positions; choose what to do with --distill-too-long skip or truncate"),
     ],
 )
 def test_settings_that_make_no_sense_are_named(data, seq_kd_teacher, tmp_path, flags, message):
@@ -191,7 +220,9 @@ def test_sources_and_references_of_different_length_are_refused(data, seq_kd_tea
     shutil.copytree(data, broken)
     for suffix in ("bin", "idx"):
         shutil.copy(data / f"test.en-de.de.{suffix}", broken / f"train.en-de.de.{suffix}")
-    expected = f"train.en and train.de in {broken} have different numbers of sentences; binarise files again"
+    expected = (
+        f"train.en and train.de in {broken} have different numbers of sentences; binarise files with the same number"
+    )
     args = options.parse_args_and_arch(
         options.get_generation_parser(), arguments(broken, tmp_path / "kd", seq_kd_teacher)
     )
@@ -203,11 +234,11 @@ def test_sources_and_references_of_different_length_are_refused(data, seq_kd_tea
 
 def test_another_teacher_data_set_or_beam_is_refused(data, teacher_path, seq_kd_teacher, undisturbed):
     for flags, name in (
-        (["--beam", "4"], "beam 3, this run has 4"),
-        (["--no-repeat-ngram-size", "3"], "no_repeat_ngram_size 0, this run has 3"),
-        (["--temperature", "0.5"], r"temperature 1\.0, this run has 0\.5"),
+        (["--beam", "4"], "beam 3, but this run has 4"),
+        (["--no-repeat-ngram-size", "3"], "no_repeat_ngram_size 0, but this run has 3"),
+        (["--temperature", "0.5"], r"temperature 1\.0, but this run has 0\.5"),
         (["--path", str(teacher_path)], "teacher '"),
-        (["--gen-subset", "valid"], "subset 'train', this run has 'valid'"),
+        (["--gen-subset", "valid"], "subset 'train', but this run has 'valid'"),
     ):
         args = options.parse_args_and_arch(
             options.get_generation_parser(), arguments(data, undisturbed, seq_kd_teacher, *flags)
@@ -256,4 +287,4 @@ def test_text_that_is_not_binarised_is_decoded_and_a_restart_goes_on(data, corpu
     assert [sentence.notes["text"] for sentence in decoded] == [line.strip() for line in lines]
     changed = interactive([lines[1], *lines[1:]])
     assert changed.returncode != 0
-    assert "line 1 of the input is not the one decoded into" in changed.stderr + changed.stdout
+    assert "line 1 of the input differs from the one decoded into" in changed.stderr + changed.stdout

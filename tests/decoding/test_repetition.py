@@ -1,6 +1,6 @@
 import pytest
 
-from nmt_kd.decoding.loops import has_loop
+from nmt_kd.decoding.repetition import has_loop
 
 
 @pytest.mark.parametrize(
@@ -30,5 +30,5 @@ def test_a_group_repeated_four_times_over_eight_tokens_is_a_loop(text):
         " ".join(list("abcdefghi") * 4),
     ],
 )
-def test_ordinary_repetitions_are_none(text):
+def test_ordinary_repetitions_are_not_loops(text):
     assert not has_loop(text.split())

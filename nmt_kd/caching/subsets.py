@@ -1,0 +1,50 @@
+"""The subsets that are cached: opened as fairseq-train opens them, and identified by a checksum."""
+
+import zlib
+
+import numpy
+from fairseq.data import LanguagePairDataset
+from fairseq.tasks import FairseqTask
+from omegaconf import DictConfig, open_dict
+
+from nmt_kd.caching.reading import TRAINING_SUBSET
+from nmt_kd.data import opening_subset
+from nmt_kd.errors import UserError
+
+SENTENCES_COMPARED = 1000  # per subset, to detect other data whose sentences have the same lengths
+# Settings of the teacher's training that would change the sentences it sees.
+AS_ON_DISK = {"truncate_source": False, "load_alignments": False, "num_batch_buckets": 0}
+
+
+def with_sentences_as_on_disk(configuration: DictConfig) -> DictConfig:
+    """Reset the settings of a teacher's training that change its sentences; changes `configuration`, and returns it."""
+    with open_dict(configuration):
+        for name, value in AS_ON_DISK.items():
+            if getattr(configuration.task, name, None) is not None:
+                setattr(configuration.task, name, value)
+    return configuration
+
+
+def open_subset(task: FairseqTask, subset: str) -> LanguagePairDataset:
+    """Open a subset as fairseq-train does; raises UserError if it does not exist or has nothing to predict."""
+    data = task.cfg.data
+    with opening_subset(data, subset, task.cfg.source_lang, task.cfg.target_lang):
+        task.load_dataset(subset, combine=subset == TRAINING_SUBSET)  # train, train1, ...
+    dataset = task.dataset(subset)
+    if len(dataset) == 0:
+        raise UserError(f"{subset} of {data} has no sentences; choose other subsets with --gen-subset")
+    if dataset.tgt_sizes is None:
+        raise UserError(f"{subset} of {data} has no targets; choose other subsets with --gen-subset")
+    return dataset
+
+
+def data_checksum(dataset: LanguagePairDataset) -> str:
+    """Return a checksum of the lengths of all sentences, and of the tokens of some."""
+    checksum = 0
+    for sizes in (dataset.src_sizes, dataset.tgt_sizes):
+        checksum = zlib.crc32(numpy.asarray(sizes, dtype="<i8").tobytes(), checksum)
+    for number in numpy.linspace(0, len(dataset) - 1, min(len(dataset), SENTENCES_COMPARED)).astype(numpy.int64):
+        item = dataset[number]
+        for side in ("source", "target"):
+            checksum = zlib.crc32(item[side].numpy().astype("<i8").tobytes(), checksum)
+    return f"{checksum:08x}"

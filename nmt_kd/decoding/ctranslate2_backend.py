@@ -1,0 +1,125 @@
+"""Decoding with CTranslate2, on a model that is converted once and kept."""
+
+import logging
+import os
+from pathlib import Path
+
+import numpy
+import torch
+from fairseq.data import FairseqDataset
+
+from nmt_kd.decoding.fairseq_backend import FairseqBackend
+from nmt_kd.decoding.shards import Hypothesis
+from nmt_kd.errors import UserError
+from nmt_kd.storage.atomic import atomic_folder
+
+logger = logging.getLogger(__name__)
+
+CPU_BATCH_TOKENS = 1024  # larger batches are no faster, and leave processors idle at the end of a block
+AT_THE_LIMIT = "sentences decoded again by fairseq at the length limit"
+
+
+class CTranslate2Backend:
+    """CTranslate2's beam search on a converted model.
+
+    At the length limit, fairseq appends the end of the sentence to a hypothesis and scores it; CTranslate2 does not. So
+    sentences with a hypothesis of that length are decoded again by fairseq.
+    """
+
+    name = "ctranslate2"
+
+    def __init__(self, model_folder: Path, compute_type: str, generation, fairseq: FairseqBackend):
+        import ctranslate2
+
+        self.generation, self.fairseq, self.precision = generation, fairseq, compute_type
+        self.symbols = fairseq.task.source_dictionary.symbols
+        on_gpu = fairseq.parameter.is_cuda
+        wanted = fairseq.max_tokens or 12000
+        self.max_tokens = wanted if on_gpu else min(wanted, CPU_BATCH_TOKENS)
+        threads: dict[str, int] = {} if on_gpu else {"inter_threads": os.cpu_count() or 1, "intra_threads": 1}
+        self.translator = ctranslate2.Translator(
+            str(model_folder),
+            device="cuda" if on_gpu else "cpu",
+            device_index=torch.cuda.current_device() if on_gpu else 0,
+            compute_type=compute_type,
+            **threads,
+        )
+        self.counts = {AT_THE_LIMIT: 0}
+
+    def decode(self, dataset: FairseqDataset, numbers: numpy.ndarray) -> list[list[Hypothesis]]:
+        """Return the n-best lists of these sentences."""
+        sources = [[self.symbols[token] for token in dataset[number]["source"].tolist()[:-1]] for number in numbers]
+        results = self.translator.translate_batch(
+            sources,
+            beam_size=self.generation.beam,
+            num_hypotheses=self.generation.nbest,
+            length_penalty=self.generation.lenpen,
+            max_decoding_length=self.generation.max_len_b,
+            min_decoding_length=self.generation.min_len,
+            no_repeat_ngram_size=self.generation.no_repeat_ngram_size,
+            max_input_length=0,
+            return_scores=True,
+            max_batch_size=self.max_tokens,
+            batch_type="tokens",
+        )
+        lists = [
+            [Hypothesis(score, " ".join(tokens)) for score, tokens in zip(found.scores, found.hypotheses, strict=True)]
+            for found in results
+        ]
+        limit = self.generation.max_len_b
+        unfinished = [
+            index for index, found in enumerate(results) if max(map(len, found.hypotheses), default=0) >= limit
+        ]
+        if unfinished:
+            self.counts[AT_THE_LIMIT] += len(unfinished)
+            again = self.fairseq.decode(dataset, numbers[unfinished])
+            for index, hypotheses in zip(unfinished, again, strict=True):
+                lists[index] = hypotheses
+        return lists
+
+
+def why_not_ctranslate2(generation, paths: list[str]) -> str | None:
+    """Return why CTranslate2 cannot decode with these settings and checkpoints, or None if it can."""
+    try:
+        import ctranslate2  # noqa: F401
+    except ImportError:
+        return "it is not installed (pip install 'nmt-kd[ctranslate2]')"
+    if len(paths) > 1:
+        return "it decodes with one model, not with an ensemble"
+    unsupported = {
+        "--sampling": generation.sampling,
+        "--unkpen": generation.unkpen != 0,
+        "--temperature": generation.temperature != 1,
+        "--max-len-a": generation.max_len_a != 0,
+        "--unnormalized": generation.unnormalized,
+        "--prefix-size": generation.prefix_size != 0,
+        "--match-source-len": generation.match_source_len,
+        "--diverse-beam-groups": generation.diverse_beam_groups > 0,
+        "--diversity-rate": generation.diversity_rate > -1,
+        "--lm-path": generation.lm_path is not None,
+        "--constraints": generation.constraints is not None,
+    }
+    wanted = [flag for flag, is_wanted in unsupported.items() if is_wanted]
+    return f"it does not support fairseq's {wanted[0]}" if wanted else None
+
+
+def converted_model(checkpoint: str, data: str, source_lang: str, target_lang: str, fingerprint: str) -> Path:
+    """Return the folder of a checkpoint as a CTranslate2 model, which is converted unless it was before.
+
+    Models are kept in ~/.cache/nmt-kd, or under XDG_CACHE_HOME if that is set, each in a folder named by the hash
+    `fingerprint` of its checkpoint. Raises UserError if the architecture cannot be converted.
+    """
+    from ctranslate2.converters import FairseqConverter
+
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nmt-kd/ctranslate2"
+    folder = cache / fingerprint
+    if (folder / "model.bin").is_file():
+        return folder
+    logger.info(f"converting {checkpoint} for CTranslate2 into {folder}")
+    try:
+        with atomic_folder(folder, overwrite=False) as partial:
+            FairseqConverter(checkpoint, data, source_lang, target_lang).convert(str(partial), force=True)
+    except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
+        detail = " ".join(str(error).split())[:200]
+        raise UserError(f"CTranslate2 cannot convert {checkpoint}: {detail}") from None
+    return folder

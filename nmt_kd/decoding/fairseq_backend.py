@@ -1,0 +1,74 @@
+"""Decoding with fairseq's own beam search."""
+
+import copy
+import math
+
+import numpy
+import torch
+from fairseq import utils
+from fairseq.data import FairseqDataset
+
+from nmt_kd.data import batches_by_tokens, subwords
+from nmt_kd.decoding.repetition import has_loop
+from nmt_kd.decoding.shards import Hypothesis
+
+
+class FairseqBackend:
+    """fairseq's beam search; sentences on which float16 breaks are decoded again in float32."""
+
+    name = "fairseq"
+
+    def __init__(self, task, models: list, generator, nbest: int, max_tokens: int | None, max_sentences: int | None):
+        self.task, self.models, self.generator, self.nbest = task, models, generator, nbest
+        self.max_tokens, self.max_sentences = max_tokens, max_sentences
+        self.parameter = next(models[0].parameters())
+        self.in_float32: tuple | None = None
+        self.counts = {"sentences decoded again in float32": 0}
+
+    @property
+    def precision(self) -> str:
+        """The precision of the model's parameters, as torch names it."""
+        return str(self.parameter.dtype).removeprefix("torch.")
+
+    def decode(self, dataset: FairseqDataset, numbers: numpy.ndarray) -> list[list[Hypothesis]]:
+        """Return the n-best lists of these sentences."""
+        lists = []
+        for batch in batches_by_tokens(dataset.src_sizes, numbers, self.max_tokens, self.max_sentences):
+            found = self._search(dataset, batch, self.generator, self.models)
+            if self.parameter.dtype == torch.float16:
+                self._decode_broken_again(dataset, batch, found)
+            lists += found
+        return lists
+
+    def _search(self, dataset, batch, generator, models) -> list[list[Hypothesis]]:
+        sample = dataset.collater([dataset[number] for number in batch])
+        if self.parameter.is_cuda:
+            sample = utils.move_to_cuda(sample)
+        row = {number: index for index, number in enumerate(sample["id"].tolist())}
+        with torch.no_grad():
+            found = generator.generate(models, sample)
+        return [
+            [self._hypothesis(item) for item in found[row[int(number)]][: self.nbest]] for number in batch
+        ]  # the collater sorts by length again
+
+    def _hypothesis(self, item: dict) -> Hypothesis:
+        tokens = item["tokens"].int().cpu()
+        return Hypothesis(float(item["score"]), subwords(self.task.target_dictionary, tokens))
+
+    def _decode_broken_again(self, dataset, batch, found: list[list[Hypothesis]]) -> None:
+        broken = [index for index, hypotheses in enumerate(found) if _is_broken(hypotheses)]
+        if not broken:
+            return
+        if self.in_float32 is None:
+            models = [copy.deepcopy(model).float() for model in self.models]
+            generator = copy.copy(self.generator)
+            generator.model = type(self.generator.model)(models)
+            self.in_float32 = generator, models
+        self.counts["sentences decoded again in float32"] += len(broken)
+        again = self._search(dataset, batch[broken], *self.in_float32)
+        for index, hypotheses in zip(broken, again, strict=True):
+            found[index] = hypotheses
+
+
+def _is_broken(hypotheses: list[Hypothesis]) -> bool:
+    return any(not math.isfinite(item.score) or has_loop(item.text.split(" ")) for item in hypotheses)

@@ -1,0 +1,96 @@
+"""Files and folders that appear under their names only when they are complete and on disk."""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from nmt_kd.errors import UserError
+
+PARTIAL = ".partial."  # followed by a random number, since process IDs are not unique across containers
+
+
+@contextmanager
+def atomic_file(path: Path, overwrite: bool = True) -> Iterator[BinaryIO]:
+    """Open a temporary file beside `path` for writing, which takes that name when the block ends without an error.
+
+    After an error, `path` is as it was before. Temporary files left by killed processes are deleted, and if several
+    processes write the same path at once, one of them wins. Raises FileExistsError if `path` exists and `overwrite` is
+    False, and UserError if the system refuses to write.
+    """
+    partial = _partial(path)
+    try:
+        with open(partial, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            _rename(partial, path, overwrite)
+        finally:
+            if path.exists():
+                _delete_leftovers(path)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise UserError(_cannot_write(path, error)) from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(folder: Path, overwrite: bool = True) -> Iterator[Path]:
+    """Make a temporary folder to write into, which becomes `folder` when the block ends without an error.
+
+    It replaces what is there; if `overwrite` is False, a folder that another process has completed in the meantime
+    stays. Raises UserError if the system refuses to write.
+    """
+    partial, replaced = _partial(folder), folder.with_name(f"{folder.name}.replaced.{secrets.token_hex(4)}")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        for path in partial.rglob("*"):
+            if path.is_file():
+                with open(path, "rb") as file:
+                    os.fsync(file.fileno())
+        if overwrite and folder.exists():
+            folder.rename(replaced)
+        try:
+            partial.rename(folder)
+        except OSError:
+            if overwrite or not folder.is_dir():
+                raise
+    except OSError as error:
+        raise UserError(_cannot_write(folder, error)) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f"{path.name}{PARTIAL}{secrets.token_hex(4)}")
+
+
+def _rename(partial: Path, path: Path, overwrite: bool) -> None:
+    try:
+        if overwrite:
+            partial.replace(path)
+        else:
+            os.link(partial, path)  # unlike a rename, fails if `path` exists
+    except FileNotFoundError:  # another process wrote `path` first, and deleted this one's file as a leftover
+        if not path.exists():
+            raise
+        if not overwrite:
+            raise FileExistsError(path) from None
+
+
+def _delete_leftovers(path: Path) -> None:
+    for left in path.parent.iterdir():
+        if left.name.startswith(path.name + PARTIAL):
+            left.unlink(missing_ok=True)
+
+
+def _cannot_write(path: Path, error: OSError) -> str:
+    return f"cannot write {path}: {error.strerror or error}; free some disk space or choose another place, then rerun"

@@ -1,0 +1,94 @@
+"""Folders that workers fill block by block, a file each.
+
+What a block holds depends on the data and the settings alone, never on the workers, and its file appears under its
+name only when it is complete and on disk. So a rerun computes only what is missing, with any number of workers, and
+workers that compute the same block write the same file.
+"""
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from nmt_kd.progress import Progress
+from nmt_kd.storage.atomic import atomic_file
+
+logger = logging.getLogger(__name__)
+
+Content = TypeVar("Content")
+
+
+class BlockFolder(ABC, Generic[Content]):
+    """A folder of numbered blocks. A kind of block says how it is encoded, and how a damaged file is told."""
+
+    folder: Path
+    suffix: str  # of the files' names, with its dot
+
+    @abstractmethod
+    def encode(self, content: Content) -> Iterable[bytes]:
+        """Return the parts of a block's file."""
+
+    @abstractmethod
+    def is_whole(self, block: int) -> bool:
+        """Tell whether the file of a block, which exists, is undamaged."""
+
+    def path(self, block: int) -> Path:
+        """Return where a block is stored."""
+        return self.folder / f"{block:07}{self.suffix}"
+
+    def write(self, block: int, content: Content) -> None:
+        """Store a block, whole or not at all; raises UserError if the system refuses to write."""
+        with atomic_file(self.path(block)) as file:
+            file.writelines(self.encode(content))
+
+    def absent(self, blocks: Iterable[int]) -> list[int]:
+        """Return those of `blocks` that have no file; the files of the others may be damaged."""
+        return [block for block in blocks if not self.path(block).exists()]
+
+    def missing(self, blocks: Iterable[int]) -> list[int]:
+        """Return those of `blocks` that are absent or damaged; damaged files are renamed to *.damaged."""
+        return [block for block in blocks if not self._is_complete(block)]
+
+    def _is_complete(self, block: int) -> bool:
+        path = self.path(block)
+        try:
+            if self.is_whole(block):
+                return True
+            path.replace(path.with_suffix(".damaged"))
+            logger.warning(f"{path} is damaged; it is renamed to *.damaged and computed again")
+        except FileNotFoundError:
+            pass
+        return False
+
+
+def of_worker(blocks: int, worker: int, workers: int) -> range:
+    """Return which of so many `blocks` one of several workers computes: every n-th, so that all get long and short."""
+    return range(worker, blocks, workers)
+
+
+def fill(
+    folder: BlockFolder[Content],
+    sizes: Sequence[int],
+    worker: int,
+    workers: int,
+    compute: Callable[[int, Progress], Content],
+    name: str = "",
+) -> int:
+    """Compute a worker's blocks that are missing, log the progress, and return the number of sentences computed.
+
+    `sizes` are the numbers of sentences in each block. `compute` gets the number of a block, and the progress to add
+    its sentences to. `name` starts each line of the log. Raises UserError if the system refuses to write.
+    """
+    prefix = f"{name}: " if name else ""
+    own = of_worker(len(sizes), worker, workers)
+    missing = folder.missing(own)
+    logger.info(f"{prefix}worker {worker + 1} of {workers}: {len(missing)} of {len(own)} blocks to compute")
+    progress = Progress(sum(sizes[block] for block in missing), name=name)
+    for block in missing:
+        folder.write(block, compute(block, progress))
+    left = len(folder.absent(range(len(sizes))))
+    logger.info(
+        f"{prefix}{left} blocks are left to other workers" if left else f"{prefix}all blocks are in {folder.folder}"
+    )
+    return progress.done

@@ -1,0 +1,131 @@
+import errno
+import os
+
+import pytest
+
+from nmt_kd.errors import UserError
+from nmt_kd.storage import atomic
+from nmt_kd.storage.atomic import atomic_file, atomic_folder
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(
+        atomic.os, "fsync", lambda descriptor: synced.append((os.fstat(descriptor).st_size, names(tmp_path)))
+    )
+    with atomic_file(tmp_path / "a") as file:
+        file.write(b"one")
+        file.write(b"two")
+    ((size, during),) = synced
+    assert size == 6
+    assert [name[:10] for name in during] == ["a.partial."]
+    assert names(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"onetwo"
+
+
+def test_a_failure_leaves_the_earlier_file_and_nothing_else(tmp_path):
+    (tmp_path / "a").write_bytes(b"earlier")
+
+    def fail():
+        with atomic_file(tmp_path / "a") as file:
+            file.write(b"new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert names(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"earlier"
+
+
+def test_a_full_disk_is_a_user_error(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(atomic.os, "fsync", full)
+    with (
+        pytest.raises(UserError, match=r"^cannot write .*/a: No space left on device; free some"),
+        atomic_file(tmp_path / "a"),
+    ):
+        pass
+    with (
+        pytest.raises(UserError, match=r"^cannot write .*/b: No space left on device; free some"),
+        atomic_folder(tmp_path / "b") as folder,
+    ):
+        (folder / "file").touch()
+    assert names(tmp_path) == []
+
+
+def test_a_folder_that_is_not_there_is_a_user_error(tmp_path):
+    with (
+        pytest.raises(UserError, match=r"^cannot write .*/none/a: No such file or directory"),
+        atomic_file(tmp_path / "none/a"),
+    ):
+        pass
+
+
+def test_leftovers_of_killed_writers_are_deleted_and_those_of_other_files_are_not(tmp_path):
+    for name in ("a.partial.1", "ab.partial.1"):
+        (tmp_path / name).touch()
+    with atomic_file(tmp_path / "a"):
+        pass
+    assert names(tmp_path) == ["a", "ab.partial.1"]
+
+
+def test_two_writers_of_one_file_both_succeed(tmp_path):
+    with atomic_file(tmp_path / "a") as slow:
+        slow.write(b"slow")
+        with atomic_file(tmp_path / "a") as fast:
+            fast.write(b"fast")
+    assert names(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"fast"
+
+
+def test_without_overwriting_only_the_first_writer_succeeds(tmp_path):
+    def write(content, meanwhile=lambda: None):
+        with atomic_file(tmp_path / "a", overwrite=False) as file:
+            file.write(content)
+            meanwhile()
+
+    with pytest.raises(FileExistsError):
+        write(b"slow", meanwhile=lambda: write(b"fast"))
+    with pytest.raises(FileExistsError):
+        write(b"late", meanwhile=(tmp_path / "a.partial.1").touch)
+    assert names(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"fast"
+
+
+def test_a_folder_replaces_the_earlier_one_as_a_whole(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/old").touch()
+    with atomic_folder(tmp_path / "a") as folder:
+        (folder / "deep").mkdir()
+        (folder / "deep/new").touch()
+        assert names(tmp_path / "a") == ["old"]
+    assert names(tmp_path) == ["a"]
+    assert names(tmp_path / "a/deep") == ["new"]
+
+
+def test_a_folder_that_fails_leaves_the_earlier_one(tmp_path):
+    (tmp_path / "a").mkdir()
+
+    def fail():
+        with atomic_folder(tmp_path / "a") as folder:
+            (folder / "new").touch()
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        fail()
+    assert names(tmp_path) == ["a"]
+    assert names(tmp_path / "a") == []
+
+
+def test_without_overwriting_the_first_folder_stays(tmp_path):
+    with atomic_folder(tmp_path / "a", overwrite=False) as slow, atomic_folder(tmp_path / "a", overwrite=False) as fast:
+        (slow / "slow").touch()
+        (fast / "fast").touch()
+    assert names(tmp_path) == ["a"]
+    assert names(tmp_path / "a") == ["fast"]
