@@ -27,6 +27,7 @@ from nmt_kd.checkpoints.task import task_on
 from nmt_kd.data import batches_by_tokens, dictionary_checksum
 from nmt_kd.engine.chunks import chunk_slices, default_chunk_tokens
 from nmt_kd.engine.models import target_token_index
+from nmt_kd.engine.predictions import PredictionSource
 from nmt_kd.engine.teacher import Teacher
 from nmt_kd.errors import UserError
 from nmt_kd.options import require
@@ -64,10 +65,10 @@ def build_cache(
     task = task_on(checkpoint, with_sentences_as_on_disk(read_checkpoint(checkpoint)["cfg"]), data)
     size = len(task.target_dictionary)
     require(1 <= top_k <= size, "--top-k", top_k, f"from 1 to {size}, the size of the vocabulary")
-    teacher = Teacher.load(teacher_path, task)
+    source = Teacher.load(teacher_path, task)
     datasets = {subset: open_subset(task, subset) for subset in subsets}
-    cache_manifest(out).claim(_settings(task, teacher, top_k))
-    builder = _Builder(task, teacher, top_k, max_tokens, device_of_worker())
+    cache_manifest(out).claim(_settings(task, source, top_k))
+    builder = _Builder(task, source, top_k, max_tokens, device_of_worker())
     for subset, dataset in datasets.items():
         sentences = len(dataset)
         files = SubsetFolder(
@@ -79,12 +80,12 @@ def build_cache(
         builder.build(files, dataset, worker, workers)
 
 
-def _settings(task: FairseqTask, teacher: Teacher, top_k: int) -> dict:
+def _settings(task: FairseqTask, source: PredictionSource, top_k: int) -> dict:
     """Return all settings that determine the predictions."""
     size = len(task.target_dictionary)
     return {
         "format": FORMAT,
-        "teacher": teacher.fingerprint,
+        "teacher": source.fingerprint,
         "languages": f"{task.cfg.source_lang}-{task.cfg.target_lang}",
         "source_dictionary": dictionary_checksum(task.source_dictionary),
         "target_dictionary": dictionary_checksum(task.target_dictionary),
@@ -98,10 +99,10 @@ def _settings(task: FairseqTask, teacher: Teacher, top_k: int) -> dict:
 
 @dataclass(frozen=True)
 class _Builder:
-    """A teacher, and how many of its predictions are kept."""
+    """A source of predictions, and how many of them are kept."""
 
     task: FairseqTask
-    teacher: Teacher
+    source: PredictionSource
     top_k: int
     max_tokens: int
     device: torch.device
@@ -114,7 +115,7 @@ class _Builder:
         """Compute this worker's missing blocks of a subset."""
         name = files.folder.name
         if too_long := int((~self.readable(dataset.src_sizes, dataset.tgt_sizes)).sum()):
-            longest = " and ".join(map(str, self.teacher.max_positions()))
+            longest = " and ".join(map(str, self.source.max_positions()))
             logger.warning(
                 f"{name}: {too_long} sentences are longer than the teacher's {longest} positions and get no "
                 "predictions; fairseq-train leaves them out if the student has as many positions"
@@ -127,7 +128,7 @@ class _Builder:
 
     def readable(self, source_sizes: numpy.ndarray, target_sizes: numpy.ndarray) -> numpy.ndarray:
         """Return which sentences of these lengths fit into the teacher's positions, bool [sentences]."""
-        longest_source, longest_target = self.teacher.max_positions()
+        longest_source, longest_target = self.source.max_positions()
         return (source_sizes <= longest_source) & (target_sizes <= longest_target)
 
     def block(self, dataset: LanguagePairDataset, numbers: range, progress: Progress) -> Block:
@@ -153,21 +154,21 @@ class _Builder:
         return Block.of(numbers.start, checksums, sentences)
 
     def positions(self, sample: dict) -> numpy.ndarray:
-        """The predictions for all tokens of fairseq's `sample`, sentence by sentence without padding."""
+        """Return the predictions for all tokens of fairseq's `sample`, sentence by sentence without padding."""
         if self.device.type == "cuda":
             sample = utils.move_to_cuda(sample)
         token_index = target_token_index(sample["target"], self.task.target_dictionary.pad())
         size = len(self.task.target_dictionary)
         positions = numpy.empty(len(token_index), self.position_dtype)
         with torch.no_grad():
-            predictions = self.teacher.read(sample, token_index, torch.zeros((), device=self.device))
+            predictions = self.source.read(sample, token_index, torch.zeros((), device=self.device))
             for rows in chunk_slices(len(token_index), default_chunk_tokens(size, self.device)):
                 top = predictions.predict(rows).coarse(self.top_k)
                 words, log_probabilities, rest = (part.cpu().numpy() for part in (top.words, top.log_q, top.log_rest))
                 if numpy.isnan(log_probabilities).any():
                     raise UserError(
-                        "the teacher predicts what is no number (nan); its checkpoint is of a training that failed, "
-                        "give another with --teacher-path"
+                        "the teacher's predictions are NaN, so its training has diverged; give another checkpoint "
+                        "with --teacher-path"
                     )
                 positions["words"][rows], positions["rest"][rows] = words, rest
                 positions["log_probabilities"][rows] = log_probabilities

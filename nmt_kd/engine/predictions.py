@@ -95,6 +95,14 @@ class TeacherSource(Protocol):
         ...
 
 
+class PredictionSource(TeacherSource, Protocol):
+    """A teacher whose predictions for the references can be stored."""
+
+    def max_positions(self) -> tuple[int, int]:
+        """The longest source and the longest target that it can read, in tokens."""
+        ...
+
+
 class DeclaredPredictions(Predictions):
     """A teacher's predictions as far as a method has declared its need; more raises UndeclaredNeedError.
 
