@@ -169,7 +169,7 @@ def test_a_missing_subset_is_refused(teacher_path, data):
 
 
 def test_a_folder_without_data_is_refused(teacher_path, tmp_path):
-    with pytest.raises(UserError, match=r"has no dict\.\*\.txt; give a folder that fairseq-preprocess has written"):
+    with pytest.raises(UserError, match=r"has no dict\.\*\.txt; give a folder that fairseq-preprocess wrote"):
         measure(teacher_path, teacher_path, tmp_path)
 
 
