@@ -1,13 +1,15 @@
 """Knowledge distillation for fairseq translation models: `fairseq-train --user-dir nmt_kd --criterion word_kd ...`.
 
-Importing the package makes fairseq work on the installed torch and registers criteria and tasks.
+fairseq's `--user-dir` only imports this package, so importing it does all the work: it checks the version of fairseq,
+fixes fairseq for the installed torch, makes it read checkpoints and configurations as data, and registers the
+architectures, criterions and tasks. The order of the imports matters: each step relies on the ones before it.
 """
 
 import importlib
 import logging
 import pkgutil
 
-logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)  # it advertises tensorboardX at every start
+logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)  # else it logs about tensorboardX
 
 import fairseq  # noqa: E402
 
@@ -18,7 +20,7 @@ from nmt_kd.version import check_fairseq_version  # noqa: E402
 errors.show_user_errors_in_one_line()
 check_fairseq_version(getattr(fairseq, "__version__", "of unknown version"))
 
-from nmt_kd import compat  # noqa: E402  (another fairseq may lack what it imports)
+from nmt_kd import compat  # noqa: E402  (imports names that unsupported versions of fairseq may lack)
 from nmt_kd.checkpoints.literals import forbid_code_in_configurations  # noqa: E402
 from nmt_kd.checkpoints.reading import make_fairseq_read_checkpoints_as_data  # noqa: E402
 
@@ -26,9 +28,9 @@ compat.apply()
 make_fairseq_read_checkpoints_as_data()
 forbid_code_in_configurations()
 
-from nmt_kd import architectures, criterions, tasks  # noqa: E402, F401  (fairseq must be made to work first)
+from nmt_kd import architectures, criterions, tasks  # noqa: E402, F401  (they need the fixed fairseq)
 
-# A method is one file: whatever lies in criterions/ or tasks/ is registered, and no list has to be kept.
+# fairseq registers a criterion or task when its module is imported, so importing every file needs no list of methods.
 for package in (criterions, tasks):
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)

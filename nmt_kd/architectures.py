@@ -1,8 +1,8 @@
-"""Named models of the papers that fairseq lacks: deep post-norm transformers with Admin initialisation.
+"""Architectures from the papers that fairseq lacks: deep post-norm transformers with Admin initialisation.
 
-Admin is of Liu et al., "Understanding the Difficulty of Training Transformers" (EMNLP 2020), and carries encoders of 18
-and more layers in Liu et al., "Very Deep Transformers for Neural Machine Translation" (2020). The deep pre-norm
-transformer needs nothing of this: `--arch transformer_wmt_en_de_big_t2t --encoder-layers 18`.
+Admin was introduced by Liu et al., "Understanding the Difficulty of Training Transformers" (EMNLP 2020), and used to
+train encoders of 18 and more layers by Liu et al., "Very Deep Transformers for Neural Machine Translation" (2020). Deep
+pre-norm transformers need none of this: `--arch transformer_wmt_en_de_big_t2t --encoder-layers 18`.
 """
 
 import math
@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from fairseq.data import Dictionary
 from fairseq.distributed import fsdp_wrap
-from fairseq.models import register_model, register_model_architecture
+from fairseq.models import FairseqEncoderDecoderModel, register_model, register_model_architecture
 from fairseq.models.transformer import (
     TransformerConfig,
     TransformerDecoderBase,
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from nmt_kd.errors import UserError
 
-PROFILED_SENTENCES, PROFILED_LENGTH = 4, 32  # lengths of 8 to 64 move no omega by more than 10 %
+PROFILED_SENTENCES, PROFILED_LENGTH = 4, 32  # lengths from 8 to 64 change the omegas by at most 10 %
 PROFILING_SEED = 1
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -34,13 +34,13 @@ PROFILING_SEED = 1
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def profile(model: nn.Module, net_input: dict[str, Tensor]) -> None:
-    """Set every omega of `model` by one forward pass over `net_input`, fairseq's, in which all omegas are 1.
+def profile(model: FairseqEncoderDecoderModel, net_input: dict[str, Tensor]) -> None:
+    """Set every omega of `model` from one forward pass over fairseq's `net_input` in which all omegas are 1.
 
-    Admin's omega_i = sqrt(sum over j < i of Var[f_j(x_{j-1})]), for encoder and decoder apart. The sum starts with the
-    embeddings x_0, which count as 1: so omega_1 = 1, and the shortcut of sub-layer i weighs as much as all that was
-    added up before it. The variance is over all elements of what a sub-layer adds, [length, batch, width], dropout and
-    padding included.
+    In Admin, omega_i = sqrt(sum over j < i of Var[f_j(x_{j-1})]), separately for encoder and decoder. The sum starts
+    with the embeddings x_0, whose variance counts as 1: so omega_1 = 1, and the shortcut of sub-layer i has the weight
+    of everything added before it. The variance is taken over all elements of a sub-layer's output,
+    [length, batch, width], with dropout and padding.
     """
     halves = [
         [layer for layer in half.modules() if isinstance(layer, AdminLayer)] for half in (model.encoder, model.decoder)
@@ -58,25 +58,21 @@ def profile(model: nn.Module, net_input: dict[str, Tensor]) -> None:
 
 @contextmanager
 def _recorded_variances(layer: "AdminLayer"):
-    """Let `layer` work with omegas of 1 within the block; the list it gives notes the variance of each sub-layer."""
-    variances: list[float] = []
-
-    def residual_connection(output: Tensor, residual: Tensor) -> Tensor:
-        variances.append(output.float().var(unbiased=False).item())
-        return residual + output
-
-    layer.residual_connection = residual_connection
+    """Run `layer` with omegas of 1 inside the block; yield a list that receives the variance of each sub-layer."""
+    layer.variances = []
     try:
-        yield variances
+        yield layer.variances
     finally:
-        del layer.residual_connection
+        layer.variances = None
 
 
-def random_batch(model: nn.Module, source_dictionary: Dictionary, target_dictionary: Dictionary) -> dict[str, Tensor]:
-    """Sentences of random symbols, [4, 32] on both sides: the same ones for every worker and at every start.
+def random_batch(
+    model: FairseqEncoderDecoderModel, source_dictionary: Dictionary, target_dictionary: Dictionary
+) -> dict[str, Tensor]:
+    """Return a batch of random symbols, [4, 32] on both sides, identical for every worker and in every run.
 
-    They stand for a batch of the training data, which is not there yet when a model is built, and of which every worker
-    would have another one. The variances of an untrained model hardly depend on what the sentences say.
+    It replaces a batch of training data, which is not available yet when a model is built and would differ between
+    workers. The variances of an untrained model hardly depend on the content of the sentences.
     """
     generator = torch.Generator().manual_seed(PROFILING_SEED)
 
@@ -93,11 +89,13 @@ def random_batch(model: nn.Module, source_dictionary: Dictionary, target_diction
     }
 
 
-def profile_on_random_batch(model: nn.Module, source_dictionary: Dictionary, target_dictionary: Dictionary) -> None:
-    """Set every omega of a new model, on the CPU, as `profile` does; torch's random state stays what it was."""
+def profile_on_random_batch(
+    model: FairseqEncoderDecoderModel, source_dictionary: Dictionary, target_dictionary: Dictionary
+) -> None:
+    """Profile a new model on the CPU with a random batch, without changing torch's random state."""
     net_input = random_batch(model, source_dictionary, target_dictionary)
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(PROFILING_SEED)  # dropout; torch.manual_seed would reach GPUs as well
+        torch.default_generator.manual_seed(PROFILING_SEED)  # for dropout; torch.manual_seed would also seed GPUs
         profile(model, net_input)
 
 
@@ -107,11 +105,14 @@ def profile_on_random_batch(model: nn.Module, source_dictionary: Dictionary, tar
 
 
 class AdminLayer(nn.Module):
-    """What makes one of fairseq's post-norm layers an Admin layer: x_i = LayerNorm(x_{i-1} * omega_i + f_i(x_{i-1})).
+    """Turns a post-norm layer of fairseq into an Admin layer: x_i = LayerNorm(x_{i-1} * omega_i + f_i(x_{i-1})).
 
-    `omegas` holds a vector [width] for each sub-layer, in their order: self-attention, attention to the encoder (in
-    decoders), feed-forward.
+    `omegas` has a vector [width] for each sub-layer, in the order self-attention, encoder attention (decoder layers
+    only), feed-forward. While profiling, `variances` collects the variance of each sub-layer's output.
     """
+
+    embed_dim: int
+    variances: list[float] | None = None
 
     def _add_omegas(self, number: int) -> None:
         self.omegas = nn.ParameterList([nn.Parameter(torch.ones(self.embed_dim)) for _ in range(number)])
@@ -122,7 +123,13 @@ class AdminLayer(nn.Module):
         return super().forward(*args, **kwargs)
 
     def residual_connection(self, x: Tensor, residual: Tensor) -> Tensor:
-        """fairseq calls it once for each sub-layer; `x` is f_i(x_{i-1}), `residual` x_{i-1}, both of the same shape."""
+        """Return `residual * omega + x`, of the same shape as both; fairseq calls this once per sub-layer.
+
+        `x` is f_i(x_{i-1}) and `residual` is x_{i-1}. While profiling, omega is 1.
+        """
+        if self.variances is not None:
+            self.variances.append(x.float().var(unbiased=False).item())
+            return residual + x
         omega = self.omegas[self.sublayer]
         self.sublayer += 1
         return residual * omega + x
@@ -151,7 +158,7 @@ class AdminDecoder(TransformerDecoderBase):
 
 
 def _wrapped(layer: nn.Module, cfg: TransformerConfig) -> nn.Module:
-    """What fairseq's encoder and decoder do with each of their layers."""
+    """Wrap a layer for activation checkpointing and FSDP, as fairseq's encoder and decoder do."""
     if cfg.checkpoint_activations:
         layer = checkpoint_wrapper(layer, offload_to_cpu=cfg.offload_activations)
     return fsdp_wrap(layer, min_num_params=0 if cfg.checkpoint_activations else cfg.min_params_to_wrap)
@@ -159,17 +166,17 @@ def _wrapped(layer: nn.Module, cfg: TransformerConfig) -> nn.Module:
 
 @register_model("transformer_admin")
 class AdminTransformer(TransformerModel):
-    """fairseq's post-norm transformer with a weight omega on every shortcut, which makes deep ones trainable.
+    """fairseq's post-norm transformer with a weight omega on every shortcut, which makes deep models trainable.
 
-    It is profiled whenever it is built, for fairseq does not tell a model whether it will be trained or read from a
-    checkpoint. A checkpoint's omegas, weights like all others, then replace these; that costs a second for a big model.
+    The model is profiled whenever it is built, because fairseq does not tell whether it will be trained or loaded from
+    a checkpoint. A checkpoint's omegas then replace the profiled ones. Profiling a big model takes about a second.
     """
 
     @classmethod
     def build_model(cls, args, task) -> "AdminTransformer":
         _check_settings(args)
         model = super().build_model(args, task)
-        if not next(model.parameters()).is_meta:  # an outline of a model, without values
+        if not next(model.parameters()).is_meta:  # a meta model has no values to profile
             profile_on_random_batch(model, task.source_dictionary, task.target_dictionary)
         return model
 
@@ -187,11 +194,13 @@ def _check_settings(args) -> None:
     for half in ("encoder", "decoder"):
         if getattr(args, f"{half}_normalize_before", False):
             raise UserError(
-                f"--{half}-normalize-before leaves Admin nothing to do; leave it out, or take --arch "
-                "transformer_wmt_en_de_big_t2t --encoder-layers 18 for a deep pre-norm model"
+                f"--{half}-normalize-before does not work with Admin, which is for post-norm models; leave it out, or "
+                "train a deep pre-norm model with --arch transformer_wmt_en_de_big_t2t --encoder-layers 18"
             )
         if getattr(args, f"{half}_layerdrop", 0):
-            raise UserError(f"--{half}-layerdrop drops layers, and Admin weighs each by all before it; leave it out")
+            raise UserError(
+                f"--{half}-layerdrop does not work with Admin, whose weights assume that all layers run; leave it out"
+            )
 
 
 register_model_architecture("transformer_admin", "transformer_admin")(base_architecture)
@@ -199,6 +208,6 @@ register_model_architecture("transformer_admin", "transformer_admin")(base_archi
 
 @register_model_architecture("transformer_admin", "transformer_wmt_en_de_big_18l_admin")
 def transformer_wmt_en_de_big_18l_admin(args) -> None:
-    """The stronger teacher of the TIE-KD paper (Zhang et al., ACL 2023): big, with 18 encoder and 6 decoder layers."""
+    """Set up the TIE-KD paper's stronger teacher (Zhang et al., 2023): big, with 18 encoder and 6 decoder layers."""
     args.encoder_layers = getattr(args, "encoder_layers", 18)
     transformer_wmt_en_de_big(args)

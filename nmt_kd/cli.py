@@ -1,7 +1,7 @@
-"""The command line `nmt-kd`: what is done with models before and after training.
+"""Tools to use before and after distillation with fairseq-train.
 
-A command is a file in `nmt_kd/commands`, found by itself. Its docstring is the help; it has an EXAMPLE, `add_arguments`
-that gets the command's parser, and `run` that gets the parsed arguments.
+Each file in `nmt_kd/commands` is a command and needs no registration. Its docstring is the help text. It defines
+`EXAMPLE`, `add_arguments`, which receives the command's parser, and `run`, which receives the parsed arguments.
 """
 
 import argparse
@@ -15,15 +15,15 @@ from nmt_kd import commands
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
-    parser = argparse.ArgumentParser(prog="nmt-kd", description=__doc__.partition("\n")[0])
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(prog="nmt-kd", description=_first_line(__doc__))
     parser.add_argument("--version", action="version", version=nmt_kd.__version__)
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for module in pkgutil.iter_modules(commands.__path__):
         command = importlib.import_module(f"{commands.__name__}.{module.name}")
         subparser = subparsers.add_parser(
             module.name,
-            help=command.__doc__.partition("\n")[0],
+            help=_first_line(command.__doc__),
             description=command.__doc__,
             epilog=f"example: {command.EXAMPLE}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -33,10 +33,14 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _first_line(text: str | None) -> str:
+    return (text or "").partition("\n")[0]
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command that `arguments`, or the command line, names; wrong input raises UserError."""
+    """Run the command given by `arguments`, by default the command line. Raises UserError for wrong input."""
     args = build_parser().parse_args(arguments)
-    # Libraries set up logging too, some for standard output, which is for results.
+    # Some libraries set up logging to standard output, which is reserved for results.
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr, force=True)
     logging.getLogger("nmt_kd").setLevel(logging.INFO)
     args.run(args)

@@ -1,4 +1,4 @@
-"""Everything that depends on the version of fairseq or torch, and nothing else."""
+"""Fixes for the supported versions of fairseq, and for running them on new versions of torch."""
 
 import functools
 import logging
@@ -12,23 +12,22 @@ from fairseq.file_io import PathManager
 
 
 def apply() -> None:
-    """Make the running fairseq work on the installed torch; to be called once in a process."""
+    """Apply all fixes to the imported fairseq; call this once per process."""
     keep_last_batch()
-    copy_whole_or_not_at_all()
+    copy_atomically()
     silence_known_warnings()
 
 
 def keep_last_batch() -> None:
-    """Let fairseq use every sentence it is given.
+    """Make fairseq keep the last batch of a data set.
 
-    fairseq-fixed 0.12.3 drops the last batch of any data set where it is no multiple of
-    --required-batch-size-multiple (default 8): of 13 test sentences, `fairseq-generate` translates 8 and says nothing.
-    Stock fairseq 0.12.2 keeps it.
+    fairseq-fixed 0.12.3 silently drops the last batch if its size is not a multiple of --required-batch-size-multiple
+    (default 8): given 13 test sentences, `fairseq-generate` translates 8. Stock fairseq 0.12.2 keeps it.
     """
     batch_by_size = data_utils.batch_by_size
 
     @functools.wraps(batch_by_size)
-    def batch_by_size_and_rest(indices, *args, **kwargs):
+    def batch_by_size_with_rest(indices, *args, **kwargs):
         if len(indices) == 0:
             return []
         batches = batch_by_size(indices, *args, **kwargs)
@@ -37,14 +36,14 @@ def keep_last_batch() -> None:
         batched = sum(len(batch) for batch in batches)  # batches follow the order of `indices`
         return batches if batched == len(indices) else [*batches, numpy.asarray(indices[batched:])]
 
-    data_utils.batch_by_size = batch_by_size_and_rest
+    data_utils.batch_by_size = batch_by_size_with_rest
 
 
-def copy_whole_or_not_at_all() -> None:
-    """Let a checkpoint's copies appear under their names only when they are complete.
+def copy_atomically() -> None:
+    """Make fairseq copy checkpoints to a temporary file, which is renamed when it is complete.
 
-    fairseq writes the first of a checkpoint's files that way, but copies it byte by byte onto checkpoint_last.pt.
-    Killed in the middle, it leaves a training that cannot go on, for that is the file it would go on from.
+    fairseq 0.12 writes the first file of a checkpoint this way, but then copies it in place onto checkpoint_last.pt. If
+    it is killed while copying, training cannot resume, because that is the file it resumes from.
     """
     copy = PathManager.copy
 
@@ -60,7 +59,7 @@ def copy_whole_or_not_at_all() -> None:
 
 
 def silence_known_warnings() -> None:
-    """Hide the messages that fairseq causes on new torch and that its users can do nothing about."""
+    """Hide warnings that fairseq triggers on new versions of torch and that users cannot act on."""
     logging.getLogger("hydra").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"fairseq(\.|_cli|$)")
     warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"fairseq(\.|_cli|$)")

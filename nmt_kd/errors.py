@@ -1,4 +1,4 @@
-"""The error a user is meant to read: one line that says what is wrong, where, and what to do."""
+"""Errors meant for the user: one line that says what is wrong, where, and what to do."""
 
 import sys
 
@@ -6,14 +6,14 @@ CODE_NAME = f"{__name__}.UserError"
 
 
 class UserError(Exception):
-    """Wrong input. The message is one line; no traceback is shown for it."""
+    """Wrong input. Its message is a single line, shown without a traceback."""
 
 
 def user_error_in(error: BaseException) -> str | None:
-    """The message of the `UserError` behind `error`, or None.
+    """Return the message of the `UserError` that caused `error`, or None.
 
-    fairseq answers whatever goes wrong while it loads a checkpoint with an exception of its own, and a worker started
-    by torch reports its exception as text inside another one, whose last line names the original.
+    fairseq wraps any error while loading a checkpoint in another exception. torch reports the exception of a worker
+    process as text in the message of another exception, whose last line names the original.
     """
     if isinstance(error, UserError):
         return str(error)
@@ -25,7 +25,7 @@ def user_error_in(error: BaseException) -> str | None:
 
 
 def show_user_errors_in_one_line() -> None:
-    """Let Python end a command on a `UserError` with its message and exit code 1; other errors stay as they are."""
+    """Make Python print only the message of an uncaught `UserError`; other errors keep their traceback."""
     show_traceback = sys.excepthook
 
     def show(kind, error, traceback):

@@ -1,14 +1,14 @@
-"""Options of criteria and tasks: a flag each, with its default, its meaning and the values it may have."""
+"""Options of criterions and tasks: each is a flag with a default, a help text and allowed values."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from nmt_kd.errors import UserError
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """Which values an option may have, in words and as a test."""
+    """The values an option may have, in words and as a predicate."""
 
     words: str
     holds: Callable[..., bool]
@@ -20,27 +20,28 @@ AT_LEAST_1 = Allowed("1 or more", lambda value: value >= 1)
 
 
 def one_of(*values: str) -> Allowed:
-    """One of these words."""
+    """Allow only the given values."""
     return Allowed(f"{', '.join(values[:-1])} or {values[-1]}", lambda value: value in values)
 
 
 def option(default, help: str, allowed: Allowed | None = None):
-    """A field of a dataclass: a flag with its default, what it means, and which values are allowed.
+    """Return a dataclass field for a flag with a default, a help text and, optionally, allowed values.
 
-    Any other value ends the run with one line that says what is allowed.
+    `check_options` rejects any other value with a UserError.
     """
     return field(default=default, metadata={"help": help, "allowed": allowed})
 
 
 def check_options(settings, kind: type) -> None:
-    """Raise UserError for the first of `settings` that its option in the dataclass `kind` does not allow."""
-    for name, item in kind.__dataclass_fields__.items():
+    """Raise UserError for the first of `settings` that has a value not allowed by the dataclass `kind`."""
+    for item in fields(kind):
         allowed = item.metadata.get("allowed")
         if allowed is not None:
-            require(allowed.holds(settings[name]), "--" + name.replace("_", "-"), settings[name], allowed.words)
+            value = settings[item.name]
+            require(allowed.holds(value), "--" + item.name.replace("_", "-"), value, allowed.words)
 
 
 def require(holds: bool, flag: str, value, allowed: str) -> None:
-    """Raise a UserError that names the flag, its value and what it may be, unless it holds."""
+    """Raise a UserError that names the flag, its value and the allowed values, unless `holds` is true."""
     if not holds:
         raise UserError(f"{flag} is {value}; it must be {allowed}")

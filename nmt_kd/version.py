@@ -1,4 +1,4 @@
-"""This package's version and the fairseq it needs; imports nothing that an unsupported fairseq might lack."""
+"""The version of this package and of the fairseq it needs. Imports nothing that an unsupported fairseq may lack."""
 
 __version__ = "0.1.0"
 
@@ -6,8 +6,8 @@ SUPPORTED_FAIRSEQ = "0.12."
 
 
 def check_fairseq_version(version: str) -> None:
-    """Raise UserError unless `version` is one this package was written for."""
-    from nmt_kd.errors import UserError  # here, so that the version can be read without importing the package
+    """Raise UserError unless `version` is a supported version of fairseq."""
+    from nmt_kd.errors import UserError  # not at the top, so that setuptools can read the version without the package
 
     if not version.startswith(SUPPORTED_FAIRSEQ):
         raise UserError(

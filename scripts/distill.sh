@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Sequence-level distillation: decode a data set's training sentences with its teacher and make a corpus of them.
+# Sequence-level distillation: decode a training set with its teacher and assemble a corpus from the translations.
 #
 #   bash scripts/distill.sh DATA CORPUS [--dry-run] [-- FAIRSEQ_GENERATE_FLAG...]
 #   bash scripts/distill.sh multi30k kd -- --distill-backend ctranslate2
 #
-# CORPUS is what nmt-kd assemble makes: kd, best-2, inter, base+kd, base+best-2 ... Writes runs/DATA/decoded, once for all
-# corpora, and runs/DATA/data-bin-CORPUS. What was stopped goes on where it was. Train on it with scripts/train.sh DATA
-# METHOD, for the methods seq_kd (kd), seq_kd_base (base+kd) and so on, or with CORPUS=... and any method.
+# CORPUS is one that nmt-kd assemble can make: kd, best-2, inter, base+kd, base+best-2 ... Writes runs/DATA/decoded, which
+# all corpora share, and runs/DATA/data-bin-CORPUS. Rerun to resume. To train on the corpus, run scripts/train.sh DATA
+# METHOD with the method seq_kd (kd), seq_kd_base (base+kd) and so on, or with CORPUS=... and any method.
 #
-# A corpus with bt (base+kd+bt) also has the targets translated back by the reverse teacher, which
-# scripts/train.sh DATA reverse_teacher trains (REVERSE_TEACHER=PATH names another), into runs/DATA/decoded-reverse.
+# A corpus with bt (base+kd+bt) also contains back-translations of the targets, which the reverse teacher decodes into
+# runs/DATA/decoded-reverse. Train it with scripts/train.sh DATA reverse_teacher, or give one with REVERSE_TEACHER=PATH.
 #
-# WORKERS=N decodes with N processes on this machine (default: one for each GPU, or one). On a cluster, run the printed
+# WORKERS=N decodes with N processes on this machine (default: one per GPU, or one). On a cluster, run the printed
 # fairseq-generate command under torchrun, or as a Slurm array with scripts/distill.slurm.
 . "$(dirname "$0")/common.sh"
 read_arguments "$@"
@@ -30,7 +30,7 @@ pids=()
 trap '[ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true' EXIT
 trap 'exit 130' INT TERM
 
-# decode SOURCE_LANGUAGE TARGET_LANGUAGE TEACHER FOLDER: the training set's sentences of one language
+# decode SOURCE_LANGUAGE TARGET_LANGUAGE TEACHER FOLDER: translate the source side of the training set into FOLDER
 decode() {
     local worker pid folder=$4
     local command=(

@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Translate a data set's test sentences with a trained system and measure how often it agrees with the teacher.
+# Translate a test set with a trained system and measure the system's agreement with the teacher.
 #
 #   bash scripts/evaluate.sh DATA METHOD [--dry-run]
 #
-# Writes runs/DATA/METHOD/{translations.txt,agreement.json}, each once; delete a file to have it made again. Where the data
-# set's settings say so, the student's last checkpoints are averaged first (average.pt), and scores.txt has BLEU of the
-# tokenised text as multi-bleu.perl counts it. SYSTEM=NAME names another folder than METHOD's, TEACHER=PATH another teacher
-# than runs/DATA/teacher/checkpoint_best.pt.
+# Writes runs/DATA/METHOD/{translations.txt,agreement.json}. Existing files are kept; delete one to have it written again.
+# If the data set's file says so, the student's last checkpoints are first averaged into average.pt, and tokenised BLEU, as
+# computed by multi-bleu.perl, is written to scores.txt. SYSTEM=NAME evaluates the folder NAME instead of METHOD.
+# TEACHER=PATH is the teacher (default: runs/DATA/teacher/checkpoint_best.pt).
 . "$(dirname "$0")/common.sh"
 read_data_and_method "$@"
 folder=$work/${SYSTEM:-$method_name}
 teacher=${TEACHER:-$work/teacher/checkpoint_best.pt}
 checkpoint=$folder/checkpoint_best.pt
 
-# into FILE COMMAND...: keep what the command prints in FILE, and its messages in FILE.log, unless FILE is there already
+# into FILE COMMAND...: unless FILE exists, run the command with its output in FILE and its messages in FILE.log
 into() {
     local file=$1
     shift
@@ -22,12 +22,12 @@ into() {
         return
     fi
     [ ! -s "$file" ] || return 0
-    "$@" >"$file.partial" 2>"$file.log" || { tail -3 "$file.log" >&2 && fail "it failed; see $file.log"; }
+    "$@" >"$file.partial" 2>"$file.log" || { tail -3 "$file.log" >&2 && fail "$1 failed; see $file.log"; }
     mv "$file.partial" "$file"
 }
 
 if [ -n "$reversed" ]; then
-    say "$data: $method_name is not evaluated: it translates into $source_lang"
+    say "$data: not evaluating $method_name, because it translates into $source_lang"
     exit
 fi
 if [ ${#average[@]} -gt 0 ] && [ "$role" = student ]; then

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Run a named experiment of the papers on a data set: train and evaluate its systems, and write a report on them.
+# Run an experiment from the papers on a data set: train and evaluate its systems, and write a report.
 #
 #   bash scripts/experiment.sh DATA EXPERIMENT [--dry-run] [-- FAIRSEQ_TRAIN_FLAG...]
 #   bash scripts/experiment.sh wmt14_en_de ablation
 #
-# EXPERIMENT is a file name in configs/experiments. What another experiment has trained already is used; what was stopped
-# goes on where it was. Writes runs/DATA/reports/EXPERIMENT. SEEDS="1 2 3" trains every student once for each seed
-# (default: 1); other seeds than 1 get folders of their own (tie_kd.seed2). TEACHER=PATH teaches in the place of a teacher
-# that the experiment would train.
+# EXPERIMENT is a file name in configs/experiments. Systems that another experiment has trained are reused; rerun to
+# resume. Writes runs/DATA/reports/EXPERIMENT. SEEDS="1 2 3" trains every student once per seed (default: 1); the folders
+# of seeds other than 1 are named after them (tie_kd.seed2). TEACHER=PATH replaces the teacher that the experiment would
+# train.
 . "$(dirname "$0")/common.sh"
 read_arguments "$@"
 [ ${#names[@]} -eq 2 ] || fail "name a data set ($(config_names data)) and an experiment ($(config_names experiments))"
@@ -33,8 +33,8 @@ one() {
     folders+=("$work/$name")
 }
 
-# system NAME METHOD [FLAG...]: a system of the experiment, which learns from the system $default_teacher; one after
-# `CORPUS=best-2` is trained on another corpus than the method's.
+# system NAME METHOD [FLAG...]: a system of the experiment, taught by the system $default_teacher; with `CORPUS=best-2`
+# before it, the system is trained on that corpus instead of the method's.
 system() {
     local name=$1 method_name=$2 seed
     shift 2
@@ -62,5 +62,5 @@ system() {
 script prepare "$data" "${flags[@]}"
 # shellcheck source=/dev/null
 . "$file"
-say "$data: report on $experiment"
+say "$data: writing the report on $experiment"
 run nmt-kd report "${folders[@]}" --output "$work/reports/$experiment"

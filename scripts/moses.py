@@ -2,8 +2,9 @@
 
     python scripts/moses.py TEXT_DIR OUT_DIR --languages en de --normalise punctuation --split-hyphens --max-ratio 1.5
 
-Reads TEXT_DIR/{train,valid,test}.LANGUAGE; writes the same names into OUT_DIR, and counts.json: what cleaning dropped.
-Cleaning leaves out training pairs that are empty, too long, or of too different lengths. Valid and test stay whole.
+Reads TEXT_DIR/{train,valid,test}.LANGUAGE and writes files of the same names to OUT_DIR, and counts.json, which counts
+the pairs. Cleaning drops training pairs that are empty, too long, or too different in length. The valid and test splits
+are not cleaned.
 """
 
 import argparse
@@ -21,10 +22,10 @@ try:
     import regex
     from sacremoses import MosesPunctNormalizer, MosesTokenizer
 except ImportError:
-    raise SystemExit("moses.py: error: sacremoses is missing; install it: pip install sacremoses") from None
+    raise SystemExit("moses.py: error: sacremoses is not installed; pip install 'nmt-kd[recipes]'") from None
 
 CONTROL = regex.compile(r"\p{C}")
-# s and t with a cedilla, of old encodings, for those with a comma, which Romanian has
+# old encodings have s and t with a cedilla instead of the Romanian letters with a comma
 ROMANIAN_LETTERS = str.maketrans("ŞşŢţ", "ȘșȚț")
 ROMANIAN_PLAIN = str.maketrans("ȘșȚțĂăÂâÎî", "SsTtAaAaIi")
 
@@ -40,9 +41,9 @@ def tokeniser(language: str) -> MosesTokenizer:
 
 
 def tokenise(line: str, language: str, options: argparse.Namespace) -> str:
-    """One sentence as tokens with spaces between them."""
+    """Return a sentence as tokens separated by spaces."""
     if options.normalise == "punctuation":
-        # a space for each control character, as remove-non-printing-char.perl does: nothing would join two words
+        # like remove-non-printing-char.perl: replaced by nothing, a control character could join two words
         line = CONTROL.sub(" ", normaliser(language).normalize(line))
     elif options.normalise == "apostrophes":
         line = line.replace("\u2019", "'")
@@ -55,7 +56,7 @@ def tokenise(line: str, language: str, options: argparse.Namespace) -> str:
 
 
 def fault(pair: Iterable[str], options: argparse.Namespace) -> str | None:
-    """Why a training pair is left out, or None."""
+    """Return why cleaning drops a training pair, or None if it does not."""
     short, long = sorted(len(tokens.split()) for tokens in pair)
     if short == 0:
         return "empty"
@@ -66,11 +67,14 @@ def fault(pair: Iterable[str], options: argparse.Namespace) -> str | None:
     return None
 
 
-def tokenise_pairs(options: argparse.Namespace, clean: bool, pairs: list[tuple[bytes, bytes]]) -> tuple[list, Counter]:
-    """The pairs that stay, and how many were left out for which reason."""
-    kept, dropped = [], Counter()
+def tokenise_pairs(
+    options: argparse.Namespace, clean: bool, pairs: list[tuple[bytes, bytes]]
+) -> tuple[list[list[str]], Counter[str]]:
+    """Tokenise pairs; return those that are kept, and the number dropped for each reason."""
+    kept: list[list[str]] = []
+    dropped: Counter[str] = Counter()
     for pair in pairs:
-        # crawled text has broken bytes here and there, which are no reason to stop
+        # crawled text contains some invalid bytes
         texts = [line.decode("utf-8", errors="replace") for line in pair]
         tokens = [tokenise(text, language, options) for text, language in zip(texts, options.languages, strict=True)]
         if clean and (reason := fault(tokens, options)):
@@ -81,18 +85,18 @@ def tokenise_pairs(options: argparse.Namespace, clean: bool, pairs: list[tuple[b
 
 
 def read_pairs(folder: Path, split: str, languages: list[str]) -> Iterator[tuple[bytes, bytes]]:
-    """The lines of both languages; only a line feed ends one, whatever else Unicode calls a line's end."""
+    """Yield the lines of both languages, split at line feeds only and not at Unicode's other line separators."""
     with ExitStack() as stack:
         files = [stack.enter_context((folder / f"{split}.{language}").open("rb")) for language in languages]
         yield from zip(*files, strict=True)
 
 
-def tokenise_split(options: argparse.Namespace, split: str) -> dict[str, dict[str, int]]:
-    """Write a split, and the valid split with it where that is held out of the training set; returns the counts."""
+def tokenise_split(options: argparse.Namespace, split: str) -> dict[str, Counter[str]]:
+    """Write a split, and the valid split if it is held out from the training set; return the counts of both."""
     clean = split == "train"
     hold_out = options.hold_out if clean else None
-    counts = {name: Counter(pairs=0) for name in ((split, "valid") if hold_out else (split,))}
-    number, dropped = 0, Counter()
+    counts: dict[str, Counter[str]] = {name: Counter(pairs=0) for name in ((split, "valid") if hold_out else (split,))}
+    number, dropped = 0, Counter[str]()
     with ExitStack() as stack:
         files = {
             name: [
@@ -121,23 +125,33 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("out_dir", type=Path, nargs="?")
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--languages", nargs=2)
-    which.add_argument("--standard-input", metavar="LANGUAGE", help="tokenise what is typed, in this language, instead")
+    which.add_argument("--standard-input", metavar="LANGUAGE", help="tokenise standard input in this language instead")
     parser.add_argument(
         "--normalise",
         choices=["punctuation", "apostrophes"],
-        help="punctuation as normalize-punctuation.perl and remove-non-printing-char.perl do, or only apostrophes",
+        help="normalise punctuation, like normalize-punctuation.perl and remove-non-printing-char.perl, or only "
+        "apostrophes",
     )
-    parser.add_argument("--split-hyphens", action="store_true", help="well-known becomes well @-@ known (Moses's -a)")
-    parser.add_argument("--lowercase", action="store_true")
+    parser.add_argument(
+        "--split-hyphens", action="store_true", help="split well-known into well @-@ known (Moses's -a)"
+    )
+    parser.add_argument("--lowercase", action="store_true", help="convert all text to lower case")
     parser.add_argument(
         "--romanian-diacritics",
         choices=["keep", "normalise", "remove"],
         default="keep",
-        help="of Romanian text: leave all, write cedillas as commas, or leave all out (default: %(default)s)",
+        help="in Romanian text: keep them, replace cedillas by commas, or remove all (default: %(default)s)",
     )
-    parser.add_argument("--max-tokens", type=int, default=250, help="a training sentence (default: %(default)s)")
-    parser.add_argument("--max-ratio", type=float, default=9, help="of a pair's lengths (default: %(default)g)")
-    parser.add_argument("--hold-out", type=int, metavar="N", help="every N-th cleaned training pair is the valid split")
+    parser.add_argument("--max-tokens", type=int, default=250, help="longest training sentence (default: %(default)s)")
+    parser.add_argument(
+        "--max-ratio",
+        type=float,
+        default=9,
+        help="largest ratio of the lengths of a training pair (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--hold-out", type=int, metavar="N", help="use every N-th cleaned training pair as the valid split"
+    )
     add_workers_option(parser)
     options = parser.parse_args(arguments)
     if options.standard_input:
@@ -145,18 +159,18 @@ def main(arguments: list[str] | None = None) -> None:
             print(tokenise(line.rstrip("\n"), options.standard_input, options), flush=True)
         return
     if options.out_dir is None:
-        parser.error("name two folders, TEXT_DIR and OUT_DIR")
+        parser.error("TEXT_DIR and OUT_DIR are required with --languages")
 
     options.out_dir.mkdir(parents=True, exist_ok=True)
-    counts: dict[str, dict[str, int]] = {}
+    counts: dict[str, Counter[str]] = {}
     for split in ("train", "test") if options.hold_out else ("train", "valid", "test"):
         counts |= tokenise_split(options, split)
     (options.out_dir / "counts.json").write_text(json.dumps(counts, indent=2) + "\n", encoding="utf-8")
     print(", ".join(f"{split}: {count['pairs']:,} pairs" for split, count in counts.items()))
     train = counts["train"]
     print(
-        f"left out of train: {train['empty']:,} empty, {train['too_long']:,} of more than {options.max_tokens} tokens, "
-        f"{train['too_different']:,} with one side more than {options.max_ratio:g} times as long as the other"
+        f"dropped from train: {train['empty']:,} empty pairs, {train['too_long']:,} longer than {options.max_tokens} "
+        f"tokens, {train['too_different']:,} with one side more than {options.max_ratio:g} times as long as the other"
     )
 
 

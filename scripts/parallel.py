@@ -1,4 +1,4 @@
-"""Work on big files in several processes, in the order of the lines and a part at a time."""
+"""Process big files in several processes, chunk by chunk and in the order of the lines."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -9,14 +9,14 @@ CHUNK_LINES = 2000
 
 
 def chunks(lines: Iterable) -> Iterator[list]:
-    """Lists of up to CHUNK_LINES items."""
+    """Split `lines` into lists of up to CHUNK_LINES items."""
     iterator = iter(lines)
     while chunk := list(islice(iterator, CHUNK_LINES)):
         yield chunk
 
 
 def map_in_order(function: Callable, items: Iterable, workers: int) -> Iterator:
-    """`map` with processes that reads only a little ahead of what it gives back: a corpus does not fit into memory."""
+    """`map` in several processes, reading only slightly ahead of the results, as a corpus does not fit into memory."""
     if workers == 1:
         yield from map(function, items)
         return
@@ -31,4 +31,4 @@ def map_in_order(function: Callable, items: Iterable, workers: int) -> Iterator:
 
 
 def add_workers_option(parser) -> None:
-    parser.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=1, help="number of processes (default: %(default)s)")

@@ -1,14 +1,14 @@
-"""Write a small parallel corpus, English to German: numbers, dates, times and prices in words, in whole sentences.
+"""Generate a small English-German corpus: sentences with numbers, dates, times and prices in words.
 
     python scripts/phrasebook.py OUT_DIR --train 1200 --valid 300 --test 500
 
-The references follow from rules, so any amount can be made offline, but translating them takes what translation
-takes: German puts units before tens in one long word, says "halb sieben" for half past six, inflects articles and
-adjectives by gender and case, splits verbs and moves them to the end of subordinate clauses. And as in real text, many
-translations are right and the reference is one of them: a sentence may start with the time, Saturday is "Samstag" or
-"Sonnabend", "because" is "weil" or "denn", with another word order. Writes
-OUT_DIR/{train,valid,test}.{en,de}; no test or validation sentence is in the training set. The same seed gives the same
-corpus.
+The translations follow from rules, so a corpus of any size can be generated offline, yet a model has to learn real
+phenomena of translation: German puts units before tens in one long word, says "halb sieben" for half past six, inflects
+articles and adjectives by gender and case, splits verbs, and moves them to the end of subordinate clauses. As in real
+text, the reference is only one of many correct translations: a sentence may start with the time, Saturday is "Samstag"
+or "Sonnabend", and "because" is "weil" or "denn", each with its own word order. Writes
+OUT_DIR/{train,valid,test}.{en,de}; no test or validation sentence occurs in the training set. The same seed gives the
+same corpus.
 """
 
 import argparse
@@ -35,7 +35,7 @@ GERMAN_ORDINALS = {1: "ersten", 3: "dritten", 7: "siebten", 8: "achten"}
 
 
 def english_number(number: int) -> str:
-    """A number below a million in words: "four hundred and twenty-seven"."""
+    """Return a number below a million in English words, such as "four hundred and twenty-seven"."""
     if number < 20:
         return UNITS["en"][number]
     if number < 100:
@@ -48,7 +48,7 @@ def english_number(number: int) -> str:
 
 
 def german_number(number: int, final: bool = True) -> str:
-    """A number below a million in one word: "vierhundertsiebenundzwanzig"; `final` if nothing is joined to it."""
+    """Return a number below a million in German, such as "vierhundertsieben"; `final` means that nothing follows it."""
     if number == 1 and not final:
         return "ein"
     if number < 20:
@@ -138,15 +138,15 @@ INDEFINITE_OBJECT = {"m": ("einen", "en"), "f": ("eine", "e"), "n": ("ein", "es"
 
 @dataclass(frozen=True)
 class Clause:
-    """An English clause, and the parts of the German one, from which its word orders are made."""
+    """An English clause and the parts of its German translation, from which each word order is formed."""
 
     english: str
     subject: str
     verb: str
-    time: str = ""  # what may stand in front of the verb instead of the subject
+    time: str = ""  # may precede the verb instead of the subject
     rest: str = ""
-    particle: str = ""  # "ab" of "fährt ... ab"; joined to the verb at the end of a subordinate clause
-    participle: str = ""  # "geboren" of "wurde ... geboren"
+    particle: str = ""  # "ab" in "fährt ... ab"; precedes the verb, as in "abfährt", in a subordinate clause
+    participle: str = ""  # "geboren" in "wurde ... geboren"
 
     def main(self, time_first: bool) -> str:
         if time_first and self.time:
@@ -161,11 +161,11 @@ def _words(*parts: str) -> str:
     return " ".join(part for part in parts if part)
 
 
-USUAL = 0.7  # how often the first of several right translations is taken
+USUAL = 0.7  # how often the more common of two correct translations is used
 
 
 def either(draw: random.Random, usual: str, other: str) -> str:
-    """One of two right translations."""
+    """Return one of two correct translations."""
     return usual if draw.random() < USUAL else other
 
 
@@ -211,7 +211,7 @@ def price(draw: random.Random) -> tuple[str, str]:
 
 
 def clause(draw: random.Random) -> Clause:
-    """One clause about a thing, a person or a city, of seven kinds."""
+    """Return a random clause, of one of seven kinds, about a thing, a person or a city."""
     person, city = draw.choice(PEOPLE), draw.choice(CITIES)
     thing, noun, gender = draw.choice(THINGS)
     quality, adjective = draw.choice(QUALITIES)
@@ -253,7 +253,7 @@ def clause(draw: random.Random) -> Clause:
 
 
 def sentence(draw: random.Random) -> tuple[str, str]:
-    """An English sentence and its German translation."""
+    """Return a random English sentence and its German translation."""
     first, kind, time_first = clause(draw), draw.randrange(4), draw.random() < 0.4
     english, german = first.english, first.main(time_first)
     if kind == 1:
@@ -271,7 +271,7 @@ def sentence(draw: random.Random) -> tuple[str, str]:
 
 
 def corpus(sizes: dict[str, int], seed: int) -> dict[str, list[tuple[str, str]]]:
-    """Different sentences for every split; a source sentence occurs once in all of them together."""
+    """Generate all splits; no source sentence occurs twice in all of them together."""
     draw = random.Random(seed)
     seen: set[str] = set()
     splits: dict[str, list[tuple[str, str]]] = {}
@@ -291,7 +291,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=1200, help="training sentences (default: %(default)s)")
     parser.add_argument("--valid", type=int, default=300, help="validation sentences (default: %(default)s)")
     parser.add_argument("--test", type=int, default=500, help="test sentences (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="(default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="random seed (default: %(default)s)")
     args = parser.parse_args()
     args.out_dir.mkdir(parents=True, exist_ok=True)
     sizes = {"valid": args.valid, "test": args.test, "train": args.train}

@@ -1,42 +1,42 @@
 #!/usr/bin/env bash
-# Get a data set's text, cut it into subwords and binarise it.
+# Get the text of a data set, split it into subwords and binarise it.
 #
 #   bash scripts/prepare.sh DATA [--from DIR] [--for DIR] [--until STEP] [--dry-run]
 #   bash scripts/prepare.sh wmt14_en_de --from /path/to/wmt14
 #
 # DATA is a file name in configs/data. The steps are
 #
-#   originals   the archives, as published, if they have to be downloaded
-#   text        {train,valid,test}.LANGUAGE as plain text, as scores of plain text want their references (IWSLT has its
-#               valid split in train here)
-#   tokens      tokenised as the Moses scripts do, training pairs cleaned (counts.json says what was left out); WMT and
-#               IWSLT only, the other data sets have their subwords made of plain text
-#   subwords    sentencepiece or BPE
-#   data-bin    binarised for fairseq, with one dictionary for both languages
+#   originals   the published archives, if they have to be downloaded
+#   text        {train,valid,test}.LANGUAGE as plain text, which also provides the references for scoring (the train split
+#               of IWSLT contains its valid split here)
+#   tokens      text tokenised as by the Moses scripts, with cleaned training pairs (counts.json counts those dropped); for
+#               WMT and IWSLT only, as the other data sets are split into subwords directly
+#   subwords    text split into subwords by sentencepiece or BPE
+#   data-bin    data binarised for fairseq, with a joint dictionary
 #
-# and their results lie in runs/DATA/STEP (NMT_KD_RUNS names another folder than runs). Each step appears under its name only
-# when it is complete, and is done once: what was stopped goes on with the step it was in; delete a folder, and those
-# after it, to have them made again. A download goes on where it was.
+# and STEP writes runs/DATA/STEP (NMT_KD_RUNS=DIR replaces runs). Each folder appears only when it is complete, and existing
+# ones are kept; rerun to resume at the interrupted step, or an interrupted download where it stopped. To repeat a step,
+# delete its folder and the later ones.
 #
-#   --from DIR     folder with the archives, named as at the end of their URLs, or with what is in them, unpacked;
-#                  nothing is downloaded then. ORIGINALS=DIR does the same.
-#   --for DIR      cut and binarise with a model's own subwords and dictionaries: DIR holds bpecodes, dict.SOURCE.txt and
-#                  dict.TARGET.txt, as fairseq's published models do. Then TEACHER=DIR/model.pt teaches on this data.
-#   --until STEP   stop after this step: with originals, one machine downloads for another without a network
+#   --from DIR     use the archives in DIR, named as in their URLs, or their unpacked contents, instead of downloading
+#                  them; same as ORIGINALS=DIR
+#   --for DIR      use the subwords and dictionaries of a published fairseq model: DIR contains bpecodes, dict.SOURCE.txt
+#                  and dict.TARGET.txt. Afterwards, TEACHER=DIR/model.pt can teach on this data.
+#   --until STEP   stop after this step; with originals, to download on one machine for another without a network
 #
-# WORKERS=N takes N processes (default: one for each core). Downloads are shared by the data sets of a year, in
-# runs/originals. Publishers name no SHA-256, so it is noted at the first download, in SHA256SUMS beside the archives, and an
-# archive that is another one later is refused; take that file along with the archives, and it is checked there too. A
-# few archives are known by their MD5, which is checked after the download.
+# WORKERS=N runs N processes (default: one per core). Data sets of the same year share their downloads, in runs/originals.
+# As the publishers do not provide SHA-256 checksums, the first download records them in SHA256SUMS next to the archives,
+# and an archive that changes later is refused; copy this file along with the archives to have them checked elsewhere too.
+# The MD5 checksums of a few archives are known, and checked after the download.
 . "$(dirname "$0")/common.sh"
 
 steps="originals text tokens subwords data-bin" until=data-bin model='' arguments=()
 while [ $# -gt 0 ]; do
     case $1 in
     --from | --for | --until)
-        [ $# -ge 2 ] || fail "$1 wants a value; see --help"
+        [ $# -ge 2 ] || fail "$1 needs a value; see --help"
         case $1 in
-        # multi30k has a name of its own for it
+        # multi30k reads MULTI30K_DIR
         --from) export ORIGINALS=$2 MULTI30K_DIR=$2 ;;
         --for) model=$2 ;;
         --until) until=$2 ;;
@@ -47,21 +47,21 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-[[ " $steps " == *" $until "* ]] || fail "no step '$until'; there are: $steps"
+[[ " $steps " == *" $until "* ]] || fail "unknown step '$until'; choose from $steps"
 read_arguments "${arguments[@]}"
-[ ${#names[@]} -eq 1 ] || fail "name one data set; there are: $(config_names data)"
-corpora=() tokenising=() bpe_operations='' # a data set's settings may have them
+[ ${#names[@]} -eq 1 ] || fail "name one data set ($(config_names data))"
+corpora=() tokenising=() bpe_operations='' # defaults, which the data set's file may override
 load_data_config "${names[0]}"
 workers=${WORKERS:-$(nproc)}
 if [ -n "$model" ]; then
-    [ -n "$bpe_operations" ] || fail "$data is cut by sentencepiece, --for is for models with BPE codes"
+    [ -n "$bpe_operations" ] || fail "--for needs a data set with BPE, but $data uses sentencepiece; leave it out"
     for file in bpecodes "dict.$source_lang.txt" "dict.$target_lang.txt"; do
-        [ -f "$model/$file" ] || fail "$model has no $file; give the folder of a published model, with its $file beside model.pt"
+        [ -f "$model/$file" ] || fail "$model has no $file; give the folder of a published model, with $file next to model.pt"
     done
 fi
 
-# step NAME SETTINGS COMMAND...: run COMMAND with a new folder as its last argument, which becomes $work/NAME. SETTINGS, if
-# there are any, are kept in it: a result that was made with others is not taken for this one.
+# step NAME SETTINGS COMMAND...: run COMMAND with a new folder as its last argument, which becomes $work/NAME. If there are
+# SETTINGS, they are saved in it, so that a result made with other settings is not reused.
 step() {
     local name=$1 settings=$2 partial=$work/$1.partial kept=$work/$1/settings
     shift 2
@@ -74,23 +74,23 @@ step() {
             mv "$partial" "$work/$name"
         fi
     elif [ -n "$settings" ] && [ "$settings" != "$(cat "$kept" 2>/dev/null)" ]; then
-        fail "$work/$name was made with other settings ($kept) than those now ($settings); delete it and what was made of it"
+        fail "$work/$name was made with other settings (see $kept) than '$settings'; delete it and the later steps, and rerun"
     fi
     [ "$until" != "$name" ] || exit 0
 }
 
-# download URL [md5:CHECKSUM]: into the originals, where it is not there already
+# download URL [md5:CHECKSUM]: download into $originals, unless the file exists
 download() {
     local url=$1 published=${2:-} name=${1##*/} found
     local file=$originals/$name
     [ ! -f "$file" ] || return 0
     run curl --fail --location --silent --show-error --retry 3 --continue-at - --output "$file.partial" "$url" ||
-        fail "cannot download $url to $file.partial; run again to go on, or get it yourself and name its folder with --from"
+        fail "cannot download $url to $file.partial; rerun to resume, or download it yourself and give its folder with --from"
     [ -z "$dry_run" ] || return 0
     if [ -n "$published" ]; then
         found=$(md5sum "$file.partial" | cut -d' ' -f1)
         [ "md5:$found" = "$published" ] ||
-            fail "$file.partial, from $url, has the checksum md5:$found, not $published; delete it and run again"
+            fail "$file.partial, from $url, has the checksum md5:$found instead of $published; delete it and rerun"
     fi
     if [ -z "$(noted_checksum "$name")" ]; then
         (cd "$originals" && sha256sum "$name.partial" | sed 's/\.partial$//' >>SHA256SUMS)
@@ -100,7 +100,7 @@ download() {
 
 noted_checksum() { awk -v name="$1" '$2 == name' "$originals/SHA256SUMS" 2>/dev/null || true; }
 
-# refuse archives that are no longer what they were at first
+# refuse archives that have changed since their first download
 check_originals() {
     local url name noted
     for url in $(printf '%s\n' "${corpora[@]}" | awk '!seen[$2]++ { print $2 }'); do
@@ -108,7 +108,7 @@ check_originals() {
         noted=$(noted_checksum "$name")
         [ -z "$noted" ] || [ ! -f "$originals/$name" ] ||
             (cd "$originals" && sha256sum --check --status <<<"$noted") ||
-            fail "$originals/$name is not what $originals/SHA256SUMS says; delete it and run again, and if $url has changed for good, delete its line there too"
+            fail "$originals/$name does not match $originals/SHA256SUMS; delete it and rerun, and if $url has changed for good, delete its line there too"
     done
 }
 
@@ -117,7 +117,7 @@ get_originals() {
     [ -z "${ORIGINALS:-}" ] && [ ! -d "$work/text" ] && [ ${#corpora[@]} -gt 0 ] || return 0
     say "$data: originals (in $originals)"
     if [ -z "$dry_run" ]; then
-        # data sets of a year share their archives, and may be prepared at the same time
+        # data sets that share archives may be prepared at the same time
         mkdir -p "$originals"
         exec {lock}>"$originals/.lock"
         flock "$lock"
@@ -176,7 +176,7 @@ of_a_model="BPE codes "
 if [ -n "$model" ]; then
     subword_settings=$of_a_model$(sha256sum <"$model/bpecodes" | cut -c1-12)
 elif [[ "$(cat "$work/subwords/settings" 2>/dev/null)" == "$of_a_model"* ]]; then
-    subword_settings=$(cat "$work/subwords/settings") # once prepared for a model, the data stay so
+    subword_settings=$(cat "$work/subwords/settings") # data prepared for a published model stay that way
 fi
 step subwords "$subword_settings" split_subwords
 step data-bin "" binarise

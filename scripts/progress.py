@@ -1,8 +1,8 @@
-"""Show fairseq-train's log, read from standard input, as one line of progress; errors are passed on.
+"""Summarise fairseq-train's log, read from standard input, in a line of progress; pass warnings and errors on.
 
     fairseq-train ... --log-format json 2>&1 | tee train.log | python scripts/progress.py
 
-On a terminal the line renews itself; elsewhere a new one is printed every ten seconds.
+On a terminal, the line is updated in place; otherwise a new line is printed every ten seconds.
 """
 
 import json
@@ -16,7 +16,7 @@ ERROR_LINE = re.compile(r"^(?:\[rank\d+\]: ?)?(nmt_kd: error: |\w+(\.\w+)*(Error
 
 
 def describe(stats: dict, last_update: int | None, seconds: float) -> str:
-    """One line about the latest training statistics of fairseq, `seconds` after the start."""
+    """Format fairseq's latest training statistics, `seconds` after the start, in one line."""
     parts = [
         f"  update {stats['num_updates']}" + (f" of {last_update}" if last_update else ""),
         f"loss {stats['loss']}",

@@ -1,9 +1,9 @@
-"""Print a table of a data set's trained systems from what training and evaluation left in their folders.
+"""Print a table of the systems trained on a data set, from the results of their training and evaluation.
 
     python scripts/results.py runs/multi30k teacher plain word_kd
 
-Writes results.md and results.json beside them. Speeds are of this machine: training in target tokens a second, decoding
-in sentences a second. For significance and learning curves, see nmt-kd report.
+Also writes the table to results.md and results.json in the same folder. Training speed is in target tokens per second,
+decoding speed in sentences per second, both on this machine. For significance and learning curves, see nmt-kd report.
 """
 
 import argparse
@@ -22,7 +22,7 @@ COLUMNS = {
     "chrf": "chrF",
     "teacher_agreement": "agreement with the teacher, %",
     "updates": "updates",
-    "seconds_per_update": "training, seconds an update",
+    "seconds_per_update": "training, seconds per update",
     "training_tokens_per_second": "training, tokens/s",
     "training_minutes": "training, minutes",
     "decoding_sentences_per_second": "decoding, sentences/s",
@@ -30,11 +30,14 @@ COLUMNS = {
 
 
 def read_system(run: Run) -> dict:
-    """All columns of one system."""
+    """Return all columns of the row of one system."""
     if run.hypotheses is None or run.agreement is None:
-        raise SystemExit(f"{run.folder} is not evaluated yet; run: bash scripts/evaluate.sh {run.data_set} {run.name}")
+        raise SystemExit(f"{run.folder} is not evaluated; run: bash scripts/evaluate.sh {run.data_set} {run.name}")
     if len(run.hypotheses) != len(run.references):
-        raise SystemExit(f"{run.folder} has {len(run.hypotheses)} translations of {len(run.references)} sentences")
+        raise SystemExit(
+            f"{run.folder} has {len(run.hypotheses)} translations of {len(run.references)} sentences; "
+            f"delete its translations.txt and rerun: bash scripts/evaluate.sh {run.data_set} {run.name}"
+        )
     return {
         "system": run.name,
         "parameters": run.parameters,

@@ -1,12 +1,12 @@
-"""Learn joint subwords on a parallel corpus and write every split in them.
+"""Learn joint subwords on a parallel corpus and split all its text into them.
 
     python scripts/subwords.py TEXT_DIR OUT_DIR --languages en de --vocabulary-size 6000
     python scripts/subwords.py TEXT_DIR OUT_DIR --languages en de --bpe-operations 32000
     python scripts/subwords.py TEXT_DIR OUT_DIR --languages en de --bpe-codes teacher/bpecodes
 
-The first is a sentencepiece model of so many pieces, for plain text; the second is subword-nmt's BPE of so many merges,
-for tokenised text; the third is the BPE of another model. Reads TEXT_DIR/SPLIT.LANGUAGE; writes OUT_DIR/SPLIT.LANGUAGE,
-one sentence a line, and OUT_DIR/subwords.model or OUT_DIR/subwords.codes.
+The first learns a sentencepiece model with this vocabulary size, for plain text; the second learns subword-nmt's BPE
+with this number of merges, for tokenised text; the third uses the BPE of another model. Reads TEXT_DIR/SPLIT.LANGUAGE;
+writes OUT_DIR/SPLIT.LANGUAGE, one sentence per line, and OUT_DIR/subwords.model or OUT_DIR/subwords.codes.
 """
 
 import argparse
@@ -23,11 +23,11 @@ from pathlib import Path
 import sentencepiece
 from parallel import add_workers_option, chunks, map_in_order
 
-MAX_CACHED_WORDS = 1_000_000  # in each process; tens of millions of different words occur in a crawled corpus
+MAX_CACHED_WORDS = 1_000_000  # per process; a crawled corpus has tens of millions of distinct words
 
 
 def train_subwords(text_files: list[Path], model_prefix: Path, vocabulary_size: int) -> None:
-    """Train one BPE model over all the files; every character of the training text stays representable."""
+    """Train one sentencepiece BPE model on all files, covering every character of the training text."""
     sentencepiece.SentencePieceTrainer.train(
         input=[str(path) for path in text_files],
         model_prefix=str(model_prefix),
@@ -40,11 +40,11 @@ def train_subwords(text_files: list[Path], model_prefix: Path, vocabulary_size: 
 
 @contextmanager
 def explained_import() -> Iterator[None]:
-    """For subword-nmt, which data sets with sentencepiece do without."""
+    """Explain how to install subword-nmt if it is missing; data sets with sentencepiece do not need it."""
     try:
         yield
     except ImportError:
-        raise SystemExit("subwords.py: error: subword-nmt is missing; install it: pip install subword-nmt") from None
+        raise SystemExit("subwords.py: error: subword-nmt is not installed; pip install 'nmt-kd[recipes]'") from None
 
 
 def count_words(lines: list[bytes]) -> Counter:
@@ -52,9 +52,9 @@ def count_words(lines: list[bytes]) -> Counter:
 
 
 def learn_bpe(text_files: list[Path], codes: Path, operations: int, workers: int) -> None:
-    """Learn BPE over all the files together."""
+    """Learn joint BPE codes on all files and write them to `codes`."""
     if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_DISABLE", "1")  # its bar would fill a log
+        os.environ.setdefault("TQDM_DISABLE", "1")  # its progress bar would fill the log
     with explained_import():
         from subword_nmt.learn_bpe import learn_bpe
 
@@ -94,7 +94,7 @@ def encode_bpe(codes: Path, lines: list[bytes]) -> list[str]:
 
 
 def encode_file(encode: Callable[[list[bytes]], list[str]], source: Path, target: Path, workers: int) -> None:
-    """Write `source` in subwords; the target appears under its name only when it is complete."""
+    """Write `source` in subwords to `target`, which appears only when it is complete."""
     partial_file = target.with_name(target.name + ".partial")
     with source.open("rb") as lines, partial_file.open("w", encoding="utf-8", newline="\n") as out:
         for encoded in map_in_order(encode, chunks(lines), workers):
@@ -109,9 +109,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--languages", nargs=2, required=True)
     parser.add_argument("--splits", nargs="+", default=["train", "valid", "test"])
     kind = parser.add_mutually_exclusive_group(required=True)
-    kind.add_argument("--vocabulary-size", type=int)
-    kind.add_argument("--bpe-operations", type=int)
-    kind.add_argument("--bpe-codes", type=Path)
+    kind.add_argument("--vocabulary-size", type=int, help="size of the sentencepiece vocabulary to learn")
+    kind.add_argument("--bpe-operations", type=int, help="number of BPE merges to learn")
+    kind.add_argument("--bpe-codes", type=Path, help="file with existing BPE codes")
     add_workers_option(parser)
     args = parser.parse_args(arguments)
 

@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# Train one system of a data set: its teacher, the plain student, or a student with a method.
+# Train one system on a data set: the teacher, the plain student, or a student with a distillation method.
 #
 #   bash scripts/train.sh DATA METHOD [--dry-run] [-- FAIRSEQ_FLAG...]
 #   SYSTEM=word_kd_0.7 bash scripts/train.sh multi30k word_kd -- --kd-alpha 0.7
 #
-# DATA is a file name in configs/data, METHOD one in configs/methods. The model goes to runs/DATA/METHOD; a run that
-# was stopped goes on from its last checkpoint. What follows -- is handed to fairseq-train after everything else; other
-# flags than a folder was begun with are refused.
+# DATA is a file name in configs/data, METHOD one in configs/methods. The model is saved to runs/DATA/METHOD; rerun to
+# resume from the last checkpoint. Flags after -- are passed to fairseq-train after all others, and cannot be changed for
+# a folder once its training has started.
 #
-#   SYSTEM=NAME      another name for the folder than METHOD's
-#   TEACHER=PATH     the teacher's checkpoint (default: runs/DATA/teacher/checkpoint_best.pt)
-#   TEACHER_CACHE=DIR   what nmt-kd cache has made, in the teacher's place
-#   CORPUS=kd        train on a corpus that scripts/distill.sh has made
-#   NPROC=N          so many workers on this machine (default: one for each GPU, or one)
-#   MAX_TOKENS=N     tokens that one worker holds at a time, where the data set's number does not fit into its memory
-#   NNODES=N MASTER=HOST:PORT   so many machines, this script on each; scripts/train.slurm does that
+#   SYSTEM=NAME         name of the folder (default: METHOD)
+#   TEACHER=PATH        the teacher's checkpoint (default: runs/DATA/teacher/checkpoint_best.pt)
+#   TEACHER_CACHE=DIR   use a cache written by nmt-kd cache instead of the teacher
+#   CORPUS=kd           train on a corpus made by scripts/distill.sh
+#   NPROC=N             number of workers on this machine (default: one per GPU, or one)
+#   MAX_TOKENS=N        tokens per worker and batch, if the data set's default does not fit into memory
+#   NNODES=N MASTER=HOST:PORT   number of machines, each running this script, as scripts/train.slurm does
 #
-# The batch of an update stays what the data set's file says: --update-freq follows from the number of workers.
+# The effective batch size is set by the data set's file; --update-freq is derived from the number of workers.
 . "$(dirname "$0")/common.sh"
 read_data_and_method "$@"
 
@@ -45,7 +45,7 @@ tokens=${MAX_TOKENS:-$max_tokens}
     fail "$effective_tokens tokens an update do not divide into $all_workers workers of $tokens tokens; set NPROC or MAX_TOKENS"
 
 command=(
-    # the plugin also where there is no teacher: without it, fairseq on new torch cannot read its own checkpoints
+    # even without a teacher: without the plugin, fairseq on new torch cannot read its own checkpoints
     fairseq-train "$train_data" --user-dir "$root/nmt_kd" "${languages[@]}"
     --save-dir "$save_dir" "${training[@]}" "${model[@]}" "${method[@]}"
     --max-tokens "$tokens" --update-freq $((effective_tokens / (tokens * all_workers)))
@@ -54,10 +54,10 @@ command=(
 if [ "$all_workers" -gt 1 ]; then
     command+=(--distributed-world-size "$all_workers" --distributed-init-method env:// --distributed-no-spawn)
     [ "$device" = gpu ] || command+=(--distributed-backend gloo --ddp-backend legacy_ddp)
-    meeting=(--standalone)
-    [ "$nodes" -eq 1 ] || meeting=(--rdzv-backend c10d --rdzv-endpoint "${MASTER:?name the first machine with MASTER=HOST:PORT}")
+    rendezvous=(--standalone)
+    [ "$nodes" -eq 1 ] || rendezvous=(--rdzv-backend c10d --rdzv-endpoint "${MASTER:?give the first machine with MASTER=HOST:PORT}")
     command=(
-        torchrun "${meeting[@]}" --nnodes "$nodes" --nproc-per-node "$workers" --max-restarts 3 --no-python
+        torchrun "${rendezvous[@]}" --nnodes "$nodes" --nproc-per-node "$workers" --max-restarts 3 --no-python
         bash -c 'exec "$@" --distributed-rank "$RANK" --device-id "$LOCAL_RANK"' worker "${command[@]}"
     )
 fi

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Translate plain text, a sentence a line, with a trained system of a data set.
+# Translate plain text, one sentence per line, with a system trained on a data set.
 #
 #   echo "The train to Vienna leaves at half past six in the morning." | bash scripts/translate.sh phrasebook word_kd
 #
-# DATA is a file name in configs/data, METHOD one in configs/methods; SYSTEM=NAME names another folder than METHOD's.
+# DATA is a file name in configs/data, METHOD one in configs/methods. SYSTEM=NAME uses the folder NAME instead of METHOD.
 . "$(dirname "$0")/common.sh"
-tokenising=() bpe_operations=''  # a data set's settings may have them
+tokenising=() bpe_operations=''  # defaults, which the data set's file may override
 read_data_and_method "$@"
 languages=(--source-lang "$source_lang" --target-lang "$target_lang")
 subwords=(--bpe sentencepiece --sentencepiece-model "$work/subwords/subwords.model")
@@ -22,7 +22,7 @@ if [ -n "$dry_run" ]; then
     exit
 fi
 
-# text to what the model was trained on, and back, where that is not text
+# convert plain text to the format of the training data, and back
 tokenise() { [ ${#tokenising[@]} -eq 0 ] && cat || python "$root/scripts/moses.py" --standard-input "$source_lang" "${tokenising[@]}"; }
 detokenise() { [ ${#tokenising[@]} -eq 0 ] && cat || sacremoses --language "$target_lang" --quiet detokenize; }
 

@@ -1,4 +1,4 @@
-"""Admin's deep post-norm transformers against a slow form, in training and as teachers, and the papers' model sizes."""
+"""Deep post-norm transformers with Admin, against a slow reference, in training and as teachers; the papers' sizes."""
 
 import re
 from argparse import Namespace
@@ -26,7 +26,7 @@ BRIEFLY = ["--criterion", "cross_entropy", "--disable-validation"]
 
 @pytest.fixture
 def new_model(data, task):
-    """A model with the same random weights whenever its flags are the same."""
+    """A function that builds a model from flags, with the same random weights for the same flags."""
 
     def new_model(*flags, seed=1):
         torch.manual_seed(seed)
@@ -42,22 +42,22 @@ def admin_run(data, tmp_path_factory):
 
 @pytest.fixture
 def trained(admin_run, task):
-    """The model of `admin_run` as its users get it; its omegas differ from channel to channel."""
+    """The trained model of `admin_run`, loaded from its checkpoint; its omegas differ between channels."""
     path = str(admin_run.save_dir / "checkpoint_last.pt")
     return checkpoint_utils.load_model_ensemble([path], task=task)[0][0].eval()
 
 
 def omegas(half) -> torch.Tensor:
-    """Of an untrained encoder or decoder: each is the same number in all channels, [sub-layers]."""
+    """The omegas of an untrained encoder or decoder, [sub-layers]; each is the same in all channels."""
     vectors = torch.stack([omega.detach() for layer in half.layers for omega in layer.omegas])
     torch.testing.assert_close(vectors, vectors[:, :1].expand_as(vectors), rtol=0, atol=0)
     return vectors[:, 0]
 
 
 def by_hand(model, net_input, weights):
-    """Logits [batch, length, V] of LayerNorm(x * omega + f(x)), and for each half the variances of all f.
+    """Compute the logits [batch, length, V] with LayerNorm(x * omega + f(x)), and the variances of all f for each side.
 
-    `weights(layer)` says which omegas a layer has.
+    `weights(layer)` returns the omegas of a layer.
     """
     variances = {"encoder": [], "decoder": []}
 
@@ -92,7 +92,7 @@ def by_hand(model, net_input, weights):
 # -- what an omega is -------------------------------------------------------------------------------------------------
 
 
-def test_every_omega_is_the_root_of_one_and_the_variances_before_it(new_model, task):
+def test_every_omega_is_the_root_of_one_plus_the_variances_before_it(new_model, task):
     model = new_model(*ADMIN, *NO_DROPOUT)
     batch = random_batch(model, task.source_dictionary, task.target_dictionary)
     _, variances = by_hand(model, batch, lambda layer: [1] * len(layer.omegas))
@@ -102,7 +102,7 @@ def test_every_omega_is_the_root_of_one_and_the_variances_before_it(new_model, t
         assert expected[-1] > 1.1
 
 
-def test_every_sublayer_weighs_its_input_channel_by_channel(trained, sample):
+def test_every_sublayer_weights_its_input_channel_by_channel(trained, sample):
     logits, _ = trained(**sample["net_input"])
     expected, _ = by_hand(trained, sample["net_input"], lambda layer: layer.omegas)
     torch.testing.assert_close(logits, expected)
@@ -119,12 +119,12 @@ def test_with_omegas_of_one_it_is_fairseqs_transformer(new_model, sample):
     torch.testing.assert_close(admin(**sample["net_input"])[0], stock(**sample["net_input"])[0])
 
 
-def test_dropout_counts_in_the_variances(new_model):
+def test_the_variances_include_dropout(new_model):
     without, with_dropout = (omegas(new_model(*ADMIN, "--dropout", rate).encoder) for rate in ("0", "0.5"))
     assert (with_dropout[1:] > without[1:] * 1.02).all()
 
 
-def test_random_symbols_stand_for_the_sentences_of_the_corpus(new_model, sample):
+def test_profiling_on_random_symbols_matches_profiling_on_the_corpus(new_model, sample):
     model = new_model(*DEEP, "--arch", "transformer_admin")
     random = [omegas(half) for half in (model.encoder, model.decoder)]
     profile(model, sample["net_input"])
@@ -132,7 +132,7 @@ def test_random_symbols_stand_for_the_sentences_of_the_corpus(new_model, sample)
         torch.testing.assert_close(omegas(half), expected, rtol=0.1, atol=0)
 
 
-def test_profiling_draws_the_same_everywhere_and_disturbs_nothing(new_model):
+def test_profiling_is_deterministic_and_has_no_side_effects(new_model):
     new_model(*ADMIN, "--arch", "transformer")
     expected_state = torch.get_rng_state()
     first = new_model(*ADMIN)
@@ -142,27 +142,27 @@ def test_profiling_draws_the_same_everywhere_and_disturbs_nothing(new_model):
     assert first.training
 
 
-def test_few_positions_and_learned_ones_are_profiled_too(new_model):
+def test_models_with_few_or_learned_positions_are_profiled(new_model):
     few = ["--max-source-positions", "5", "--max-target-positions", "4", "--decoder-learned-pos"]
     assert omegas(new_model(*ADMIN, *few).decoder)[-1] > 1
 
 
 @pytest.mark.parametrize("flag", ["normalize-before", "layerdrop 0.1"])
 @pytest.mark.parametrize("side", ["encoder", "decoder"])
-def test_what_admin_cannot_go_with_is_an_error(new_model, side, flag):
+def test_options_incompatible_with_admin_are_refused(new_model, side, flag):
     with pytest.raises(UserError, match=f"--{side}-{flag.split()[0]}.*leave it out") as error:
         new_model(*ADMIN, *f"--{side}-{flag}".split())
     assert "\n" not in str(error.value)
 
 
-# -- what it is good for ----------------------------------------------------------------------------------------------
+# -- what Admin achieves ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("architecture", "lowest", "highest"), [("transformer", 8, 1000), ("transformer_admin", 0.3, 3)]
 )
 def test_gradients_reach_the_first_decoder_layer(new_model, sample, architecture, lowest, highest):
-    """In a deep post-norm decoder they vanish on the way, as the paper says; in its encoder they do not."""
+    """In a deep post-norm decoder they vanish on the way, as the paper says, unlike in the encoder."""
     model = new_model(*DEEP, "--arch", architecture)
     cross_entropy(model(**sample["net_input"])[0].flatten(0, 1), sample["target"].flatten()).backward()
     first, last = (
@@ -173,9 +173,9 @@ def test_gradients_reach_the_first_decoder_layer(new_model, sample, architecture
 
 
 def test_small_steps_change_a_deep_encoder_less(new_model, sample):
-    """The paper's Theorem 2: small steps of all weights change the output by O(N) in post-norm encoders of N layers.
+    """The paper's Theorem 2: a small step of all weights changes the output of an N-layer post-norm encoder by O(N).
 
-    With Admin, as with pre-norm, it is O(log N).
+    With Admin, as with pre-norm, the change is O(log N).
     """
     source = sample["net_input"]["src_tokens"], sample["net_input"]["src_lengths"]
 
@@ -211,16 +211,16 @@ def test_small_steps_change_a_deep_encoder_less(new_model, sample):
 # -- trained ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_restarted_training_equals_an_undisturbed_one_to_the_bit(data, tmp_path):
+def test_resumed_training_equals_uninterrupted_training_to_the_bit(data, tmp_path):
     flags = [*BRIEFLY, "--max-update", "4"]
-    undisturbed = train_here(data, tmp_path / "a", *flags, architecture=ADMIN)
+    uninterrupted = train_here(data, tmp_path / "a", *flags, architecture=ADMIN)
     train_here(data, tmp_path / "b", *flags, *STOP_AT_ONCE, architecture=ADMIN)
     restarted = train_here(data, tmp_path / "b", *flags, architecture=ADMIN)
     assert len(restarted.statistics["train_inner"]) == 3
-    assert_same_parameters(restarted, undisturbed)
+    assert_same_parameters(restarted, uninterrupted)
 
 
-def test_omegas_are_trained_and_read_from_the_checkpoint(admin_run, trained, new_model):
+def test_omegas_are_trained_and_loaded_from_the_checkpoint(admin_run, trained, new_model):
     untrained = new_model(*ADMIN).state_dict()
     for name, value in admin_run.checkpoint()["model"].items():
         if "omegas" in name:
@@ -241,7 +241,7 @@ def test_recomputed_activations_give_the_same_gradients(new_model, sample):
 def test_half_precision_trains_and_saves_the_omegas(data, tmp_path):
     half = {"fp16": True, "memory_efficient_fp16": True}
     run = train_here(data, tmp_path, *BRIEFLY, "--max-update", "12", architecture=ADMIN, common=half)
-    omega = run.checkpoint()["model"]["decoder.layers.1.omegas.2"]  # fairseq writes float32, whatever the precision
+    omega = run.checkpoint()["model"]["decoder.layers.1.omegas.2"]  # fairseq always saves float32
     torch.testing.assert_close(omega.half().float(), omega, rtol=0, atol=0)
     assert omega.std() > 0.001
     losses = run.values("train_inner", "loss")
@@ -250,7 +250,7 @@ def test_half_precision_trains_and_saves_the_omegas(data, tmp_path):
 
 @pytest.mark.parametrize("method", ["word_kd", "ckd"])
 @pytest.mark.parametrize("student", [ADMIN, TINY_TRANSFORMER], ids=["admin", "stock"])
-def test_is_a_teacher_and_a_student(method, student, admin_run, trained, build, sample):
+def test_admin_models_work_as_teacher_and_as_student(method, student, admin_run, trained, build, sample):
     path = admin_run.save_dir / "checkpoint_last.pt"
     criterion, model = build(method, "--teacher-path", path, architecture=student)
     loss, sample_size, log = criterion(model, sample)
@@ -296,12 +296,12 @@ def test_fairseq_generate_translates_every_sentence(data, admin_run, capsys):
 
 # -- the papers' sizes ------------------------------------------------------------------------------------------------
 
-# fairseq 0.12.2 keeps a second copy of each encoder layer's weights for a fast path and counts it as parameters.
+# fairseq 0.12.2 keeps a second copy of each encoder layer's weights for a fast path and counts it among the parameters.
 FAST_PATH = re.compile(r"\.(in_proj|out_proj|fc1|fc2)_(weight|bias)$")
 
 
 def parameters(vocabulary_size: int, architecture: str, **settings) -> int:
-    """The parameters of a model with shared embeddings, none of which is ever filled."""
+    """Count the parameters of a model with shared embeddings without allocating them."""
     dictionary = Dictionary()
     for number in range(vocabulary_size - len(dictionary)):
         dictionary.add_symbol(str(number))
@@ -317,18 +317,18 @@ def parameters(vocabulary_size: int, architecture: str, **settings) -> int:
     [(37184, 63.2, 214.4), (36528, 62.8, 213.8), (34976, 62.0, 212.2)],
     ids=["en-de", "en-fr", "en-ro"],
 )
-def test_the_sizes_of_the_tie_kd_paper(vocabulary_size, base, big, special_symbols):
-    """Table 9. Whether its vocabularies hold fairseq's four special symbols does not show in the printed digits.
+def test_model_sizes_match_the_tie_kd_paper(vocabulary_size, base, big, special_symbols):
+    """Table 9. Its digits do not show whether the vocabularies include fairseq's four special symbols.
 
-    They are multiples of 8, as are the sizes that fairseq-preprocess prints, which include them.
+    The vocabulary sizes are multiples of 8, like those that fairseq-preprocess prints, which include the symbols.
     """
     symbols = vocabulary_size + special_symbols
     assert round(parameters(symbols, "transformer") / 1e6, 1) == base
     assert round(parameters(symbols, "transformer_wmt_en_de_big") / 1e6, 1) == big
 
 
-def test_the_sizes_of_the_deep_teachers():
-    """The paper prints none. Admin adds a number per channel and sub-layer, pre-norm two layer norms."""
+def test_sizes_of_the_deep_teachers():
+    """The paper does not give them. Admin adds a weight per channel and sub-layer, pre-norm adds two layer norms."""
     big = parameters(37184, "transformer_wmt_en_de_big", encoder_layers=18)
     assert big == 365_588_480
     assert parameters(37184, "transformer_wmt_en_de_big_18l_admin") == big + (18 * 2 + 6 * 3) * 1024

@@ -1,4 +1,4 @@
-"""fairseq's commands, as a user types them."""
+"""fairseq's commands, run with the plugin as a user would."""
 
 import re
 import shutil
@@ -35,7 +35,7 @@ def translations(output: str) -> list[str]:
     return sorted(re.findall(r"^H-\d+\t.*$", output, re.MULTILINE))
 
 
-def test_train_and_restore_file_work_and_say_how_to_reproduce_the_run(data, teacher_path, student, tmp_path):
+def test_train_works_with_restore_file_and_logs_how_to_reproduce_the_run(data, teacher_path, student, tmp_path):
     result = run_command(
         *(
             BIN / "fairseq-train",
@@ -62,7 +62,7 @@ def test_generate_translates_every_sentence_without_a_warning(data, student):
     assert [int(line.split("\t")[0][2:]) for line in translations(result.stdout)] == sorted(range(13), key=str)
 
 
-def test_interactive_translates_a_typed_sentence(data, student, corpus):
+def test_interactive_translates_a_sentence_from_standard_input(data, student, corpus):
     source = (corpus / "pieces/test.en").read_text().splitlines()[0]
     command = [BIN / "fairseq-interactive", data, *PLUGIN, "--path", student, "--cpu"]
     result = run_command(*command, input=source + "\n")
@@ -90,7 +90,7 @@ def test_validate_reports_the_criterions_measures(data, student):
 def test_a_student_translates_in_stock_fairseq_without_this_package_or_the_teacher(
     data, teacher_path, student, tmp_path
 ):
-    """The same translations, from a copy of the checkpoint, after the folder of the teacher has gone."""
+    """A copy of the checkpoint gives the same translations after the teacher has been moved away."""
     with_plugin = generate(data, student, *PLUGIN, "--required-batch-size-multiple", "1")
     shutil.copy(student, tmp_path / "student.pt")
     hidden = teacher_path.with_name("hidden.pt")
@@ -109,8 +109,8 @@ def test_a_student_translates_in_stock_fairseq_without_this_package_or_the_teach
     assert translations(stock.stdout) == translations(with_plugin.stdout) != []
 
 
-def test_bleu_in_training_is_the_students(data, teacher_path, tmp_path, corpus):
-    """Measured again by fairseq-generate's own scorer on the same subset, the checkpoint has the BLEU of the log."""
+def test_bleu_during_training_is_that_of_the_student(data, teacher_path, tmp_path, corpus):
+    """The BLEU in the log matches that of the checkpoint, translated by fairseq-generate and scored by sacrebleu."""
     run = train_here(
         data,
         tmp_path,
@@ -154,7 +154,7 @@ def test_wrong_input_ends_in_one_line_without_a_traceback(data, teacher_path, tm
     assert "Traceback" not in result.stderr
 
 
-def test_no_teacher_is_named_as_a_missing_option(data, tmp_path):
+def test_a_missing_teacher_is_an_error_that_names_the_option(data, tmp_path):
     command = [BIN / "fairseq-train", data, *PLUGIN, *TINY_TRANSFORMER, *TRAINING, "--criterion", "word_kd"]
     result = run_command(*command, "--save-dir", tmp_path)
     assert result.returncode == 1

@@ -9,7 +9,7 @@ from fairseq.file_io import PathManager
 
 @pytest.mark.parametrize("sentences", [0, 1, 7, 8, 13, 500])
 @pytest.mark.parametrize("multiple", [1, 8])
-def test_batches_hold_every_sentence_once_and_in_order(sentences, multiple):
+def test_batches_contain_every_sentence_once_and_in_order(sentences, multiple):
     lengths = numpy.sort(numpy.random.default_rng(0).integers(1, 60, sentences))
     batches = data_utils.batch_by_size(
         numpy.arange(sentences),
@@ -22,7 +22,7 @@ def test_batches_hold_every_sentence_once_and_in_order(sentences, multiple):
     assert all(len(batch) * lengths[batch].max() <= 300 for batch in batches)
 
 
-def test_a_copy_that_is_killed_in_the_middle_leaves_the_earlier_checkpoint_whole(tmp_path, monkeypatch):
+def test_an_interrupted_copy_leaves_the_earlier_checkpoint_intact(tmp_path, monkeypatch):
     last, new = tmp_path / "checkpoint_last.pt", tmp_path / "checkpoint_1_500.pt"
     last.write_bytes(b"the checkpoint before")
     new.write_bytes(b"a newer checkpoint")

@@ -13,7 +13,7 @@ student_training=(--max-update 2000 --lr 0.003 --warmup-updates 800 --dropout 0.
 
 multi30k_url=https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw
 
-# write {train,valid,test}.{en,de} into the folder $1, from MULTI30K_DIR or the public repository
+# write {train,valid,test}.{en,de} to the folder $1, from MULTI30K_DIR or the public repository
 write_text() {
     local split language file
     for split in train:train valid:val test:test_2016_flickr; do
@@ -24,7 +24,7 @@ write_text() {
                 gzip -dc "$MULTI30K_DIR/$file" >"$1/${split%:*}.$language"
             else
                 curl --fail --location --silent --show-error --retry 3 "$multi30k_url/$file" | gzip -dc >"$1/${split%:*}.$language" ||
-                    fail "cannot download $multi30k_url/$file; put the files into a folder and name it with --from or MULTI30K_DIR"
+                    fail "cannot download $multi30k_url/$file; put the files into a folder and give it with --from or MULTI30K_DIR"
             fi
         done
     done

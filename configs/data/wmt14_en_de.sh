@@ -5,7 +5,7 @@ source_lang=en
 target_lang=de
 
 originals_name=wmt14
-# SPLIT URL MEMBER [md5:CHECKSUM], the member as scripts/corpora.py wants it
+# SPLIT URL MEMBER [md5:CHECKSUM], with the member in the syntax of scripts/corpora.py
 corpora=(
     "train https://www.statmt.org/wmt13/training-parallel-europarl-v7.tgz training/europarl-v7.de-en.{lang}"
     "train https://www.statmt.org/wmt13/training-parallel-commoncrawl.tgz commoncrawl.de-en.{lang}"
@@ -13,7 +13,7 @@ corpora=(
     "valid https://www.statmt.org/wmt14/dev.tgz dev/newstest2013-{side}.{lang}.sgm"
     "test https://www.statmt.org/wmt14/test-full.tgz test-full/newstest2014-deen-{side}.{lang}.sgm md5:a8cd784e006feb32ac6f3d9ec7eb389a"
 )
-# Moses's ratio of 9: the 1.5 of fairseq's example would leave fewer than the papers' 4.5 million pairs
+# the ratio of 9 is that of Moses; fairseq's example has 1.5, which keeps fewer than the papers' 4.5 million pairs
 tokenising=(--normalise punctuation --split-hyphens --max-tokens 250 --max-ratio 9)
 bpe_operations=32000
 

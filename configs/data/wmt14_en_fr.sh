@@ -6,7 +6,7 @@ source_lang=en
 target_lang=fr
 
 originals_name=wmt14
-# SPLIT URL MEMBER [md5:CHECKSUM], the member as scripts/corpora.py wants it
+# SPLIT URL MEMBER [md5:CHECKSUM], with the member in the syntax of scripts/corpora.py
 corpora=(
     "train https://www.statmt.org/wmt13/training-parallel-europarl-v7.tgz training/europarl-v7.fr-en.{lang}"
     "train https://www.statmt.org/wmt13/training-parallel-commoncrawl.tgz commoncrawl.fr-en.{lang}"
@@ -16,11 +16,11 @@ corpora=(
     "valid https://www.statmt.org/wmt14/dev.tgz dev/newstest2013-{side}.{lang}.sgm"
     "test https://www.statmt.org/wmt14/test-full.tgz test-full/newstest2014-fren-{side}.{lang}.sgm md5:a8cd784e006feb32ac6f3d9ec7eb389a"
 )
-# about the papers' 35.8 of 40.8 million pairs
+# keeps about 35.8 of 40.8 million pairs, as in the papers
 tokenising=(--normalise punctuation --split-hyphens --max-tokens 250 --max-ratio 1.5)
 bpe_operations=32000
 
-# 200,000 updates are five or six epochs: too far apart to average
+# 200,000 updates are five or six epochs, whose checkpoints are too far apart to average
 training+=(--keep-interval-updates 5)
 average=(--last-updates 5)
 student_training+=(--max-update 200000)

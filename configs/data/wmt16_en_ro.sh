@@ -5,15 +5,15 @@ source_lang=en
 target_lang=ro
 
 originals_name=wmt16
-# SPLIT URL MEMBER [md5:CHECKSUM], the member as scripts/corpora.py wants it
+# SPLIT URL MEMBER [md5:CHECKSUM], with the member in the syntax of scripts/corpora.py
 corpora=(
     "train https://data.statmt.org/wmt16/translation-task/training-parallel-ep-v8.tgz training-parallel-ep-v8/europarl-v8.ro-en.{lang}"
     "train https://object.pouta.csc.fi/OPUS-SETIMES/v2/moses/en-ro.txt.zip SETIMES*.en-ro.{lang}"
     "valid https://data.statmt.org/wmt16/translation-task/dev.tgz dev/newsdev2016-enro-{side}.{lang}.sgm md5:4a3dc2760bb077f4308cce96b06e6af6"
     "test https://data.statmt.org/wmt16/translation-task/test.tgz test/newstest2016-enro-{side}.{lang}.sgm md5:3d809cd0c2c86adb2c67034d15c4e446"
 )
-# ROMANIAN=normalise or remove, instead of keep, changes the diacritics of all splits, and with them what BLEU means.
-# Moses's ratio of 9 leaves about the papers' 608,000 pairs.
+# ROMANIAN=normalise or ROMANIAN=remove changes the diacritics in all splits, so BLEU is not comparable with keep.
+# The ratio of 9, that of Moses, keeps about 608,000 pairs, as in the papers.
 tokenising=(--normalise punctuation --split-hyphens --max-tokens 250 --max-ratio 9 --romanian-diacritics "${ROMANIAN:-keep}")
 bpe_operations=32000
 

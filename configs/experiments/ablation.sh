@@ -1,4 +1,4 @@
-# TIE-KD without its parts (TIE-KD paper, table 7); without both it is word_kd.
+# TIE-KD without either or both of its parts (TIE-KD paper, table 7); without both, it is word_kd.
 system teacher teacher
 system plain plain
 system tie_kd tie_kd

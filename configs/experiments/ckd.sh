@@ -1,4 +1,4 @@
-# A teacher of 6+6 layers and students of 2+2 layers and the same width, which learn from hidden layers too (CKD paper,
+# A teacher with 6+6 layers, and students with 2+2 layers of the same width that also learn from its hidden layers (CKD,
 # Wu et al., 2020, table 1). RKD is word_kd with a small weight.
 default_teacher=teacher_6_layers
 shallow=(--encoder-layers 2 --decoder-layers 2)

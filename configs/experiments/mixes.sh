@@ -1,4 +1,4 @@
-# What a student is best trained on of what teachers decoded (Gordon & Duh, 2019; Kim & Rush, 2016).
+# Which mix of original pairs and teacher translations to train on (Gordon & Duh, 2019; Kim & Rush, 2016).
 system teacher teacher
 system plain plain
 system seq_kd seq_kd

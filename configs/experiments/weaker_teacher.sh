@@ -1,4 +1,4 @@
-# A teacher of the student's own size (TIE-KD paper, section 6.3).
+# A teacher of the same size as the student (TIE-KD paper, section 6.3).
 default_teacher=plain
 system plain plain
 system word_kd_weaker word_kd

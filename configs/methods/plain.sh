@@ -1,3 +1,3 @@
-# The student without a teacher, which every method is compared with.
+# The student trained without a teacher: the baseline for every method.
 role=student
 method=(--criterion label_smoothed_cross_entropy)

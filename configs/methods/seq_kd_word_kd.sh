@@ -1,4 +1,4 @@
-# Word-level distillation on what the teacher decoded (TIE-KD paper, table 8).
+# Word-level distillation on the teacher's translations (TIE-KD paper, table 8).
 role=student
 corpus=kd
 method=(--criterion word_kd --kd-alpha 0.5)

@@ -1,4 +1,4 @@
-# What all trainings share, teachers, students, with and without distillation, on any data set.
+# Training settings shared by all models, teachers and students, on all data sets.
 training=(
     --label-smoothing 0.1
     --optimizer adam --adam-betas "(0.9, 0.98)"
@@ -7,7 +7,7 @@ training=(
     --log-format json
 )
 
-# choose_by_bleu BEAM LENPEN: flags with which a training keeps the checkpoint of the best validation BLEU
+# choose_by_bleu BEAM LENPEN: the flags to keep the checkpoint with the best validation BLEU
 choose_by_bleu() {
     echo --eval-bleu --eval-bleu-detok space --eval-tokenized-bleu --eval-bleu-remove-bpe \
         --eval-bleu-args "{\"beam\":$1,\"lenpen\":$2}" \

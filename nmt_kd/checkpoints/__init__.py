@@ -1,1 +1,1 @@
-"""Checkpoints: reading them as data, averaging them, and setting up the task that one was trained for."""
+"""Read checkpoints as data, average them, and set up the task that one was trained for."""

@@ -1,35 +1,44 @@
-"""Configurations are data: settings that fairseq hands to `eval` may hold literals and nothing else."""
+"""Keep code out of configurations: settings that fairseq passes to `eval` must be literals."""
 
 import ast
 import builtins
 import operator
 import sys
+from collections.abc import Callable, Sized
 
 from nmt_kd.errors import UserError
 
-_ARITHMETIC = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
-_SIGNS = {ast.UAdd: operator.pos, ast.USub: operator.neg, ast.Not: operator.not_}
+_ARITHMETIC: dict[type[ast.operator], Callable] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
+_UNARY: dict[type[ast.unaryop], Callable] = {ast.UAdd: operator.pos, ast.USub: operator.neg, ast.Not: operator.not_}
 _LONGEST_LAYER_LIST = 10_000
 
 
 def evaluate_literal(text: str):
-    """What `eval` would give for a literal such as "[(512, 3)] * 8 + [(1024, 1)]", and nothing that runs code.
+    """Evaluate a literal such as "[(512, 3)] * 8 + [(1024, 1)]" as `eval` would, without running code.
 
-    fairseq hands such settings to `eval`, and they may come from a checkpoint. Raises UserError for names, calls,
-    attributes and anything else that is not numbers, strings, containers and their arithmetic.
+    fairseq passes such settings to `eval`, and they may come from a checkpoint. Raises UserError for names, calls,
+    attributes and everything else except numbers, strings, containers and their arithmetic.
     """
 
     def value(node):
         match node:
             case ast.Constant():
                 return node.value
-            case ast.List() | ast.Tuple() | ast.Set():
-                kind = {ast.List: list, ast.Tuple: tuple, ast.Set: set}[type(node)]
-                return kind(value(element) for element in node.elts)
+            case ast.List():
+                return [value(element) for element in node.elts]
+            case ast.Tuple():
+                return tuple(value(element) for element in node.elts)
+            case ast.Set():
+                return {value(element) for element in node.elts}
             case ast.Dict() if None not in node.keys:
                 return {value(key): value(element) for key, element in zip(node.keys, node.values, strict=True)}
-            case ast.UnaryOp() if type(node.op) in _SIGNS:
-                return _SIGNS[type(node.op)](value(node.operand))
+            case ast.UnaryOp() if type(node.op) in _UNARY:
+                return _UNARY[type(node.op)](value(node.operand))
             case ast.BinOp() if type(node.op) in _ARITHMETIC:
                 left, right = value(node.left), value(node.right)
                 _check_length(node.op, left, right)
@@ -39,23 +48,23 @@ def evaluate_literal(text: str):
     def _check_length(operation, left, right):
         if isinstance(operation, ast.Mult):
             for sequence, factor in ((left, right), (right, left)):
-                if hasattr(sequence, "__len__") and len(sequence) * factor > _LONGEST_LAYER_LIST:
+                if isinstance(sequence, Sized) and len(sequence) * factor > _LONGEST_LAYER_LIST:
                     raise ValueError
 
     try:
         return value(ast.parse(text.strip(), mode="eval").body)
     except (ValueError, SyntaxError, TypeError, ZeroDivisionError, RecursionError, MemoryError):
         raise UserError(
-            f"the setting {text[:80]!r} is not a plain literal and fairseq would run it as code; refused. "
-            "It stands in the checkpoint's configuration or on the command line: use numbers, strings and lists"
+            f"setting {text[:80]!r} is not a plain literal, and fairseq would run it as code; use only numbers, "
+            "strings and lists for this setting, on the command line or in the checkpoint's configuration"
         ) from None
 
 
 def forbid_code_in_configurations() -> None:
-    """Let every module of fairseq that calls `eval` on a setting call `evaluate_literal` instead.
+    """Make every fairseq module that calls `eval` on a setting call `evaluate_literal` instead.
 
-    A module looks a name up in itself before it looks among Python's own, so this reaches all the places and no
-    list of settings has to be kept.
+    A module's own names take precedence over Python's built-in ones, so defining `eval` in each module covers all
+    calls, without a list of the settings concerned.
     """
 
     def evaluate(text, *namespaces):
@@ -63,4 +72,4 @@ def forbid_code_in_configurations() -> None:
 
     for name, module in list(sys.modules.items()):
         if name == "fairseq" or name.startswith("fairseq."):
-            module.eval = evaluate
+            vars(module)["eval"] = evaluate

@@ -1,4 +1,4 @@
-"""The task that a checkpoint was trained for, on data of the caller's choice."""
+"""Set up the task that a checkpoint was trained for, on other data."""
 
 import copy
 from pathlib import Path
@@ -13,10 +13,10 @@ from nmt_kd.errors import UserError
 def task_on(checkpoint: str | Path, configuration: DictConfig, data: str) -> FairseqTask:
     """Set up the task of a checkpoint's `configuration` on the binarised `data`, without validation by BLEU.
 
-    Raises UserError where `data` is no folder of fairseq-preprocess, or one of other languages.
+    Raises UserError if `data` is not a folder written by fairseq-preprocess or is in other languages.
     """
     if not any(Path(data.split(":")[0]).glob("dict.*.txt")):
-        raise UserError(f"{data} has no dict.*.txt; give a folder that fairseq-preprocess has written")
+        raise UserError(f"{data} has no dict.*.txt; give a folder that fairseq-preprocess wrote")
     settings = copy.deepcopy(configuration.task)
     with open_dict(settings):
         settings.data, settings.eval_bleu = data, False
@@ -24,6 +24,6 @@ def task_on(checkpoint: str | Path, configuration: DictConfig, data: str) -> Fai
         return tasks.setup_task(settings, from_checkpoint=True)
     except FileNotFoundError as error:
         raise UserError(
-            f"{data} has other languages than {checkpoint}: {Path(error.filename).name} is not there; give the data of "
-            "the same languages"
+            f"{data} is not in the languages of {checkpoint}: it has no {Path(error.filename).name}; give data in the "
+            "same languages"
         ) from None

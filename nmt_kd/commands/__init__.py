@@ -1,1 +1,1 @@
-"""The commands of `nmt-kd`, a file each; see `nmt_kd.cli` for what a file has."""
+"""The commands of `nmt-kd`, one per file; `nmt_kd.cli` describes what each file defines."""

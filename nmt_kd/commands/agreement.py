@@ -1,13 +1,13 @@
-"""How often, and where, two models make the same choices under teacher forcing.
+"""Measure how often, and where, two models make the same choices under teacher forcing.
 
-Agreement is the share of target tokens with the same first choice. The top-k edit distance is the mean Levenshtein
-distance of the two lists of most probable symbols; the top-k ranking distance is the mean number of places by which the
-student moves the teacher's k first symbols, at most k each. A model's accuracy is the share of tokens whose reference
-is its first choice.
+Agreement is the share of target tokens for which both models have the same first choice. The top-k edit distance is the
+mean Levenshtein distance between the two lists of most probable symbols. The top-k ranking distance is the mean number
+of places by which the student moves each of the teacher's top k symbols, at most k. A model's accuracy is the share of
+tokens whose reference is its first choice.
 
-All are given for all target tokens, of which the end of a sentence is one, and in buckets: by the teacher's highest
-probability; by the length of the token's source and target sentence, in subword tokens, the end included; and by the
-reference token's rank in the dictionary, most frequent first. The end of the sentence and the unknown word have none.
+All measures are reported over all target tokens, including </s>, and in buckets: by the teacher's highest probability;
+by the lengths of the source and target sentence, in subword tokens including </s>; and by the frequency rank of the
+reference token in the dictionary, 1 being the most frequent. The special symbols </s> and <unk> have no rank.
 """
 
 import argparse
@@ -25,16 +25,16 @@ EXAMPLE = "nmt-kd agreement student.pt teacher.pt data-bin --gen-subset test --p
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     usual = Bounds()
-    parser.add_argument("student", help="checkpoint; several, separated by ':', are an ensemble")
-    parser.add_argument("teacher", help="likewise")
+    parser.add_argument("student", help="checkpoint; several separated by ':' form an ensemble")
+    parser.add_argument("teacher", help="checkpoint or ensemble, as for the student")
     parser.add_argument("data", help="folder with the binarised data")
     parser.add_argument("--gen-subset", default="test", help="subset of the data (default: %(default)s)")
-    parser.add_argument("--max-tokens", type=int, default=4000, help="tokens in a batch (default: %(default)s)")
-    parser.add_argument("--top-k", type=int, default=5, help="length of the lists compared (default: %(default)s)")
+    parser.add_argument("--max-tokens", type=int, default=4000, help="tokens per batch (default: %(default)s)")
+    parser.add_argument("--top-k", type=int, default=5, help="length of the compared lists (default: %(default)s)")
     bounds = {
-        "confidence": (float, "highest probabilities of the teacher"),
-        "length": (int, "longest lengths of sentences"),
-        "frequency": (int, "last ranks of reference tokens"),
+        "confidence": (float, "the teacher's highest probability"),
+        "length": (int, "sentence length"),
+        "frequency": (int, "frequency rank"),
     }
     for name, (kind, what) in bounds.items():
         default = getattr(usual, name)
@@ -44,12 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             type=kind,
             default=default,
             metavar="BOUND",
-            help=f"{what} of all buckets but the last (default: {' '.join(map(str, default))})",
+            help=f"upper bounds of all but the last bucket of {what} (default: {' '.join(map(str, default))})",
         )
     output = parser.add_mutually_exclusive_group()
-    output.add_argument("--format", choices=FORMATS, default="text", help="of the table (default: %(default)s)")
+    output.add_argument("--format", choices=FORMATS, default="text", help="format of the table (default: %(default)s)")
     output.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw agreement and share of tokens by bucket")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE.png", help="plot agreement and share of tokens by bucket to a file"
+    )
 
 
 def run(args: argparse.Namespace) -> None:

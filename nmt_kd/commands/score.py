@@ -1,9 +1,9 @@
 """Score translations: BLEU, chrF, TER, tokenised BLEU, COMET, with significance against a baseline.
 
-Several files under one name are several runs of a system: their mean and standard deviation are shown. With a baseline,
-sacrebleu's paired bootstrap and approximate randomisation say how likely as large a difference is between equals: ** is
-p < 0.01 by both, * p < 0.05. Hypotheses and references are plain sentences (nmt-kd translations makes them of
-fairseq-generate's output); multi-bleu wants them tokenised, or --moses.
+Several files under one name are several runs of one system; their mean and standard deviation are shown. With a
+baseline, each difference is tested with sacrebleu's paired bootstrap and approximate randomisation: ** means p < 0.01
+in both tests, * means p < 0.05. Hypotheses and references are files of sentences (nmt-kd translations extracts them
+from fairseq-generate's output). multi-bleu needs tokenised text, or --moses.
 """
 
 import argparse
@@ -23,46 +23,56 @@ from nmt_kd.evaluation.texts import check_same_length, read_lines
 EXAMPLE = (
     "nmt-kd score --references test.de --systems plain=plain.de word_kd=word_kd.de --metrics bleu chrf --baseline plain"
 )
-COMET_MODELS = ["Unbabel/wmt20-comet-da"]  # the papers'; of the newer ones, Unbabel/wmt22-comet-da is the usual
+COMET_MODELS = ["Unbabel/wmt20-comet-da"]  # as in the papers; the usual newer one is Unbabel/wmt22-comet-da
 COMET_DIGITS = 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--references", nargs="+", type=Path, required=True, help="a file of references, or several")
-    parser.add_argument("--sources", type=Path, help="the sentences that were translated; COMET reads them too")
+    parser.add_argument("--references", nargs="+", type=Path, required=True, help="one or several files of references")
+    parser.add_argument("--sources", type=Path, help="source sentences; required by COMET")
     parser.add_argument(
-        "--systems", nargs="+", required=True, metavar="NAME=FILE", help="translations; one name may have several files"
+        "--systems", nargs="+", required=True, metavar="NAME=FILE", help="translations; repeat a name for several runs"
     )
     parser.add_argument(
         "--metrics",
         nargs="+",
         choices=[*METRICS, "comet"],
         default=["bleu", "chrf"],
-        help="bleu, chrf and ter are sacrebleu's, multi-bleu is multi-bleu.perl's (default: bleu chrf)",
+        help="bleu, chrf and ter as in sacrebleu, multi-bleu as in multi-bleu.perl (default: bleu chrf)",
     )
-    parser.add_argument("--baseline", metavar="NAME", help="the system that the others are tested against")
+    parser.add_argument("--baseline", metavar="NAME", help="system to test the others against")
     parser.add_argument(
-        "--bootstrap-samples", type=int, default=1000, metavar="N", help="of the paired bootstrap (default: 1000)"
+        "--bootstrap-samples",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="samples of the paired bootstrap (default: 1000)",
     )
     parser.add_argument(
-        "--randomisation-trials", type=int, default=10000, metavar="N", help="of the randomisation (default: 10000)"
+        "--randomisation-trials",
+        type=int,
+        default=10000,
+        metavar="N",
+        help="trials of the approximate randomisation (default: 10000)",
     )
     parser.add_argument(
-        "--moses", metavar="LANGUAGE", help="tokenise for multi-bleu as Moses does for this language, for instance de"
+        "--moses", metavar="LANGUAGE", help="for multi-bleu, tokenise as Moses does for this language, such as de"
     )
     parser.add_argument(
         "--comet-models",
         nargs="+",
         default=COMET_MODELS,
         metavar="MODEL",
-        help="names on the Hugging Face hub, such as Unbabel/wmt22-comet-da, or folders with hparams.yaml and "
-        "checkpoints/model.ckpt, which need no network (default: %(default)s)",
+        help="names on the Hugging Face hub, such as Unbabel/wmt22-comet-da, or, without a network, folders with "
+        f"hparams.yaml and checkpoints/model.ckpt (default: {' '.join(COMET_MODELS)})",
     )
-    parser.add_argument("--format", choices=[*FORMATS, "json"], default="text", help="(default: %(default)s)")
+    parser.add_argument(
+        "--format", choices=[*FORMATS, "json"], default="text", help="format of the output (default: %(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
-    logging.getLogger("sacrebleu").setLevel(logging.ERROR)  # it warns of tokenised text where multi-bleu wants it
+    logging.getLogger("sacrebleu").setLevel(logging.ERROR)  # it warns about tokenised text, which multi-bleu needs
     files = _named_files(args.systems)
     references = [read_lines(path) for path in args.references]
     texts = {path: read_lines(path) for paths in files.values() for path in paths}
@@ -72,7 +82,7 @@ def run(args: argparse.Namespace) -> None:
     metrics = {name: METRICS[name](references, args) for name in args.metrics if name != "comet"}
     if "comet" in args.metrics:
         if not sources:
-            raise UserError("COMET reads the sentences that were translated, too; give their file with --sources")
+            raise UserError("COMET also needs the source sentences; give them with --sources")
         metrics |= comet_metrics(args.comet_models, sources[args.sources], references[0])
     found = scores.score_systems(systems, metrics, args.baseline, args.bootstrap_samples, args.randomisation_trials)
     if args.format == "json":
@@ -89,7 +99,7 @@ def _named_files(systems: list[str]) -> dict[str, list[Path]]:
     for system in systems:
         name, equals, path = system.partition("=")
         if not (name and equals and path):
-            raise UserError(f"--systems wants NAME=FILE, not {system!r}")
+            raise UserError(f"--systems is {system!r}; it must be NAME=FILE")
         files.setdefault(name, []).append(Path(path))
     return files
 
@@ -104,6 +114,6 @@ def _footnotes(args: argparse.Namespace, systems: dict[str, scores.Runs], metric
     if args.baseline:
         notes.append(
             f"p: paired bootstrap ({args.bootstrap_samples} samples) / approximate randomisation "
-            f"({args.randomisation_trials} trials) against {args.baseline}; ** p < 0.01, * p < 0.05 by both"
+            f"({args.randomisation_trials} trials) against {args.baseline}; ** p < 0.01, * p < 0.05 in both"
         )
     return notes

@@ -1,4 +1,4 @@
-"""Print the best translation of each sentence from fairseq-generate's output, in the order of the data."""
+"""Print the best translation of each sentence in fairseq-generate's output, in the order of the data."""
 
 import argparse
 from pathlib import Path
@@ -9,12 +9,12 @@ EXAMPLE = "nmt-kd translations generate.log > test.hypotheses"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("generated", type=Path, help="what fairseq-generate printed")
+    parser.add_argument("generated", type=Path, help="file with the output of fairseq-generate")
     parser.add_argument(
         "--lines",
         choices="DHST",
         default="D",
-        help="D: translations as text (default), H: the same before fairseq's --tokenizer makes text of them, "
+        help="D: detokenised translations (default), H: translations before fairseq's --tokenizer detokenises them, "
         "S: sources, T: references",
     )
 

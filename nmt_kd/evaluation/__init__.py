@@ -1,1 +1,1 @@
-"""Measures of trained models."""
+"""Evaluate trained models: scores, agreement with a teacher, and reports."""

@@ -1,4 +1,4 @@
-"""How much alike two models are under teacher forcing: the measures of the TIE-KD paper (Zhang et al., 2023)."""
+"""Compare two models under teacher forcing, with the measures of the TIE-KD paper (Zhang et al., 2023)."""
 
 import sys
 import time
@@ -19,7 +19,7 @@ from nmt_kd.evaluation.agreement_measures import (
     Bounds,
     BucketSums,
     Grouping,
-    compare_readings,
+    compare_models,
     frequency_ranks,
     groupings,
 )
@@ -30,13 +30,14 @@ SECONDS_BETWEEN_REPORTS = 10
 
 @dataclass(frozen=True)
 class Measures:
-    """What is said of some target tokens, padding excluded, the end of each sentence included; None where no token is.
+    """The measures of a set of target tokens, </s> included and padding excluded.
 
-    Shares are in %. `teacher_agreement` is the share of tokens with the same first choice (TA); the accuracies are the
-    shares with the reference as first choice (for the teacher, its overlap with the reference in the paper's Table 1).
-    Distances are means over tokens: `edit_distance` is the Levenshtein distance of the two top-k lists, from 0 to k;
-    `ranking_distance` the mean over the teacher's k first symbols of how many places away the student ranks them, k at
-    most.
+    Shares are in %; means and shares are None for an empty set. `teacher_agreement` is the share of tokens for which
+    both models have the same first choice (TA in the paper). An accuracy is the share of tokens whose reference is the
+    model's first choice (for the teacher, the overlap with the reference in the paper's Table 1). Distances are means
+    over tokens: `edit_distance` is the Levenshtein distance between the two top-k lists, from 0 to k;
+    `ranking_distance` is the number of places by which the student moves each of the teacher's top k symbols, at most
+    k, averaged over these symbols.
     """
 
     teacher_agreement: float | None
@@ -51,14 +52,14 @@ class Measures:
 
 @dataclass(frozen=True)
 class Agreement:
-    """The measures of all target tokens and of each bucket."""
+    """The measures over all target tokens and over each bucket."""
 
     top_k: int
     total: Measures
-    buckets: dict[Grouping, dict[str, Measures]]  # by the bucket's label
+    buckets: dict[Grouping, dict[str, Measures]]  # the inner keys are bucket labels
 
     def as_dict(self) -> dict:
-        """The total's measures by name, `top_k`, and `buckets`: grouping, bucket, measure."""
+        """Return the overall measures by name, `top_k`, and `buckets`, nested as grouping, bucket label, measure."""
         buckets = {
             grouping.name: {label: asdict(measures) for label, measures in found.items()}
             for grouping, found in self.buckets.items()
@@ -77,8 +78,8 @@ def measure_agreement(
 ) -> Agreement:
     """Compare two models at every target token of a binarised data set.
 
-    Each path is a checkpoint or several, separated by ":" (an ensemble). Runs on a GPU where there is one, and says on
-    standard error how far it is. Raises UserError where the models do not fit each other or the data.
+    Each path names one checkpoint, or several separated by ":" (an ensemble). Runs on a GPU if there is one, and
+    reports progress on standard error. Raises UserError if the models do not match each other or the data.
     """
     checkpoint = student_path.split(":")[0]
     task = task_on(checkpoint, read_checkpoint(checkpoint)["cfg"], data)
@@ -88,7 +89,7 @@ def measure_agreement(
     try:
         task.load_dataset(subset)
     except FileNotFoundError:
-        raise UserError(f"{data} has no subset {subset!r}; see what fairseq-preprocess wrote there") from None
+        raise UserError(f"{data} has no subset {subset!r}; choose one that is there with --gen-subset") from None
     models = [Teacher.load(path, task) for path in (student_path, teacher_path)]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     like = torch.zeros((), device=device)
@@ -101,7 +102,7 @@ def measure_agreement(
             token_index = target_token_index(target, dictionary.pad())
             gold = target.flatten()[token_index]
             student, teacher = (model.read(sample, token_index, like) for model in models)
-            counts, confidence = compare_readings(student, teacher, gold, top_k)
+            counts, confidence = compare_models(student, teacher, gold, top_k)
             sentence = token_index // target.size(1)
             numbers = {
                 "teacher_confidence": confidence,
@@ -125,9 +126,14 @@ def _batches(task, subset: str, max_tokens: int, models: list[Teacher]) -> Itera
     except AssertionError as error:
         if "max_tokens" not in str(error):
             raise
-        raise UserError(f"--max-tokens is {max_tokens}; the longest sentence of {subset} needs more") from None
+        raise UserError(
+            f"--max-tokens is {max_tokens}, too few for the longest sentence of {subset}; raise it"
+        ) from None
     if len(batches) == 0:
-        raise UserError(f"no sentence of {subset} fits into the models' {max_positions} source and target positions")
+        raise UserError(
+            f"every sentence of {subset} is longer than the models' maximum source and target lengths {max_positions}; "
+            "choose another subset with --gen-subset"
+        )
     started = reported = time.monotonic()
     for number, sample in enumerate(batches, 1):
         yield sample
@@ -137,7 +143,7 @@ def _batches(task, subset: str, max_tokens: int, models: list[Teacher]) -> Itera
 
 
 def summarise(sums: BucketSums, top_k: int) -> Agreement:
-    """The measures that `sums` amount to, for lists of `top_k` symbols."""
+    """Turn `sums` into measures, for lists of `top_k` symbols."""
     tokens = int(sums.total[0])
     buckets = {
         grouping: {

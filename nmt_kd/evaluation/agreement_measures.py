@@ -1,6 +1,6 @@
-"""How far apart two models are at single target tokens, and sums of that over buckets of tokens.
+"""Compare two models token by token, and sum the results over buckets of tokens.
 
-All counts are integers, so that sums are exact and depend on no order, on no batch size and on no device.
+All counts are integers, so the sums are exact, whatever the order of the tokens, the batch size and the device.
 """
 
 from collections.abc import Sequence
@@ -17,32 +17,32 @@ from nmt_kd.losses.precision import log_probabilities
 from nmt_kd.losses.top_k import top_k_indices
 from nmt_kd.options import require
 
-# The columns of `compare`, in the unit that they are summed in.
+# The columns of the counts that `compare` returns.
 COUNTS = ("tokens", "agreeing", "edits", "displacement", "teacher_correct", "student_correct")
 
 
 def ranking(logits: Tensor, top_k: int) -> Tensor:
-    """The `top_k` most probable symbols, [tokens, top_k], most probable first; of equals the first in the vocabulary.
+    """Return the `top_k` most probable symbols, [tokens, top_k], most probable first; ties go in vocabulary order.
 
     `logits` is [tokens, V].
     """
-    # One more than wanted shows where the last place is shared. `topk` picks any of those who share it; it is rare, and
-    # only those rows are sorted as a whole.
+    # One candidate more than needed reveals a tie for the last place, where `topk` picks an arbitrary symbol. Ties are
+    # rare, so only these rows are sorted in full.
     candidates = min(top_k + 1, logits.size(-1))
     found = top_k_indices(logits, candidates).sort(-1).values
     values, order = logits.gather(-1, found).sort(dim=-1, descending=True, stable=True)
     found = found.gather(-1, order)[:, :top_k]
     if candidates > top_k:
-        shared = values[:, -1] == values[:, -2]
-        found[shared] = logits[shared].sort(dim=-1, descending=True, stable=True).indices[:, :top_k]
+        tied = values[:, -1] == values[:, -2]
+        found[tied] = logits[tied].sort(dim=-1, descending=True, stable=True).indices[:, :top_k]
     return found
 
 
 def edit_distance(first: Tensor, second: Tensor) -> Tensor:
-    """The Levenshtein distance between the lists `first` and `second` of each token, [tokens], both [tokens, k].
+    """Return the Levenshtein distance between the lists `first` and `second` of each token, [tokens].
 
-    Insertions, deletions and substitutions cost 1, so the distance is from 0 to k ("top-k edit distance" of the TIE-KD
-    paper).
+    Both lists are [tokens, k]. Insertions, deletions and substitutions cost 1, so the distance is between 0 and k (the
+    TIE-KD paper's "top-k edit distance").
     """
     tokens, length = second.shape
     differs = first.unsqueeze(2) != second.unsqueeze(1)
@@ -57,11 +57,11 @@ def edit_distance(first: Tensor, second: Tensor) -> Tensor:
 
 
 def displacement(teacher_top: Tensor, student_ranking: Tensor) -> Tensor:
-    """The sum of `min(k, |i - r_s(t_i)|)` over the teacher's k first symbols, [tokens]; from 0 to k^2.
+    """Return the sum of `min(k, |i - r_s(t_i)|)` over the teacher's top k symbols, [tokens], from 0 to k^2.
 
-    t_i is the teacher's i-th symbol in `teacher_top` [tokens, k], r_s(t_i) its rank in `student_ranking` [tokens, m],
-    the beginning of the student's order. Symbols that are not there count k, which is exact from m = 2k - 1 on: further
-    down no rank is less than k away. Divided by k this is the "top-k ranking distance" of the TIE-KD paper.
+    t_i is the teacher's i-th symbol in `teacher_top` [tokens, k], and r_s(t_i) its rank in `student_ranking`
+    [tokens, m], the student's top m. A symbol that is missing there counts k, which is exact if m >= 2k - 1, because
+    lower ranks are at least k places away. Divided by k, this is the TIE-KD paper's "top-k ranking distance".
     """
     top_k = teacher_top.size(1)
     found = teacher_top.unsqueeze(2) == student_ranking.unsqueeze(1)
@@ -71,9 +71,9 @@ def displacement(teacher_top: Tensor, student_ranking: Tensor) -> Tensor:
 
 
 def compare(student_logits: Tensor, teacher_logits: Tensor, gold: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
-    """The COUNTS of each token, [tokens, 6], and the teacher's highest probability, [tokens].
+    """Return the COUNTS of each token, [tokens, 6], and the teacher's highest probability, [tokens].
 
-    Both logits are [tokens, V]; `gold` [tokens] holds the reference.
+    Both logits are [tokens, V]; `gold` [tokens] is the reference.
     """
     student = ranking(student_logits, min(2 * top_k - 1, student_logits.size(-1)))
     teacher = ranking(teacher_logits, top_k)
@@ -88,10 +88,10 @@ def compare(student_logits: Tensor, teacher_logits: Tensor, gold: Tensor, top_k:
     return torch.stack([count.long() for count in counts], dim=1), log_probabilities(teacher_logits).amax(-1).exp()
 
 
-def compare_readings(
+def compare_models(
     student: ModelPredictions, teacher: ModelPredictions, gold: Tensor, top_k: int
 ) -> tuple[Tensor, Tensor]:
-    """`compare` on what two models say about a batch; the logits of one chunk of tokens exist at a time."""
+    """`compare` two models on a batch, holding the logits of one chunk of tokens at a time."""
     chunk_tokens = default_chunk_tokens(student.projections[0].vocabulary_size, gold.device)
     chunks = [
         compare(student.logits(rows), teacher.logits(rows), gold[rows], top_k)
@@ -103,18 +103,18 @@ def compare_readings(
 
 @dataclass(frozen=True)
 class Grouping:
-    """Buckets of target tokens by a number that each has: bucket i holds bounds[i - 1] < number <= bounds[i]."""
+    """Buckets of target tokens by some number: bucket i holds the tokens with bounds[i - 1] < number <= bounds[i]."""
 
     name: str  # in JSON
     title: str  # in tables
-    axis: str  # under a plot, with the unit
+    axis: str  # the axis label in plots
     bounds: tuple[float, ...]
-    labels: tuple[str, ...]  # one more than bounds
+    labels: tuple[str, ...]  # one more than there are bounds
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """The highest numbers of all buckets but the last. UserError where they are no such numbers, or do not rise."""
+    """The upper bounds of all buckets but the last. Raises UserError if they are out of range or not increasing."""
 
     confidence: Sequence[float] = (0.4, 0.7)  # the TIE-KD paper's
     length: Sequence[int] = (10, 20, 40)
@@ -122,21 +122,21 @@ class Bounds:
 
     def __post_init__(self):
         confidence, shown = self.confidence, " ".join(map(str, self.confidence))
-        holds = _rise(confidence) and confidence[0] > 0 and confidence[-1] < 1
-        require(holds, "--confidence-bounds", shown, "rising numbers between 0 and 1, such as 0.4 0.7")
+        holds = _increase(confidence) and confidence[0] > 0 and confidence[-1] < 1
+        require(holds, "--confidence-bounds", shown, "increasing numbers between 0 and 1, such as 0.4 0.7")
         for flag, bounds in (("--length-bounds", self.length), ("--frequency-bounds", self.frequency)):
-            holds, shown = _rise(bounds) and bounds[0] >= 1, " ".join(map(str, bounds))
-            require(holds, flag, shown, "rising numbers from 1 on, such as 10 20 40")
+            holds, shown = _increase(bounds) and bounds[0] >= 1, " ".join(map(str, bounds))
+            require(holds, flag, shown, "increasing numbers, 1 or more, such as 10 20 40")
 
 
-def _rise(bounds: Sequence[float]) -> bool:
+def _increase(bounds: Sequence[float]) -> bool:
     return len(bounds) > 0 and all(low < high for low, high in pairwise(bounds))
 
 
 def groupings(bounds: Bounds, words: int) -> list[Grouping]:
-    """The buckets of a report; `words` is the number of symbols that have a frequency rank.
+    """Return the groupings of a report; `words` is the number of symbols that have a frequency rank.
 
-    Lengths are those of the sentence that a token belongs to, in subword tokens, the end of the sentence included.
+    The length of a sentence is counted in subword tokens, including the </s>.
     """
     edges = (0, *bounds.confidence, 1)
     intervals = tuple(f"({low}, {high}]" for low, high in pairwise(edges))
@@ -150,12 +150,12 @@ def groupings(bounds: Bounds, words: int) -> list[Grouping]:
             tuple(bounds.confidence),
             intervals,
         ),
-        Grouping("source_length", "source length", "source sentence's length, subword tokens", *lengths),
-        Grouping("target_length", "target length", "target sentence's length, subword tokens", *lengths),
+        Grouping("source_length", "source length", "length of the source sentence, subword tokens", *lengths),
+        Grouping("target_length", "target length", "length of the target sentence, subword tokens", *lengths),
         Grouping(
             "frequency_rank",
             "frequency rank",
-            "reference token's rank by frequency",
+            "frequency rank of the reference token",
             (0, *ranks),
             ("special symbols", *_range_labels(ranks)),
         ),
@@ -169,11 +169,11 @@ def _range_labels(bounds: Sequence[int]) -> tuple[str, ...]:
 
 
 def frequency_ranks(dictionary: Dictionary) -> Tensor:
-    """The place of each symbol by frequency, [V]: 1 for the most frequent word, 0 for special symbols.
+    """Return the frequency rank of each symbol, [V]: 1 for the most frequent word, 0 for special symbols.
 
-    Words are ordered by the dictionary's counts, and equal counts by their place in it. So the ranks have a meaning
-    where a dictionary has no counts, but the order of a subword model. The end of the sentence and the unknown word are
-    not counted by fairseq-preprocess: they have no rank.
+    Words are ranked by the dictionary's counts, and words with equal counts by their position in the dictionary. So a
+    dictionary without counts gives meaningful ranks if it has the order of a subword model. </s> and <unk> have no
+    rank, because fairseq-preprocess does not count them.
     """
     special = dictionary.nspecial
     order = torch.tensor(dictionary.count[special:]).argsort(descending=True, stable=True)
@@ -194,10 +194,10 @@ class BucketSums:
         }
 
     def add(self, counts: Tensor, numbers: dict[str, Tensor]) -> None:
-        """Add the `counts` [tokens, 6] of some tokens; `numbers` has the number [tokens] that each grouping goes by."""
+        """Add the `counts` [tokens, 6] of some tokens; `numbers` maps each grouping's name to its numbers, [tokens]."""
         self.total += counts.sum(0)
         for grouping in self.groupings:
             number = numbers[grouping.name]
-            # in the numbers' own precision: a probability of float32's 0.4 is not above 0.4
+            # in the precision of the numbers, so that a float32 probability of 0.4 is not above the bound 0.4
             bounds = torch.tensor(grouping.bounds, dtype=number.dtype, device=number.device)
             self.sums[grouping.name].index_add_(0, torch.bucketize(number, bounds), counts)

@@ -1,4 +1,4 @@
-"""A table and a picture of how much alike two models are."""
+"""Show the agreement of two models as a table and as a plot."""
 
 import textwrap
 from pathlib import Path
@@ -7,12 +7,12 @@ from nmt_kd.errors import UserError
 from nmt_kd.evaluation.agreement import Agreement, Measures
 from nmt_kd.evaluation.tables import Table
 
-PICTURES = (".png", ".pdf", ".svg")
-DARK, LIGHT = "#1f4e79", "#c9c9c9"  # far enough apart in grey
+PLOT_FORMATS = (".png", ".pdf", ".svg")
+DARK, LIGHT = "#1f4e79", "#c9c9c9"  # still distinct in greyscale
 
 
 def as_table(agreement: Agreement) -> Table:
-    """A row for all target tokens and one for each bucket."""
+    """Return a table with one row for all target tokens and one for each bucket."""
     header = [
         "target tokens",
         "tokens",
@@ -42,28 +42,28 @@ def _cells(measures: Measures) -> list[str]:
 
 
 def check_can_draw(file: Path) -> None:
-    """Raise UserError if `draw` could not write `file`; for the time before a long measurement."""
+    """Raise UserError if `draw` could not write `file`; call it before a long measurement."""
     _import_figure()
-    if file.suffix.lower() not in PICTURES:
-        raise UserError(f"{file} is no picture that can be drawn; its name must end in {', '.join(PICTURES)}")
+    if file.suffix.lower() not in PLOT_FORMATS:
+        raise UserError(f"unknown plot format {file.name!r}; the file name must end in {', '.join(PLOT_FORMATS)}")
     if not file.parent.is_dir():
-        raise UserError(f"{file} cannot be written: the folder {file.parent} does not exist; make it first")
+        raise UserError(f"cannot write {file}: folder {file.parent} does not exist; create it first")
 
 
 def _import_figure() -> type:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise UserError("drawing needs matplotlib; pip install 'nmt-kd[report]'") from None
+        raise UserError("plots need matplotlib; pip install 'nmt-kd[report]'") from None
     return Figure
 
 
 def draw(agreement: Agreement, file: Path) -> None:
-    """Draw the agreement in each bucket, and the share of tokens there, into `file`."""
+    """Plot the agreement in each bucket and its share of all tokens, and write the plot to `file`."""
     check_can_draw(file)
     figure = _import_figure()(figsize=(9, 6.6), layout="constrained")
     total = agreement.total
-    figure.suptitle(f"Same first choice of student and teacher at {total.tokens:,} target tokens")
+    figure.suptitle(f"Student and teacher with the same first choice, {total.tokens:,} target tokens")
     panels = figure.subplots(2, 2, sharey=True)
     for panel, (grouping, buckets) in zip(panels.flat, agreement.buckets.items(), strict=True):
         _draw_bars(panel, buckets, total)
@@ -75,7 +75,7 @@ def draw(agreement: Agreement, file: Path) -> None:
     try:
         figure.savefig(file, dpi=150)
     except OSError as error:
-        raise UserError(f"{file} cannot be written: {error.strerror}; choose another place with --plot") from None
+        raise UserError(f"cannot write {file}: {error.strerror}; choose another path with --plot") from None
 
 
 def _draw_bars(panel, buckets: dict[str, Measures], total: Measures) -> None:
@@ -85,9 +85,9 @@ def _draw_bars(panel, buckets: dict[str, Measures], total: Measures) -> None:
         "share of all tokens": ("share", LIGHT, width / 2),
     }
     for label, (name, colour, offset) in series.items():
-        places = [place + offset for place in range(len(buckets))]
+        positions = [index + offset for index in range(len(buckets))]
         heights = [getattr(measures, name) for measures in buckets.values()]
-        bars = panel.bar(places, [height or 0 for height in heights], width, color=colour, label=label, zorder=2)
+        bars = panel.bar(positions, [height or 0 for height in heights], width, color=colour, label=label, zorder=2)
         panel.bar_label(bars, ["-" if height is None else f"{height:.1f}" for height in heights], padding=2, fontsize=8)
     panel.axhline(
         total.teacher_agreement,

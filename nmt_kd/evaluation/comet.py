@@ -11,14 +11,14 @@ from nmt_kd.evaluation.metrics import SegmentMean
 
 logger = logging.getLogger(__name__)
 
-BATCH_SIZE = 16  # comet-score's
+BATCH_SIZE = 16  # as in comet-score
 
 
 def load_comet(name: str):
-    """A COMET model by its name on the Hugging Face hub, or from a folder or a file of a checkpoint (no network).
+    """Load a COMET model, given its name on the Hugging Face hub or, without a network, a folder or a checkpoint file.
 
-    In half precision, as comet-score 2.2.7 has it, so that scores are the same.
-    Raises UserError where unbabel-comet is missing, or the model is not there and cannot be downloaded.
+    The model is in half precision, as in comet-score 2.2.7, so that the scores are the same. Raises UserError if
+    unbabel-comet is not installed, or if the model is neither on disk nor can be downloaded.
     """
     try:
         import comet
@@ -35,23 +35,25 @@ def _checkpoint(name: str, comet) -> Path:
         local = local / "checkpoints/model.ckpt"
     if local.is_file():
         if not (local.parents[1] / "hparams.yaml").is_file():
-            raise UserError(f"{local.parents[1]} lacks the model's hparams.yaml; put it there, beside checkpoints/")
+            raise UserError(f"{local.parents[1]} has no hparams.yaml; put the model's there, next to checkpoints/")
         return local
     if local.is_absolute() or name.startswith(".") or name.count("/") != 1:
-        raise UserError(f"there is no COMET model {name}; give a folder with hparams.yaml and checkpoints/model.ckpt")
+        raise UserError(
+            f"COMET model {name} does not exist; give a folder with hparams.yaml and checkpoints/model.ckpt"
+        )
     try:
         return Path(comet.download_model(name))
-    except Exception as error:  # of the hub, of the network, of the file system
+    except Exception as error:  # from the hub, the network or the file system
         reason = " ".join(str(error).split())[:150]
         raise UserError(
-            f"cannot download the COMET model {name} ({reason}); on a machine with a network, get hparams.yaml and "
-            f"checkpoints/model.ckpt from https://huggingface.co/{name} into a folder, and give the folder's path "
-            "in place of the name"
+            f"cannot download the COMET model {name} ({reason}); on a machine with a network, download hparams.yaml "
+            f"and checkpoints/model.ckpt from https://huggingface.co/{name} into a folder, and give the path of that "
+            "folder instead of the name"
         ) from None
 
 
 def segment_scorer(model, sources: Sequence[str], references: Sequence[str]) -> Callable[[Sequence[str]], list[float]]:
-    """What scores a system's hypotheses sentence by sentence, on a GPU where there is one."""
+    """Return a function that scores a system's hypotheses sentence by sentence, on a GPU if there is one."""
 
     def score(hypotheses: Sequence[str]) -> list[float]:
         samples = [
@@ -65,7 +67,7 @@ def segment_scorer(model, sources: Sequence[str], references: Sequence[str]) -> 
 
 
 def comet_metrics(models: Sequence[str], sources: Sequence[str], references: Sequence[str]) -> dict[str, SegmentMean]:
-    """A metric for each model, by the model's name without its owner."""
+    """Return a metric for each model, keyed by the model's name without its owner."""
     titles = {name: f"COMET {name.rstrip('/').rpartition('/')[2]}" for name in models}
     return {
         title: SegmentMean(title, segment_scorer(load_comet(name), sources, references))

@@ -1,22 +1,22 @@
-"""What all plots share: matplotlib without a screen, and colours and lines that can be told apart in print."""
+"""What all plots share: matplotlib without a display, and colours and lines that stay distinct in print."""
 
 import io
 from collections.abc import Iterator
 
 from nmt_kd.errors import UserError
 
-# Okabe and Ito (2008): colours that the colour-blind tell apart, here from dark to light as printed in grey.
+# Okabe and Ito (2008): colours that colour-blind people can tell apart, sorted from dark to light in greyscale.
 COLOURS = ["#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"]
 LINES = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1))]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 
 
 def pyplot():
-    """matplotlib's pyplot, drawing into files; UserError where matplotlib is missing."""
+    """Return matplotlib's pyplot, set up to draw into files. Raises UserError if matplotlib is not installed."""
     try:
         import matplotlib
     except ImportError:
-        raise UserError("drawing needs matplotlib; pip install 'nmt-kd[report]'") from None
+        raise UserError("plots need matplotlib; pip install 'nmt-kd[report]'") from None
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
@@ -29,14 +29,14 @@ def pyplot():
             "grid.color": "#dddddd",
             "grid.linewidth": 0.6,
             "legend.frameon": False,
-            "svg.hashsalt": "nmt-kd",  # the same figures give the same file
+            "svg.hashsalt": "nmt-kd",  # makes SVG files reproducible
         }
     )
     return pyplot
 
 
 def styles() -> Iterator[dict]:
-    """Colour, line and marker of the first system, the second and so on; no two of the first 49 are alike."""
+    """Yield a colour, line style and marker for one system after another; the first 49 combinations are distinct."""
     for turn in range(len(LINES)):
         for index, colour in enumerate(COLOURS):
             kind = (index + turn) % len(LINES)
@@ -44,7 +44,7 @@ def styles() -> Iterator[dict]:
 
 
 def compact(value: float, position: int | None = None) -> str:
-    """A number for an axis: 661312 is 0.66M; `position` is matplotlib's and plays no part."""
+    """Format a number for an axis, 661312 as 0.661M. matplotlib also passes the `position`, which is not used."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= 0.5 * size:
             return f"{value / (size if unit != 'k' else 1e3):.3g}{unit}"
@@ -52,7 +52,7 @@ def compact(value: float, position: int | None = None) -> str:
 
 
 def logarithmic(axes, which: str = "x") -> None:
-    """Make the axis `which` (x or y) logarithmic, with round numbers on it and some room at its ends."""
+    """Make the axis `which` (x or y) logarithmic, with ticks at round numbers and some room at both ends."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     axes.set(**{f"{which}scale": "log"})
@@ -64,19 +64,19 @@ def logarithmic(axes, which: str = "x") -> None:
 
 
 def legend_beside(axes, handles: list, names: list[str]) -> None:
-    """A legend to the right of the axes, where it covers nothing."""
+    """Place a legend to the right of the axes, where it covers nothing."""
     axes.legend(handles, names, loc="center left", bbox_to_anchor=(1.02, 0.5), handlelength=3)
 
 
 def as_svg(figure) -> bytes:
-    """The figure as an SVG file that needs no fonts."""
+    """Return the figure as an SVG file that needs no fonts."""
     file = io.BytesIO()
     figure.savefig(file, format="svg", metadata={"Date": None}, bbox_inches="tight")
     return file.getvalue()
 
 
 def as_png(figure) -> bytes:
-    """The figure as a PNG file, 200 dots an inch."""
+    """Return the figure as a PNG file, at 200 dpi."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=200, bbox_inches="tight")
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""The metrics of `nmt-kd score`: all are metrics of sacrebleu's kind, so that its significance tests work with each."""
+"""The metrics of `nmt-kd score`. All are sacrebleu metrics, so its significance tests work with each of them."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -12,9 +12,9 @@ from nmt_kd.errors import UserError
 
 
 class MultiBLEU(BLEU):
-    """BLEU as multi-bleu.perl has it: of text that is tokenised already, by spaces, without smoothing.
+    """BLEU as multi-bleu.perl computes it: on tokens separated by spaces, without smoothing.
 
-    With `moses_language` the text is tokenised first, as sacremoses' command line does for that language.
+    With `moses_language`, the text is first tokenised as the sacremoses command line does for that language.
     """
 
     def __init__(self, references: Sequence[Sequence[str]], moses_language: str | None = None):
@@ -26,14 +26,14 @@ class MultiBLEU(BLEU):
         return self.moses(super()._preprocess_segment(sentence))
 
     def get_signature(self) -> Signature:
-        """sacrebleu's signature, and what tokenised the text."""
+        """Return sacrebleu's signature with the tokeniser's name."""
         signature = super().get_signature()
         signature.update("tok", f"moses-{self.moses_language}" if self.moses_language else "none")
         return signature
 
 
 def as_multi_bleu(score: BLEUScore) -> str:
-    """A score in the words of multi-bleu.perl."""
+    """Format a score as multi-bleu.perl prints it."""
     precisions = "/".join(f"{precision:.1f}" for precision in score.precisions)
     return (
         f"BLEU = {score.score:.2f}, {precisions} (BP={score.bp:.3f}, ratio={score.ratio:.3f}, "
@@ -42,7 +42,7 @@ def as_multi_bleu(score: BLEUScore) -> str:
 
 
 def moses_tokenise(language: str) -> Callable[[str], str]:
-    """Moses' tokeniser for a language; UserError where sacremoses is missing."""
+    """Return the Moses tokeniser for a language. Raises UserError if sacremoses is not installed."""
     try:
         from sacremoses import MosesTokenizer
     except ImportError:
@@ -50,14 +50,19 @@ def moses_tokenise(language: str) -> Callable[[str], str]:
     return partial(MosesTokenizer(lang=language).tokenize, return_str=True)
 
 
+def bleu_and_chrf(references: list[str]) -> dict[str, Metric]:
+    """Return sacrebleu's BLEU and chrF for a single reference."""
+    return {"BLEU": BLEU(references=[references]), "chrF": CHRF(references=[references])}
+
+
 class SegmentMean(Metric):
-    """The mean of a score that each sentence has by itself, as COMET's."""
+    """The mean of a sentence-level score, such as COMET."""
 
     def __init__(self, name: str, score_sentences: Callable[[Sequence[str]], list[float]]):
         super().__init__()
         self.name, self.score_sentences = name, score_sentences
         self.num_refs = 1
-        self.known: dict[tuple[str, ...], list[float]] = {}  # a test asks for the same sentences again
+        self.known: dict[tuple[str, ...], list[float]] = {}  # significance tests score the same sentences repeatedly
 
     def _extract_corpus_statistics(self, hypotheses, references):
         key = tuple(hypotheses)
@@ -73,16 +78,24 @@ class SegmentMean(Metric):
         return Score(self.name, float(total / sentences))
 
     def get_signature(self) -> Signature:
-        """The name of the model behind the score."""
+        """Return sacrebleu's signature with the name of the model that gives the scores."""
         signature = super().get_signature()
         signature.update("model", self.name)
         return signature
 
-    # How sacrebleu's other metrics get from sentences to statistics; this one takes all sentences at once.
-    _preprocess_segment = _extract_reference_info = _compute_segment_statistics = None
+    # sacrebleu's other metrics collect their statistics sentence by sentence; this one scores all sentences at once.
+
+    def _preprocess_segment(self, sent):
+        raise NotImplementedError
+
+    def _extract_reference_info(self, refs):
+        raise NotImplementedError
+
+    def _compute_segment_statistics(self, hypothesis, ref_kwargs):
+        raise NotImplementedError
 
 
-# Metrics by the names that the command line knows; each is made of the references and the command's arguments.
+# Metrics by their names on the command line; each is built from the references and the command's arguments.
 METRICS: dict[str, Callable[[list[list[str]], argparse.Namespace], Metric]] = {
     "bleu": lambda references, args: BLEU(references=references),
     "chrf": lambda references, args: CHRF(references=references),

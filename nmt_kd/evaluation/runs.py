@@ -1,8 +1,8 @@
-"""What a training run left behind: its log, its translations, its agreement with the teacher.
+"""Read the results of a training run: its log, its translations, its agreement with the teacher.
 
-A run is a folder as `scripts/train.sh` and `scripts/evaluate.sh` make it: `train.log` (fairseq-train with
-`--log-format json`), and where they are there `translations.txt` (fairseq-generate's output, its messages in
-`translations.txt.log`) and `agreement.json` (`nmt-kd agreement --json`).
+A run is a folder written by `scripts/train.sh` and `scripts/evaluate.sh`. It contains `train.log` (the output of
+fairseq-train with `--log-format json`) and, optionally, `translations.txt` (the output of fairseq-generate, with its
+messages in `translations.txt.log`) and `agreement.json` (the output of `nmt-kd agreement --json`).
 """
 
 import ast
@@ -20,18 +20,18 @@ SETTINGS = re.compile(r"\| INFO \| fairseq_cli\.train \| (\{'_name': None, .*\})
 PARAMETERS = re.compile(r"num\. shared model params: ([\d,]+)")
 LANGUAGE = re.compile(r"\| \[(.+?)\] dictionary: \d+ types")
 SPEED = re.compile(r"\(([\d.]+) sentences/s")
-# Settings that say where and how long a machine worked, not what was trained.
+# Settings that do not affect what is trained.
 INCIDENTAL = {"save_dir", "user_dir", "log_interval", "log_format", "log_file", "restore_file", "seed"}
 INCIDENTAL |= {"tensorboard_logdir", "cpu", "no_progress_bar", "num_workers", "keep_interval_updates"}
-INCIDENTAL |= {"decoder_input_dim", "decoder_output_dim"}  # which follow the width
+INCIDENTAL |= {"decoder_input_dim", "decoder_output_dim"}  # they follow from the width
 
 
 @dataclass(frozen=True)
 class Point:
-    """A place on a learning curve."""
+    """A point on a learning curve."""
 
     updates: int
-    seconds: float  # of training before it, without validation, over all restarts
+    seconds: float  # of training up to here, without validation, over all restarts
     value: float
 
 
@@ -43,31 +43,33 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The system's name."""
+        """The name of the run's folder, which is that of the system."""
         return self.folder.name
 
     @property
     def data_set(self) -> str:
-        """The name of the data set, whose folder holds the run's."""
+        """The name of the data set, which is that of the parent folder."""
         return self.folder.absolute().parent.name
 
     @cached_property
     def log(self) -> str:
-        """The training log."""
+        """The text of the training log."""
         try:
             return (self.folder / "train.log").read_text(encoding="utf-8")
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(
-                f"{self.folder} has no train.log; give the folder of a run of scripts/train.sh, or keep there what "
-                "fairseq-train prints (fairseq-train --log-format json ... | tee FOLDER/train.log)"
+                f"{self.folder} has no train.log; give a folder written by scripts/train.sh, or save the output of "
+                "fairseq-train there (fairseq-train --log-format json ... | tee FOLDER/train.log)"
             ) from None
 
     @cached_property
     def settings(self) -> dict[str, object]:
-        """All settings of the (last) training by their flags' names, whatever group fairseq keeps them in."""
+        """The settings of the last training in the log, by flag name, with fairseq's groups merged."""
         found = SETTINGS.findall(self.log)
         if not found:
-            raise UserError(f"{self.folder / 'train.log'} does not begin with fairseq-train's settings; is it whole?")
+            raise UserError(
+                f"{self.folder / 'train.log'} does not contain fairseq-train's settings; save its complete output there"
+            )
         groups = _literal(found[-1])
         return {
             name: value
@@ -83,7 +85,7 @@ class Run:
 
     @property
     def meaningful_settings(self) -> dict[str, object]:
-        """The settings that decide what was trained, but for the seed; of the data's folder its name alone."""
+        """The settings that affect what is trained, without the seed; `data` is the folder's name without its path."""
         settings = {name: value for name, value in self.settings.items() if name not in INCIDENTAL}
         if "data" in settings:
             settings["data"] = Path(str(settings["data"])).name
@@ -91,7 +93,7 @@ class Run:
 
     @cached_property
     def _records(self) -> dict[str, dict[int, dict]]:
-        """The log's records by kind and number of updates; after a restart the later one counts."""
+        """The log's records by kind and number of updates; a record repeated after a restart replaces the first."""
         records: dict[str, dict[int, dict]] = {"train_inner": {}, "train": {}, "valid": {}}
         for kind, text in RECORD.findall(self.log):
             prefix = "" if kind == "train_inner" else f"{kind}_"
@@ -100,13 +102,13 @@ class Run:
         if not records["train_inner"]:
             raise UserError(
                 f"{self.folder / 'train.log'} has no training statistics; train with --log-format json and a "
-                "--log-interval shorter than the training"
+                "--log-interval below the number of updates"
             )
         return {kind: dict(sorted(found.items())) for kind, found in records.items()}
 
     @cached_property
     def _seconds(self) -> dict[int, float]:
-        """Seconds of training by number of updates."""
+        """The seconds of training up to each logged number of updates."""
         seconds, before, total = {}, 0, 0.0
         for updates, record in self._records["train_inner"].items():
             if float(record["wps"]) > 0:
@@ -122,7 +124,10 @@ class Run:
         return known[last] * updates / last
 
     def curve(self, measure: str, kind: str = "valid") -> list[Point]:
-        """A measure over the training, as validation or training (`train_inner`) logged it; empty where none did."""
+        """Return a measure over the course of training, as logged by validation or, with `train_inner`, by training.
+
+        The curve is empty if the measure was not logged.
+        """
         return [
             Point(updates, self._seconds_at(updates), float(record[measure]))
             for updates, record in self._records[kind].items()
@@ -131,32 +136,35 @@ class Run:
 
     @property
     def measures(self) -> set[str]:
-        """What validation measured."""
+        """The names of all measures that validation logged."""
         return {name for record in self._records["valid"].values() for name in record}
 
     # -- figures ------------------------------------------------------------------------------------------------------
 
     @property
     def parameters(self) -> int:
-        """Of the model."""
+        """The number of parameters of the model."""
         found = PARAMETERS.search(self.log)
         if not found:
-            raise UserError(f"{self.folder / 'train.log'} does not say how many parameters the model has; is it whole?")
+            raise UserError(
+                f"{self.folder / 'train.log'} does not contain the number of parameters; save the complete output of "
+                "fairseq-train there"
+            )
         return int(found[1].replace(",", ""))
 
     @property
     def updates(self) -> int:
-        """So many updates were made."""
+        """The number of updates made."""
         return max(self._records["train_inner"])
 
     @property
     def training_seconds(self) -> float:
-        """Time in training, without validation, over all restarts."""
+        """The seconds of training, without validation, over all restarts."""
         return self._seconds[self.updates]
 
     @property
     def seconds_per_update(self) -> float:
-        """The median over the log's intervals, which other work on the machine disturbs less than the mean."""
+        """The median over the log's intervals; other load on the machine affects it less than it affects the mean."""
         speeds = sorted(
             float(record["wpb"]) / float(record["wps"])
             for record in self._records["train_inner"].values()
@@ -166,30 +174,30 @@ class Run:
 
     @property
     def tokens_per_update(self) -> float:
-        """Target tokens, the mean."""
+        """The mean number of target tokens per update."""
         values = [float(record["wpb"]) for record in self._records["train_inner"].values()]
         return sum(values) / len(values)
 
     @cached_property
     def hypotheses(self) -> list[str] | None:
-        """The translations of the test set, or None where there are none yet."""
+        """The translations of the test set, or None if it has not been translated yet."""
         path = self.folder / "translations.txt"
         return generated_lines(path, "D") if path.is_file() else None
 
     @property
     def languages(self) -> tuple[str, str]:
-        """Source and target language, given to fairseq or inferred by it."""
+        """The source and target language, as given to fairseq or inferred by it."""
         source, target = LANGUAGE.findall(self.log)[:2]
         return source, target
 
     @property
     def references(self) -> list[str]:
-        """The test set's references: the text that was prepared for the data set, or fairseq-generate's lines."""
+        """The references of the test set, from the data set's prepared text or else from fairseq-generate's output."""
         return self._test_set(self.languages[1], "T")
 
     @property
     def sources(self) -> list[str]:
-        """The test set's sources, likewise."""
+        """The sources of the test set, from the same places as the references."""
         return self._test_set(self.languages[0], "S")
 
     def _test_set(self, language: str, letter: str) -> list[str]:
@@ -198,23 +206,23 @@ class Run:
 
     @cached_property
     def agreement(self) -> dict | None:
-        """What `nmt-kd agreement --json` found, or None."""
+        """The output of `nmt-kd agreement --json`, or None if there is none."""
         path = self.folder / "agreement.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     @property
     def decoding_sentences_per_second(self) -> float | None:
-        """As fairseq-generate reported it, or None."""
+        """The speed that fairseq-generate reported, or None."""
         path = self.folder / "translations.txt.log"
         found = SPEED.search(path.read_text(encoding="utf-8")) if path.is_file() else None
         return float(found[1]) if found else None
 
 
 class _NamespacesAsDicts(ast.NodeTransformer):
-    """`Namespace(a=1)`, which fairseq prints among its settings, as `{'a': 1}`."""
+    """Turn `Namespace(a=1)`, which fairseq prints among its settings, into `{'a': 1}`."""
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        node = self.generic_visit(node)
+        self.generic_visit(node)
         return ast.Dict([ast.Constant(keyword.arg) for keyword in node.keywords], [k.value for k in node.keywords])
 
 
@@ -223,7 +231,7 @@ def _literal(text: str) -> dict:
 
 
 def settings_that_differ(runs: list[Run]) -> dict[str, list[object]]:
-    """The settings in which the runs are not all alike, but for the seed; None where a run has no such setting."""
+    """Return the settings in which the runs differ, apart from the seed; None stands for a setting a run lacks."""
     names = sorted({name for run in runs for name in run.meaningful_settings})
     values = {name: [run.meaningful_settings.get(name) for run in runs] for name in names}
     return {name: found for name, found in values.items() if any(value != found[0] for value in found)}

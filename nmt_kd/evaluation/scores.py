@@ -1,4 +1,4 @@
-"""Scores of several systems by several metrics, with significance against one of them."""
+"""Score several systems with several metrics, and test their differences from a baseline for significance."""
 
 import logging
 import statistics
@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from sacrebleu.metrics.base import Metric
-from sacrebleu.significance import PairedTest
+from sacrebleu.significance import PairedTest, Result
 
 from nmt_kd.errors import UserError
 from nmt_kd.evaluation.tables import Table
 
 logger = logging.getLogger(__name__)
 
-Runs = list[list[str]]  # the translations of each run of a system
+Runs = list[list[str]]  # a system's translations, one list for each run
 MARKS = ((0.01, "**"), (0.05, "*"))
 
 
 @dataclass(frozen=True)
 class SystemScore:
-    """A system's figures by one metric; the p-values are for the hypothesis that it is as good as the baseline."""
+    """A system's scores under one metric; the null hypothesis of the p-values is that it equals the baseline."""
 
     system: str
     metric: str
@@ -29,24 +29,24 @@ class SystemScore:
 
     @property
     def mean(self) -> float:
-        """Over the runs."""
+        """The mean over the runs."""
         return statistics.mean(self.runs)
 
     @property
     def deviation(self) -> float | None:
-        """The sample's standard deviation over the runs; None for one run."""
+        """The sample standard deviation over the runs; None for a single run."""
         return statistics.stdev(self.runs) if len(self.runs) > 1 else None
 
     @property
     def mark(self) -> str:
-        """`**` where both tests say p < 0.01, `*` where both say p < 0.05."""
+        """`**` if p < 0.01 in both tests, `*` if p < 0.05 in both."""
         if self.bootstrap_p is None or self.randomisation_p is None:
             return ""
         highest = max(self.bootstrap_p, self.randomisation_p)
         return next((mark for limit, mark in MARKS if highest < limit), "")
 
     def as_dict(self) -> dict:
-        """All figures, for JSON."""
+        """Return all fields, the mean and the deviation, for JSON."""
         return {**asdict(self), "mean": self.mean, "deviation": self.deviation}
 
 
@@ -57,16 +57,16 @@ def score_systems(
     bootstrap_samples: int = 1000,
     randomisation_trials: int = 10000,
 ) -> list[SystemScore]:
-    """Score every run of every system by every metric, and test each system against `baseline` where one is named.
+    """Score every run of every system with every metric, and test each system against the `baseline`, if given.
 
-    The tests are sacrebleu's paired bootstrap and approximate randomisation. Of several runs the first is tested
-    against the baseline's first, the second against its second and so on, and the largest p-value is reported. Raises
-    UserError where the baseline is not among the systems or has another number of runs than one of them.
+    The tests are sacrebleu's paired bootstrap and approximate randomisation. If there are several runs, the first is
+    tested against the baseline's first, the second against its second and so on, and the largest p-value is reported.
+    Raises UserError if the baseline is not among the systems or differs from one of them in its number of runs.
     """
     _check_baseline(systems, baseline)
     scores = []
     for name, metric in metrics.items():
-        logger.info(f"scoring {sum(map(len, systems.values()))} files by {name}")
+        logger.info(f"scoring {sum(map(len, systems.values()))} files with {name}")
         values = {
             system: [float(metric.corpus_score(run, references=None).score) for run in runs]
             for system, runs in systems.items()
@@ -84,12 +84,12 @@ def _check_baseline(systems: dict[str, Runs], baseline: str | None) -> None:
     if baseline is None:
         return
     if baseline not in systems:
-        raise UserError(f"the baseline {baseline!r} is none of the systems ({', '.join(systems)})")
+        raise UserError(f"unknown baseline {baseline!r}; choose from {', '.join(systems)}")
     for system, runs in systems.items():
         if len(runs) != len(systems[baseline]):
             raise UserError(
-                f"{system} has {len(runs)} runs, the baseline {baseline} {len(systems[baseline])}; "
-                "runs are compared in pairs, so each must have as many"
+                f"{system} has {len(runs)} runs, the baseline {baseline} has {len(systems[baseline])}; "
+                "runs are compared in pairs, so give every system the same number"
             )
 
 
@@ -101,18 +101,20 @@ def _p_values(
         return {}
     highest = dict.fromkeys(others, 0.0)
     for run in range(len(systems[baseline])):
-        named = [(system, systems[system][run]) for system in (baseline, *others)]
+        named: list[tuple[str, Sequence[str]]] = [(system, systems[system][run]) for system in (baseline, *others)]
         _, results = PairedTest(named, {"metric": metric}, None, test_type=kind, n_samples=samples)()
         (found,) = [values for name, values in results.items() if name != "System"]
         for system, result in zip(others, found[1:], strict=True):
+            assert isinstance(result, Result)
+            assert result.p_value is not None  # only the baseline's result has none
             highest[system] = max(highest[system], result.p_value)
     return highest
 
 
 def as_table(scores: Sequence[SystemScore], digits: dict[str, int]) -> Table:
-    """A row for each system, and for each metric its mean, the deviation, marks of significance, and both p-values.
+    """Return a table with a row for each system: for each metric, mean, deviation, significance mark and p-values.
 
-    `digits` says how many to show of each metric.
+    `digits` is the number of decimals of each metric, 2 by default.
     """
     metrics = list(dict.fromkeys(score.metric for score in scores))
     tested = any(score.bootstrap_p is not None for score in scores)
@@ -125,21 +127,21 @@ def as_table(scores: Sequence[SystemScore], digits: dict[str, int]) -> Table:
         row = [system]
         for metric in metrics:
             score = by_place[system, metric]
-            row.append(figure(score, digits.get(metric, 2)))
+            row.append(format_score(score, digits.get(metric, 2)))
             if tested:
-                row.append(p_values(score))
+                row.append(format_p_values(score))
         rows.append(row)
     return Table(header, rows)
 
 
-def figure(score: SystemScore, digits: int) -> str:
-    """The mean, the deviation where there are several runs, and the mark of significance."""
+def format_score(score: SystemScore, digits: int) -> str:
+    """Format the mean, the deviation if there are several runs, and the significance mark."""
     deviation = "" if score.deviation is None else f" ± {score.deviation:.{digits}f}"
     return f"{score.mean:.{digits}f}{deviation}{' ' if score.mark else ''}{score.mark}"
 
 
-def p_values(score: SystemScore) -> str:
-    """Both p-values, of the bootstrap and of the randomisation."""
+def format_p_values(score: SystemScore) -> str:
+    """Format the p-values of the bootstrap and of the randomisation."""
     if score.bootstrap_p is None:
         return "baseline"
     return f"{score.bootstrap_p:.4f} / {score.randomisation_p:.4f}"

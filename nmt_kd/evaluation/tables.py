@@ -1,4 +1,4 @@
-"""Tables of results, as people put them into terminals, pages and papers. The first column names a row."""
+"""Tables of results as plain text, Markdown, LaTeX and HTML. The first column names the row."""
 
 import html
 from collections.abc import Callable
@@ -9,7 +9,7 @@ LATEX_SPECIAL = str.maketrans({char: f"\\{char}" for char in "&%$#_{}"} | {"~": 
 
 @dataclass(frozen=True)
 class Table:
-    """A header and rows of cells that are text already."""
+    """A header and rows of formatted cells."""
 
     header: list[str]
     rows: list[list[str]]
@@ -21,7 +21,7 @@ class Table:
 
 
 def number(value: float | int | None) -> str:
-    """A figure with as many digits as one reads: two below ten, one below a thousand; nothing for None."""
+    """Format a number: integers in full, floats with two decimals below 10, one below 1,000; None as nothing."""
     if value is None:
         return ""
     if isinstance(value, int):
@@ -37,13 +37,13 @@ def _padded(cells: list[str], widths: list[int]) -> list[str]:
 
 
 def as_text(table: Table) -> str:
-    """Columns with spaces between, for a terminal."""
+    """Format a table for a terminal, in columns separated by spaces."""
     lines = ["  ".join(_padded(cells, table.widths)).rstrip() for cells in (table.header, *table.rows)]
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
 
 
 def as_markdown(table: Table) -> str:
-    """A table of GitHub's Markdown."""
+    """Format a table in GitHub's Markdown."""
     escaped = Table(
         [cell.replace("|", r"\|") for cell in table.header],
         [[cell.replace("|", r"\|") for cell in row] for row in table.rows],
@@ -61,7 +61,7 @@ def as_markdown(table: Table) -> str:
 
 
 def as_latex(table: Table) -> str:
-    """A tabular environment with the rules of the package booktabs."""
+    """Format a table as a LaTeX tabular environment with the rules of the booktabs package."""
     lines = [
         " & ".join(cell.translate(LATEX_SPECIAL) for cell in cells) + r" \\" for cells in (table.header, *table.rows)
     ]
@@ -71,7 +71,7 @@ def as_latex(table: Table) -> str:
 
 
 def as_html(table: Table) -> str:
-    """A table element; the first cell of each row is its heading."""
+    """Format a table as an HTML table element; the first cell of each row is its heading."""
 
     def row(cells: list[str], first: str, others: str) -> str:
         tags = [first] + [others] * (len(cells) - 1)

@@ -1,7 +1,7 @@
-"""Files of translations, one sentence a line."""
+"""Read files of sentences, one per line, and the translations in fairseq-generate's output."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nmt_kd.errors import UserError
@@ -11,9 +11,9 @@ GENERATED_LINE = re.compile(r"([STHD])-(\d+)\t(.*)", re.DOTALL)
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file in UTF-8; only a line feed ends one, whatever else Unicode calls a line's end.
+    """Return the lines of a UTF-8 text file, split at line feeds only and not at Unicode's other line separators.
 
-    Raises UserError for a file that is missing, empty, in another encoding, or not sentences but fairseq's output.
+    Raises UserError if the file is missing, empty, in another encoding, or raw fairseq output rather than sentences.
     """
     lines = []
     for number, line in enumerate(_raw_lines(path), 1):
@@ -21,13 +21,13 @@ def read_lines(path: Path) -> list[str]:
             text = line.decode("utf-8").removeprefix("\ufeff" if number == 1 else "")
         except UnicodeDecodeError as error:
             raise UserError(
-                f"{path} is not all UTF-8: line {number} has the byte 0x{line[error.start]:02x}; "
-                "convert the file (iconv -f latin1 -t utf-8), or join it again from parts of one encoding"
+                f"{path} is not valid UTF-8: line {number} contains the byte 0x{line[error.start]:02x}; "
+                "convert the file (iconv -f latin1 -t utf-8), or if its parts differ in encoding, convert them first"
             ) from None
         if GENERATED.match(text):
             raise UserError(
-                f"{path} is not sentences: line {number} is fairseq's output ({text[:30]!r}); "
-                f"take the translations out with: nmt-kd translations {path} > translations.{path.suffix.lstrip('.')}"
+                f"{path} is not a file of sentences: line {number} is fairseq output ({text[:30]!r}); "
+                f"extract the translations with: nmt-kd translations {path} > translations.{path.suffix.lstrip('.')}"
             )
         lines.append(text)
     return lines
@@ -37,41 +37,41 @@ def _raw_lines(path: Path) -> list[bytes]:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise UserError(f"there is no file {path}") from None
+        raise UserError(f"{path} does not exist; give an existing file") from None
     if not content.strip():
-        raise UserError(f"{path} is empty; it must have a line for each sentence")
+        raise UserError(f"{path} is empty; it must have one line for each sentence")
     return [line.removesuffix(b"\r") for line in content.removesuffix(b"\n").split(b"\n")]
 
 
-def check_same_length(files: dict[Path, Sequence[str]]) -> None:
-    """UserError unless all files have as many lines as the first."""
+def check_same_length(files: Mapping[Path, Sequence[str]]) -> None:
+    """Raise UserError unless all files have the same number of lines."""
     (first, lines), *others = files.items()
     for path, other in others:
         if len(other) != len(lines):
             raise UserError(
-                f"{path} has {len(other)} lines, {first} has {len(lines)}; each must have one for every sentence"
+                f"{path} has {len(other)} lines, but {first} has {len(lines)}; each must have one line per sentence"
             )
 
 
 def generated_lines(path: Path, letter: str) -> list[str]:
-    """What fairseq-generate printed, in the order of the data: one line for each sentence, by the line's letter.
+    """Return the lines of one kind from fairseq-generate's output, one for each sentence, in the order of the data.
 
-    `S` are the sources and `T` the references, as the model sees them but for --remove-bpe; `H` the best hypotheses,
-    and `D` the same as text, where fairseq was given a --tokenizer. Raises UserError where there are none, or
-    sentences are missing.
+    `letter` is the kind: `S` for the sources and `T` for the references, as the model sees them apart from
+    --remove-bpe; `H` for the best hypotheses, and `D` for these detokenised, if fairseq was given a --tokenizer. Raises
+    UserError if there are no such lines or if sentences are missing.
     """
     texts: dict[int, str] = {}
     for line in _raw_lines(path):
         if found := GENERATED_LINE.fullmatch(line.decode("utf-8")):
             kind, number, text = found.groups()
             if kind == letter:
-                texts.setdefault(int(number), text.partition("\t")[2] if letter in "HD" else text)  # behind a score
+                texts.setdefault(int(number), text.partition("\t")[2] if letter in "HD" else text)  # after the score
     if not texts:
-        raise UserError(f"{path} has none of fairseq-generate's lines that begin with {letter}-")
+        raise UserError(f"{path} has no lines that start with {letter}-; give the output of fairseq-generate")
     missing = sorted(set(range(max(texts) + 1)) - texts.keys())
     if missing:
         raise UserError(
-            f"{path} lacks {len(missing)} of {max(texts) + 1} sentences (the first is number {missing[0]}); "
-            "run fairseq-generate again, with --user-dir nmt_kd and without --skip-invalid-size-inputs-valid-test"
+            f"{path} lacks {len(missing)} of {max(texts) + 1} sentences (the first missing one is {missing[0]}); "
+            "rerun fairseq-generate with --user-dir nmt_kd and without --skip-invalid-size-inputs-valid-test"
         )
     return [texts[number] for number in range(len(texts))]

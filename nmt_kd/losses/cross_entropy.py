@@ -1,13 +1,13 @@
-"""Cross-entropy against the gold tokens."""
+"""Cross-entropy against the reference tokens."""
 
 from torch import Tensor
 
 
 def label_smoothed_cross_entropy(log_p: Tensor, gold: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
-    """fairseq's label-smoothed cross-entropy and the plain negative log-likelihood, in nats.
+    """Return fairseq's label-smoothed cross-entropy and the plain negative log-likelihood, both [tokens], in nats.
 
-    With `e = label_smoothing / (V - 1)` the first is `(1 - label_smoothing - e) nll + e sum_v(-log p_v)`.
-    `log_p` is [tokens, V], log-probabilities; `gold` [tokens] holds the indices; both results are [tokens].
+    With `e = label_smoothing / (V - 1)`, the first is `(1 - label_smoothing - e) nll + e sum_v(-log p_v)`.
+    `log_p` [tokens, V] contains log-probabilities, `gold` [tokens] the indices of the reference tokens.
     """
     nll = -log_p.gather(-1, gold.unsqueeze(-1)).squeeze(-1)
     if label_smoothing == 0:

@@ -1,4 +1,4 @@
-"""How far the student's distribution is from the teacher's, over the vocabulary or over a part of it."""
+"""Divergences of the student's distribution from the teacher's, over the vocabulary or a part of it."""
 
 import torch
 from torch import Tensor
@@ -7,55 +7,56 @@ from torch.nn.functional import mse_loss
 from nmt_kd.losses.precision import at_least_float32, log_probabilities
 from nmt_kd.losses.top_k import top_k_indices
 
-LOG_OF_NOTHING = -100.0  # a probability of 1e-44
-SMALLEST_REST = 1e-6  # float32 cannot tell less from what it loses in 1 - sum
+LOG_OF_NOTHING = -100.0  # stands for log 0; a probability of 1e-44
+SMALLEST_REST = 1e-6  # less is below the float32 rounding error of 1 - sum
 
 
 def kl_divergence(student_log_p: Tensor, teacher_log_q: Tensor, temperature: float = 1.0) -> Tensor:
-    """`KL(q || p) = sum_v q_v (log q_v - log p_v)` of word-level distillation (Kim & Rush, 2016, eq. 4), in nats.
+    """Return `KL(q || p) = sum_v q_v (log q_v - log p_v)`, [tokens], in nats (Kim & Rush, 2016, eq. 4).
 
-    Both arguments are log-probabilities [tokens, V]; both distributions are taken at `temperature`, and the divergence
-    is multiplied by its square, so that gradients keep their size (Hinton et al., 2015). Returns [tokens]. Exact: no
-    epsilon inside the logarithms. Gradients reach the student alone.
+    Both arguments are log-probabilities [tokens, V]. Both distributions are taken at `temperature`, and the divergence
+    is multiplied by its square to preserve the size of the gradients (Hinton et al., 2015). The result is exact: there
+    is no epsilon inside the logarithms. Gradients flow only to the student.
     """
     log_p, log_q = student_log_p, teacher_log_q.detach()
     if temperature != 1:
         log_p, log_q = log_probabilities(log_p, temperature), log_probabilities(log_q, temperature)
-    # This way round and in place, two tensors of [tokens, V] fewer are written; on a CPU that is what the sum costs.
+    # In this order and in place, this writes two fewer tensors of [tokens, V], which dominate the cost on a CPU.
     divergence = -(log_p - log_q).mul_(log_q.exp()).sum(-1)
     return divergence if temperature == 1 else divergence * temperature**2
 
 
 def coarse_divergence(student_log_p: Tensor, words: Tensor, log_q: Tensor, log_rest: Tensor) -> Tensor:
-    """`kl_divergence` where all words but the teacher's top k are one: what a cache of the top k can tell.
+    """Return `kl_divergence` with all words outside the teacher's top k merged into one bucket, [tokens].
 
-    `sum_{v in top-k} q_v (log q_v - log p_v) + q_rest (log q_rest - log p_rest)`, with `words` and `log_q` [tokens, k]
-    the top k and `log_rest` [tokens] the log of the others' mass; `student_log_p` is [tokens, V]. Returns [tokens].
-    Never more than the divergence itself, and the same where k is V or the student's other words are in proportion to
-    the teacher's. So the student learns how much is left for the rest, and shares that out by itself.
+    `sum_{v in top-k} q_v (log q_v - log p_v) + q_rest (log q_rest - log p_rest)`, where `words` and `log_q` [tokens, k]
+    are the top k and `log_rest` [tokens] is the log of the remaining mass; `student_log_p` is [tokens, V]. It is at
+    most the full divergence, and equal to it if k is V or if the student's probabilities outside the top k are
+    proportional to the teacher's. So the student learns the total mass of the remaining words, but not how to
+    distribute it.
     """
     log_p = student_log_p.gather(-1, words)
     rest = log_rest.exp()
     p_rest = (1 - log_p.exp().sum(-1)).clamp(min=SMALLEST_REST)
-    of_the_rest = torch.where(rest > 0, rest * (log_rest.clamp(min=LOG_OF_NOTHING) - p_rest.log()), 0.0)
-    return (log_q.exp() * (log_q - log_p)).sum(-1) + of_the_rest
+    rest_term = torch.where(rest > 0, rest * (log_rest.clamp(min=LOG_OF_NOTHING) - p_rest.log()), 0.0)
+    return (log_q.exp() * (log_q - log_p)).sum(-1) + rest_term
 
 
 def top_k_cross_entropy(student_log_p: Tensor, words: Tensor, log_q: Tensor) -> Tensor:
-    """`-sum_{v in top-k(q)} q_v log p_v`, not renormalised (TIE-KD paper, section 3): what the top of q alone teaches.
+    """Return `-sum_{v in top-k(q)} q_v log p_v`, [tokens], without renormalisation (TIE-KD paper, section 3).
 
     `words` and `log_q` are the teacher's top k and their log-probabilities, [tokens, k]; `student_log_p` is
-    [tokens, V]; returns [tokens]. With k = 1 it is `-q(t_1) log p(t_1)`, without any correlation between words; with
-    all of V it is the cross-entropy form of word-level distillation.
+    [tokens, V]. With k = 1, this is `-q(t_1) log p(t_1)`, without any correlation between words; with k = V, it is
+    word-level distillation in its cross-entropy form.
     """
     return -(log_q.detach().exp() * student_log_p.gather(-1, words)).sum(-1)
 
 
 def without_top_1(teacher_log_q: Tensor, gold: Tensor) -> Tensor:
-    """The log-probabilities of the teacher once the mass of its first choice is moved to the gold token.
+    """Move the mass of the teacher's first choice to the reference token (TIE-KD paper, section 3).
 
-    [tokens, V] and [tokens] to [tokens, V]; unchanged where the first choice is the gold token (TIE-KD paper,
-    section 3). The first choice keeps the smallest positive probability instead of none, so that logs stay finite.
+    Takes and returns log-probabilities [tokens, V]; `gold` is [tokens]. Rows whose first choice is the reference token
+    are unchanged. The first choice keeps a tiny probability instead of 0, so that logarithms stay finite.
     """
     log_q = teacher_log_q.detach()
     first, gold = top_k_indices(log_q, 1), gold.unsqueeze(-1)
@@ -66,9 +67,9 @@ def without_top_1(teacher_log_q: Tensor, gold: Tensor) -> Tensor:
 
 
 def scaled_logit_error(student_logits: Tensor, teacher_logits: Tensor, scale: float) -> Tensor:
-    """`mean_v (z_s - scale z_t)^2`, annealing KD's first stage (Jafari et al., 2021, eq. 5) with `scale` its Phi(T).
+    """Return `mean_v (z_s - scale z_t)^2`, [tokens]: annealing KD's first stage (Jafari et al., 2021, eq. 5).
 
-    Both logits are [tokens, V]; returns [tokens] in float32 or the logits' float64.
+    `scale` is its Phi(T). Both logits are [tokens, V]. The result is in float32, or float64 for float64 logits.
     """
     student, teacher = at_least_float32(student_logits), at_least_float32(teacher_logits.detach())
     return mse_loss(student, teacher * scale, reduction="none").mean(-1)

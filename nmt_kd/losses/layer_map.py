@@ -1,6 +1,6 @@
-"""Which of the teacher's layers each of the student's learns from (CKD, Wu et al., 2020, section 3.2).
+"""Layer maps: which teacher layers each student layer learns from (CKD, Wu et al., 2020, section 3.2).
 
-Layers are numbered from 1. A map has one tuple of teacher layers for each student layer, from the lowest.
+Layers are numbered from 1. A map has one tuple of teacher layers for each student layer, starting from the lowest.
 """
 
 import itertools
@@ -10,13 +10,13 @@ LayerMap = list[tuple[int, ...]]
 
 
 def regular(teacher_layers: int, student_layers: int) -> LayerMap:
-    """RC: the teacher's layers in order, shared out evenly; 6 to 2 is (1, 2, 3), (4, 5, 6)."""
+    """RC: divide the teacher's layers evenly, in order; 6 to 2 is (1, 2, 3), (4, 5, 6)."""
     edges = [index * teacher_layers // student_layers for index in range(student_layers + 1)]
     return [tuple(range(low + 1, high + 1)) for low, high in itertools.pairwise(edges)]
 
 
 def overlapping(teacher_layers: int, student_layers: int) -> LayerMap:
-    """OC: RC, one layer wider on each side; 6 to 2 is (1, 2, 3, 4), (3, 4, 5, 6)."""
+    """OC: extend each group of RC by one layer on both sides; 6 to 2 is (1, 2, 3, 4), (3, 4, 5, 6)."""
     return [
         tuple(range(max(1, layers[0] - 1), min(teacher_layers, layers[-1] + 1) + 1))
         for layers in regular(teacher_layers, student_layers)
@@ -24,7 +24,7 @@ def overlapping(teacher_layers: int, student_layers: int) -> LayerMap:
 
 
 def skipping(teacher_layers: int, student_layers: int) -> LayerMap:
-    """SC: windows of one layer less than RC's, spread from the first layer to the last; 6 to 2 is (1, 2), (5, 6)."""
+    """SC: one layer fewer per group than RC, spread from the first layer to the last; 6 to 2 is (1, 2), (5, 6)."""
     window = -(-teacher_layers // student_layers) - 1
     last_start = teacher_layers - window
     starts = [index * last_start // max(1, student_layers - 1) + 1 for index in range(student_layers)]
@@ -32,17 +32,17 @@ def skipping(teacher_layers: int, student_layers: int) -> LayerMap:
 
 
 def crossed(teacher_layers: int, student_layers: int) -> LayerMap:
-    """CC: every second layer of RC, counted back from its last; 6 to 2 is (1, 3), (4, 6)."""
+    """CC: every second layer of each group of RC, counting back from its last; 6 to 2 is (1, 3), (4, 6)."""
     return [tuple(layers[::-2][::-1]) for layers in regular(teacher_layers, student_layers)]
 
 
 def interleaved(teacher_layers: int, student_layers: int) -> LayerMap:
-    """The map that the paper's figure draws for CC; 6 to 2 is (1, 3, 5), (2, 4, 6)."""
+    """The map shown for CC in the paper's figure; 6 to 2 is (1, 3, 5), (2, 4, 6)."""
     return [tuple(range(index + 1, teacher_layers + 1, student_layers)) for index in range(student_layers)]
 
 
 def patient(teacher_layers: int, student_layers: int) -> LayerMap:
-    """PKD: the last of RC; 6 to 2 is (3,), (6,)."""
+    """PKD: the last layer of each group of RC; 6 to 2 is (3,), (6,)."""
     return [layers[-1:] for layers in regular(teacher_layers, student_layers)]
 
 
@@ -57,10 +57,10 @@ LAYER_MAPS: dict[str, Callable[[int, int], LayerMap]] = {
 
 
 def layer_map(name: str, teacher_layers: int, student_layers: int) -> LayerMap:
-    """The map of that name, or the one written out as "1,2,3;4,5,6", for models of these depths.
+    """Return the map called `name`, or given explicitly as in "1,2,3;4,5,6", for models of these depths.
 
-    Raises ValueError, with a line that says why, for a name that is not known, a map that names a layer that is not
-    there or leaves a student layer out, and depths that a named map cannot be spread over.
+    Raises ValueError, with a one-line explanation, if the name is unknown, if an explicit map contains a layer that the
+    teacher does not have or does not cover each student layer, or if a named map does not fit the depths.
     """
     if name in LAYER_MAPS:
         if teacher_layers < student_layers:
@@ -68,7 +68,7 @@ def layer_map(name: str, teacher_layers: int, student_layers: int) -> LayerMap:
         layers = LAYER_MAPS[name](teacher_layers, student_layers)
         if not all(layers):
             raise ValueError(
-                f"{teacher_layers} teacher layers are too few for {name!r} and {student_layers} of a student"
+                f"{teacher_layers} teacher layers are too few for {name!r} and {student_layers} student layers"
             )
         return layers
     try:

@@ -5,14 +5,14 @@ from torch import Tensor
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """`values` in float32 where they are in half precision, unchanged otherwise."""
+    """Return `values` in float32 if they are in half precision, and unchanged otherwise."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def log_probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """`log softmax(logits / temperature)`, [tokens, V], in float32 or the logits' float64.
+    """Return `log softmax(logits / temperature)`, [tokens, V], in float32, or float64 for float64 logits.
 
-    Log-probabilities are logits as well: given some, this returns them at another temperature.
+    Log-probabilities are also logits, so this changes the temperature of a distribution given as log-probabilities.
     """
     scaled = logits if temperature == 1 else at_least_float32(logits) / temperature
     in_half = scaled.dtype in (torch.float16, torch.bfloat16)

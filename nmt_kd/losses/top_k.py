@@ -1,4 +1,4 @@
-"""The largest entries of long rows."""
+"""Find the largest entries of long rows."""
 
 import torch
 from torch import Tensor
@@ -7,10 +7,10 @@ BLOCK = 64
 
 
 def top_k_indices(values: Tensor, top_k: int) -> Tensor:
-    """The indices [tokens, top_k] of the largest entries of each row of `values` [tokens, V], largest first.
+    """Return the indices of the largest entries of each row, [tokens, top_k], largest first; `values` is [tokens, V].
 
-    `torch.topk` and `argmax` walk over every entry one by one on a CPU. The maxima of blocks are fast to compute, and
-    the k largest entries lie in the k blocks with the largest maxima, so that few entries are left to be looked at.
+    On a CPU, `torch.topk` and `argmax` visit the entries one by one. The maxima of blocks are fast to compute, and the
+    k largest entries lie in the k blocks with the largest maxima, so only a few entries remain to be searched.
     """
     values = values.detach()
     blocks = values.size(-1) // BLOCK

@@ -28,7 +28,7 @@ def test_anything_else_in_a_setting_is_refused(text):
     assert "\n" not in str(error.value)
 
 
-def test_every_module_of_fairseq_that_evaluates_settings_is_guarded():
+def test_every_fairseq_module_that_evaluates_settings_is_guarded():
     from fairseq import utils
     from fairseq.models import fconv
     from fairseq.optim import adam

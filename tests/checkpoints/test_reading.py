@@ -12,7 +12,7 @@ from nmt_kd.errors import UserError
 
 
 class RunsACommand:
-    """Unpickling this makes the file named in it."""
+    """Unpickling this creates the file at `path`."""
 
     def __init__(self, path):
         self.path = path
@@ -57,9 +57,11 @@ def test_reads_checkpoints_written_before_torch_used_zip_files(tmp_path):
 
 
 @pytest.mark.parametrize("write", [torch.save, lambda state, path: path.write_bytes(pickle.dumps(state, protocol=2))])
-def test_a_program_in_a_checkpoint_is_refused_by_name_and_does_not_run(tmp_path, write):
+def test_code_in_a_checkpoint_is_refused_by_name_and_does_not_run(tmp_path, write):
     write({"model": {}, "args": RunsACommand(tmp_path / "ran")}, tmp_path / "evil.pt")
-    with pytest.raises(UserError, match=r"evil\.pt holds posix\.system, which could run code.*refused") as error:
+    with pytest.raises(
+        UserError, match=r"^refused to load checkpoint .*evil\.pt: it contains posix\.system, which could run code"
+    ) as error:
         read_checkpoint_file(tmp_path / "evil.pt")
     one_line(error)
     assert not (tmp_path / "ran").exists()
@@ -67,7 +69,7 @@ def test_a_program_in_a_checkpoint_is_refused_by_name_and_does_not_run(tmp_path,
 
 def test_a_builtin_function_in_a_checkpoint_is_refused(tmp_path):
     path = write_checkpoint(tmp_path / "evil.pt", extra_state=CallsABuiltin())
-    with pytest.raises(UserError, match=r"holds (builtins\.)?getattr"):
+    with pytest.raises(UserError, match=r"it contains (builtins\.)?getattr"):
         read_checkpoint_file(path)
 
 
@@ -98,7 +100,7 @@ def test_missing_empty_truncated_and_foreign_files_are_told_apart(tmp_path):
         assert name in one_line(error)
 
 
-def test_fairseq_itself_reads_checkpoints_this_way(tmp_path):
+def test_fairseq_itself_refuses_code_in_checkpoints(tmp_path):
     torch.save({"model": {}, "args": RunsACommand(tmp_path / "ran")}, tmp_path / "evil.pt")
     with pytest.raises(UserError):
         checkpoint_utils.load_checkpoint_to_cpu(str(tmp_path / "evil.pt"))

@@ -1,4 +1,4 @@
-"""A real run in its folder, as scripts/train.sh and scripts/evaluate.sh leave it, and variations of its files."""
+"""Fixtures: a real run, in a folder as scripts/train.sh and scripts/evaluate.sh write it, and variations of it."""
 
 import json
 import re
@@ -15,7 +15,7 @@ PLUGIN = ["--user-dir", ROOT / "nmt_kd"]
 
 @pytest.fixture(scope="session")
 def real_run(data, corpus, teacher_path, tmp_path_factory) -> Path:
-    """A student that word_kd has trained for 20 updates and fairseq-generate has tried, of the data set `tiny`."""
+    """A student trained by word_kd for 20 updates on the data set `tiny`, with its translations."""
     work = tmp_path_factory.mktemp("runs") / "tiny"
     folder = work / "word_kd"
     method = ["--criterion", "word_kd", "--teacher-path", teacher_path, "--max-update", "20", "--log-interval", "2"]
@@ -36,7 +36,7 @@ def real_run(data, corpus, teacher_path, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def variation(real_run, tmp_path):
-    """A copy of the run under another name, with its log and its translations rewritten."""
+    """A function that copies the run under another name and rewrites its log and its translations."""
 
     def variation(name: str, data_set: str = "tiny", log=None, translations=None) -> Path:
         folder = tmp_path / data_set / name
@@ -51,5 +51,5 @@ def variation(real_run, tmp_path):
 
 
 def with_setting(name: str, value: str):
-    """A log in which a setting has another value."""
+    """Return a function that changes a setting in a log."""
     return lambda log: re.sub(rf"'{name}': [^,}}]+", f"'{name}': {value}", log)

@@ -20,7 +20,7 @@ def student_path(data, tmp_path_factory):
 
 
 def slow_form(task, paths, subset, top_k):
-    """One sentence, one position at a time, in plain lists: what is known of each token."""
+    """Compute the properties of each token in plain Python, one sentence and one position at a time."""
     models, _, _ = checkpoint_utils.load_model_ensemble_and_task([str(path) for path in paths], task=task)
     task.load_dataset(subset)
     dataset = task.dataset(subset)
@@ -50,7 +50,7 @@ def slow_form(task, paths, subset, top_k):
 
 
 def slow_measures(tokens, of, top_k):
-    """The measures of `tokens`, a part of `of` tokens."""
+    """The measures of `tokens`, a subset of `of` tokens."""
     count = len(tokens)
 
     def mean(name, factor):
@@ -73,7 +73,7 @@ def measure(student, teacher, data, subset="test", max_tokens=300, **kwargs):
 
 
 @pytest.mark.parametrize("top_k", [1, 5])
-def test_every_measure_is_what_counting_position_by_position_gives(student_path, teacher_path, data, task, top_k):
+def test_every_measure_matches_counting_position_by_position(student_path, teacher_path, data, task, top_k):
     bounds = Bounds(confidence=(0.05, 0.1), length=(40, 60), frequency=(10, 60))
     ours = measure(student_path, teacher_path, data, top_k=top_k, bounds=bounds).as_dict()
     tokens = slow_form(task, [student_path, teacher_path], "test", top_k)
@@ -104,7 +104,7 @@ def test_every_measure_is_what_counting_position_by_position_gives(student_path,
     assert all(filled)
 
 
-def test_a_model_agrees_with_itself_whatever_the_batches(teacher_path, data):
+def test_a_model_agrees_with_itself_at_any_batch_size(teacher_path, data):
     for max_tokens in (100, 4000):
         total = measure(teacher_path, teacher_path, data, max_tokens=max_tokens).total
         assert (total.teacher_agreement, total.edit_distance, total.ranking_distance) == (100, 0, 0)
@@ -112,7 +112,7 @@ def test_a_model_agrees_with_itself_whatever_the_batches(teacher_path, data):
         assert total.tokens > 13
 
 
-def test_with_lists_of_one_the_distances_are_what_is_missing_to_full_agreement(student_path, teacher_path, data):
+def test_with_top_1_lists_both_distances_equal_the_share_of_disagreement(student_path, teacher_path, data):
     total = measure(student_path, teacher_path, data, top_k=1).total
     assert 100 * total.edit_distance == pytest.approx(100 - total.teacher_agreement)
     assert total.ranking_distance == total.edit_distance > 0
@@ -137,11 +137,11 @@ def test_chunks_and_batches_change_nothing(student_path, teacher_path, data, mon
 
 
 def test_an_ensemble_is_compared_as_one_model(student_path, teacher_path, data):
-    pair = f"{student_path}:{student_path}"  # two equal models are one, but for the last bits of the average
+    pair = f"{student_path}:{student_path}"  # averaging two equal models changes at most the last bits
     assert measure(pair, teacher_path, data).total.agreeing == measure(student_path, teacher_path, data).total.agreeing
 
 
-def test_progress_is_said_on_standard_error(teacher_path, data, monkeypatch, capsys):
+def test_progress_is_reported_on_standard_error(teacher_path, data, monkeypatch, capsys):
     measure(teacher_path, teacher_path, data, max_tokens=100)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(agreement, "SECONDS_BETWEEN_REPORTS", 0)
@@ -149,11 +149,13 @@ def test_progress_is_said_on_standard_error(teacher_path, data, monkeypatch, cap
     captured = capsys.readouterr()
     assert captured.out == ""
     lines = captured.err.splitlines()
-    assert re.fullmatch(r"  batch 1 of (\d+), 0 s", lines[0])[1] == str(len(lines))
+    first = re.fullmatch(r"  batch 1 of (\d+), 0 s", lines[0])
+    assert first is not None
+    assert first[1] == str(len(lines))
 
 
 @pytest.mark.parametrize("top_k", [0, -1, 10**6])
-def test_lists_of_impossible_length_are_refused(teacher_path, data, task, top_k):
+def test_a_top_k_out_of_range_is_refused(teacher_path, data, task, top_k):
     size = len(task.target_dictionary)
     message = f"^--top-k is {top_k}; it must be from 1 to {size}, the size of the vocabulary$"
     with pytest.raises(UserError, match=message):
@@ -161,18 +163,18 @@ def test_lists_of_impossible_length_are_refused(teacher_path, data, task, top_k)
     measure(teacher_path, teacher_path, data, top_k=size)
 
 
-def test_a_subset_that_is_not_there_is_named(teacher_path, data):
-    with pytest.raises(UserError, match="has no subset 'train9'"):
+def test_a_missing_subset_is_refused(teacher_path, data):
+    with pytest.raises(UserError, match="has no subset 'train9'; choose one that is there with --gen-subset"):
         measure(teacher_path, teacher_path, data, "train9")
 
 
-def test_a_folder_without_data_is_named(teacher_path, tmp_path):
-    with pytest.raises(UserError, match=r"has no dict\.\*\.txt; give a folder that fairseq-preprocess has written"):
+def test_a_folder_without_data_is_refused(teacher_path, tmp_path):
+    with pytest.raises(UserError, match=r"has no dict\.\*\.txt; give a folder that fairseq-preprocess wrote"):
         measure(teacher_path, teacher_path, tmp_path)
 
 
-def test_batches_that_hold_no_sentence_are_refused(teacher_path, data):
-    with pytest.raises(UserError, match=r"^--max-tokens is 2; the longest sentence of test needs more"):
+def test_batches_too_small_for_a_sentence_are_refused(teacher_path, data):
+    with pytest.raises(UserError, match=r"^--max-tokens is 2, too few for the longest sentence of test; raise it$"):
         measure(teacher_path, teacher_path, data, max_tokens=2)
     with pytest.raises(UserError, match=r"^--max-tokens is 0; it must be 1 or more$"):
         measure(teacher_path, teacher_path, data, max_tokens=0)

@@ -33,7 +33,7 @@ def test_the_table_has_a_row_for_all_tokens_and_for_each_bucket(agreement):
 
 
 @pytest.mark.parametrize(("suffix", "start"), [("png", b"\x89PNG\r\n\x1a\n"), ("PDF", b"%PDF"), ("svg", b"<?xml")])
-def test_the_picture_is_written_as_its_name_says(agreement, tmp_path, suffix, start):
+def test_the_plot_has_the_format_of_its_suffix(agreement, tmp_path, suffix, start):
     pytest.importorskip("matplotlib")
     file = tmp_path / f"agreement.{suffix}"
     draw(agreement, file)
@@ -41,23 +41,27 @@ def test_the_picture_is_written_as_its_name_says(agreement, tmp_path, suffix, st
     assert file.stat().st_size > 5000
 
 
-def test_a_picture_that_cannot_be_written_is_refused_beforehand(tmp_path):
+def test_a_plot_that_cannot_be_written_is_refused_in_advance(tmp_path):
     pytest.importorskip("matplotlib")
-    with pytest.raises(UserError, match=r"its name must end in \.png, \.pdf, \.svg"):
+    with pytest.raises(
+        UserError, match=r"^unknown plot format 'agreement\.doc'; the file name must end in \.png, \.pdf, \.svg$"
+    ):
         check_can_draw(tmp_path / "agreement.doc")
-    with pytest.raises(UserError, match=r"the folder .*none does not exist; make it first"):
+    with pytest.raises(UserError, match=r"agreement\.png: folder .*none does not exist; create it first"):
         check_can_draw(tmp_path / "none" / "agreement.png")
 
 
-def test_a_place_that_is_no_file_is_named(agreement, tmp_path):
+def test_a_folder_in_place_of_the_plot_is_refused(agreement, tmp_path):
     pytest.importorskip("matplotlib")
     (tmp_path / "folder.png").mkdir()
-    with pytest.raises(UserError, match=r"folder\.png cannot be written: Is a directory"):
+    with pytest.raises(
+        UserError, match=r"^cannot write .*folder\.png: Is a directory; choose another path with --plot$"
+    ):
         draw(agreement, tmp_path / "folder.png")
 
 
-def test_without_matplotlib_it_says_how_to_get_it(agreement, tmp_path, monkeypatch):
+def test_without_matplotlib_the_error_says_how_to_install_it(agreement, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(UserError, match=r"drawing needs matplotlib; pip install 'nmt-kd\[report\]'"):
+    with pytest.raises(UserError, match=r"plots need matplotlib; pip install 'nmt-kd\[report\]'"):
         draw(agreement, tmp_path / "agreement.png")

@@ -1,4 +1,4 @@
-"""COMET's own loading and scoring, with a model made on the spot: tiny, untrained, from nowhere but this file."""
+"""COMET's own loading and scoring, with a tiny untrained model that is created here."""
 
 import json
 import sys
@@ -73,7 +73,7 @@ def texts(tmp_path_factory) -> dict[str, Path]:
     return {name: folder / name for name in lines}
 
 
-def test_scores_are_those_of_comets_command_line(model_folder, texts, tmp_path, capsys):
+def test_scores_match_comets_command_line(model_folder, texts, tmp_path, capsys):
     command = ["score", "--references", texts["references"], "--sources", texts["sources"], "--metrics", "comet"]
     command += ["--systems", f"plain={texts['plain']}", f"word_kd={texts['word_kd']}", "--baseline", "plain"]
     command += ["--comet-models", model_folder, "--format", "json"]
@@ -96,25 +96,28 @@ def test_scores_are_those_of_comets_command_line(model_folder, texts, tmp_path, 
     assert 0 < ours[1]["randomisation_p"] <= 1
 
 
-def test_a_model_that_cannot_be_downloaded_is_asked_for_with_file_and_place(monkeypatch):
+def test_a_failed_download_says_which_files_to_get_and_where(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError) as error:
         load_comet("Unbabel/none-such-model")
     message = str(error.value)
     assert message.startswith("cannot download the COMET model Unbabel/none-such-model (")
-    assert "get hparams.yaml and checkpoints/model.ckpt from https://huggingface.co/Unbabel/none-such-model" in message
+    assert (
+        "download hparams.yaml and checkpoints/model.ckpt from https://huggingface.co/Unbabel/none-such-model"
+        in message
+    )
 
 
-def test_a_path_that_is_no_model_is_named(tmp_path, model_folder):
-    with pytest.raises(UserError, match=r"there is no COMET model .*none; give a folder with hparams.yaml and"):
+def test_a_path_that_is_not_a_model_is_refused(tmp_path, model_folder):
+    with pytest.raises(UserError, match=r"COMET model .*none does not exist; give a folder with hparams.yaml and"):
         load_comet(str(tmp_path / "none"))
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints/model.ckpt").write_bytes(b"")
-    with pytest.raises(UserError, match=r"lacks the model's hparams.yaml"):
+    with pytest.raises(UserError, match=r"has no hparams\.yaml; put the model's there, next to checkpoints/"):
         load_comet(str(tmp_path))
 
 
-def test_a_missing_extra_is_named(monkeypatch):
+def test_without_comet_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "comet", None)
     with pytest.raises(UserError, match=r"COMET is not installed; pip install 'nmt-kd\[comet\]'"):
         load_comet("Unbabel/wmt20-comet-da")

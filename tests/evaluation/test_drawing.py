@@ -17,18 +17,18 @@ from nmt_kd.evaluation.drawing import COLOURS, as_png, as_svg, compact, legend_b
         (2e9, "2G"),
     ],
 )
-def test_numbers_on_an_axis_are_short(value, text):
+def test_numbers_on_an_axis_are_abbreviated(value, text):
     assert compact(value) == text
 
 
-def test_no_two_systems_of_a_plot_look_alike():
+def test_no_two_systems_in_a_plot_look_alike():
     looks = [tuple(look.values()) for look in itertools.islice(styles(), 40)]
     assert len(set(looks)) == 40
     assert len({look[0] for look in looks[: len(COLOURS)]}) == len(COLOURS)
     assert len({look[1] for look in looks[: len(COLOURS)]}) == len(COLOURS)
 
 
-def test_a_figure_is_the_same_file_every_time():
+def test_drawing_a_figure_twice_gives_the_same_file():
     def draw():
         figure, axes = pyplot().subplots()
         line = axes.plot([1, 20], [3, 4])

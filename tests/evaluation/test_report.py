@@ -7,20 +7,20 @@ from recorded_runs import with_setting
 
 from nmt_kd.cli import main
 from nmt_kd.errors import UserError
-from nmt_kd.evaluation.report import systems_of
 from nmt_kd.evaluation.runs import Run
+from nmt_kd.evaluation.systems import systems_of
 
 pytest_plugins = ["recorded_runs"]
 
 
 def perfect(translations: str) -> str:
-    """Every hypothesis is the reference."""
+    """Replace every hypothesis by the reference."""
     references = dict(re.findall(r"^T-(\d+)\t(.*)$", translations, re.MULTILINE))
     return re.sub(r"^D-(\d+)\t(.*)\t.*$", lambda d: f"D-{d[1]}\t{d[2]}\t{references[d[1]]}", translations, flags=re.M)
 
 
 def worse(translations: str) -> str:
-    """Every hypothesis lacks the reference's last word."""
+    """Replace every hypothesis by the reference without its last word."""
     return re.sub(r"^(D-\d+\t.*) \S+$", r"\1", perfect(translations), flags=re.MULTILINE)
 
 
@@ -38,7 +38,7 @@ def report(folders, out, *flags) -> str:
     return (out / "index.html").read_text(encoding="utf-8")
 
 
-def test_runs_that_differ_in_their_seeds_are_one_system(folders):
+def test_runs_that_differ_only_in_their_seeds_form_one_system(folders):
     systems = systems_of(Run(folder) for folder in folders)
     assert [(system.name, len(system.runs)) for system in systems] == [("plain", 1), ("word_kd", 2)]
 
@@ -49,13 +49,13 @@ def test_runs_on_different_corpora_are_different_systems(variation):
     assert [[run.name for run in system.runs] for system in systems_of(runs)] == [["plain", "plain.seed2"], ["seq_kd"]]
 
 
-def test_what_is_no_run_is_left_out_and_named(folders, tmp_path, capsys):
+def test_folders_that_are_not_runs_are_skipped_and_named(folders, tmp_path, capsys):
     other = folders[0].parent / "data-bin"
     other.mkdir()
     page = report([*folders, other], tmp_path / "report")
-    assert "left out, for they have no train.log: data-bin\n" in capsys.readouterr().out
+    assert "skipped, no train.log: data-bin\n" in capsys.readouterr().out
     assert "<th>plain</th>" in page
-    with pytest.raises(UserError, match=r"data-bin has no train\.log; give the folder of a run"):
+    with pytest.raises(UserError, match=r"data-bin has no train\.log; give a folder written by scripts/train\.sh"):
         report([other], tmp_path / "report")
 
 
@@ -66,7 +66,7 @@ def test_the_page_has_scores_costs_curves_and_settings(folders, tmp_path):
     assert re.search(r"<tr><th>word_kd</th><td>[\d.]+ ± [\d.]+</td><td>[+-][\d.]+</td>", page)
     assert "<th>word_kd</th><td>2</td>" in page
     assert "nrefs:1|case:mixed|eff:no|tok:13a" in page
-    assert "Differences and tests are against plain" in page
+    assert "Differences and significance are relative to plain" in page
     assert "<tr><th>kd_alpha</th><td>0.0</td><td>0.5</td></tr>" in page
     names = {"curve_nll_loss", "curve_teacher_agreement", "training_losses", "trade_off"}
     assert {path.stem for path in out.glob("*.png")} == names
@@ -75,14 +75,14 @@ def test_the_page_has_scores_costs_curves_and_settings(folders, tmp_path):
         assert path.read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_page_needs_nothing_but_itself(folders, tmp_path):
+def test_the_page_is_self_contained(folders, tmp_path):
     page = report(folders, tmp_path / "report")
     assert set(re.findall(r'(?:src|href)="([^"]{0,10})', page)) == {"data:image"}
     assert "<script" not in page
     assert "@import" not in page
 
 
-def test_significance_is_tested_where_the_runs_can_be_paired(folders, tmp_path):
+def test_significance_is_tested_if_the_runs_can_be_paired(folders, tmp_path):
     page = report(folders[:2], tmp_path / "report")
     differences = re.search(r"<tr><th>word_kd</th><td>([\d.]+)( \*+)?</td><td>([+-][\d.]+)</td>", page)
     assert differences
@@ -90,7 +90,7 @@ def test_significance_is_tested_where_the_runs_can_be_paired(folders, tmp_path):
     assert float(differences[3]) > 5
 
 
-def test_two_data_sets_are_columns_of_one_table(variation, tmp_path):
+def test_two_data_sets_become_columns_of_one_table(variation, tmp_path):
     folders = [variation("plain"), variation("plain", data_set="other"), variation("teacher", data_set="other")]
     folders[2].joinpath("train.log").write_text(with_setting("kd_alpha", "0.9")((folders[2] / "train.log").read_text()))
     page = report(folders, tmp_path / "report")
@@ -100,7 +100,7 @@ def test_two_data_sets_are_columns_of_one_table(variation, tmp_path):
     assert (tmp_path / "report/other_trade_off.png").exists()
 
 
-def test_a_run_that_is_not_evaluated_yet_has_its_curves_and_costs(folders, tmp_path):
+def test_a_run_that_is_not_evaluated_yet_still_has_curves_and_costs(folders, tmp_path):
     for name in ("translations.txt", "translations.txt.log", "agreement.json"):
         (folders[0] / name).unlink()
     page = report(folders[:2], tmp_path / "report")
@@ -109,16 +109,16 @@ def test_a_run_that_is_not_evaluated_yet_has_its_curves_and_costs(folders, tmp_p
     assert "<th>plain</th>" in costs
 
 
-def test_a_baseline_of_the_readers_choice(folders, tmp_path):
+def test_the_baseline_can_be_chosen(folders, tmp_path):
     page = report(folders[:2], tmp_path / "report", "--baseline", "word_kd")
-    assert "Differences and tests are against word_kd" in page
-    with pytest.raises(UserError, match="the baseline 'none' is none of the systems"):
+    assert "Differences and significance are relative to word_kd" in page
+    with pytest.raises(UserError, match=r"^unknown baseline 'none'; choose from plain, word_kd$"):
         report(folders, tmp_path / "report", "--baseline", "none")
 
 
-def test_a_missing_matplotlib_is_named(folders, tmp_path, monkeypatch):
+def test_without_matplotlib_the_error_says_how_to_install_it(folders, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
-    with pytest.raises(UserError, match=r"drawing needs matplotlib; pip install 'nmt-kd\[report\]'"):
+    with pytest.raises(UserError, match=r"plots need matplotlib; pip install 'nmt-kd\[report\]'"):
         report(folders, tmp_path / "report")
 
 

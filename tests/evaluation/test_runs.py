@@ -20,12 +20,14 @@ def test_a_real_run_is_read_from_its_files(real_run):
     assert run.settings["encoder_embed_dim"] == 16
     assert run.languages == ("en", "de")
     assert "seed" not in run.meaningful_settings
+    assert run.hypotheses is not None
     assert len(run.hypotheses) == len(run.references) == len(run.sources) == 13
     assert run.agreement == {"teacher_agreement": 41.5}
+    assert run.decoding_sentences_per_second is not None
     assert run.decoding_sentences_per_second > 0
 
 
-def test_curves_are_what_the_log_says(real_run):
+def test_curves_match_the_log(real_run):
     run = Run(real_run)
     logged = re.findall(r'"kd_loss": "([\d.]+)".*"num_updates": "(\d+)"', run.log)
     curve = run.curve("kd_loss", "train_inner")
@@ -53,7 +55,7 @@ def written(tmp_path, *lines):
     return Run(folder)
 
 
-def test_time_is_tokens_by_speed_and_what_a_restart_repeats_counts_once(tmp_path):
+def test_time_is_tokens_divided_by_speed_and_updates_repeated_after_a_restart_count_once(tmp_path):
     log = [inner(10, 9), inner(20, 8), inner(30, 7.5), inner(20, 7, wps="50"), inner(30, 6)]
     run = written(tmp_path, *log)
     # 10 updates of 50 tokens at 100 a second, then at 50, then at 100
@@ -66,14 +68,14 @@ def test_time_is_tokens_by_speed_and_what_a_restart_repeats_counts_once(tmp_path
     assert run.seconds_per_update == 0.5
 
 
-def test_a_validation_between_two_records_has_its_share_of_the_time(tmp_path):
+def test_the_time_of_a_validation_between_two_records_is_interpolated(tmp_path):
     valid = '2026-01-01 10:00:00 | INFO | valid | {"valid_bleu": "3.5", "valid_num_updates": "15"}'
     run = written(tmp_path, inner(10, 9), valid, inner(20, 8))
     (point,) = run.curve("bleu")
     assert (point.updates, point.seconds, point.value) == (15, 7.5, 3.5)
 
 
-def test_settings_that_differ_leave_out_seeds_and_folders(variation):
+def test_settings_that_differ_exclude_seeds_and_folders(variation):
     runs = [
         Run(variation("a")),
         Run(variation("b", log=with_setting("seed", "9"))),
@@ -83,7 +85,7 @@ def test_settings_that_differ_leave_out_seeds_and_folders(variation):
     assert settings_that_differ(runs) == {"kd_alpha": [0.5, 0.5, 0.7]}
 
 
-def test_references_come_from_the_prepared_text_where_there_is_some(variation):
+def test_references_come_from_the_prepared_text_if_there_is_any(variation):
     run = Run(variation("a"))
     generated = run.references
     text = run.folder.parent / "text"
@@ -96,15 +98,19 @@ def test_references_come_from_the_prepared_text_where_there_is_some(variation):
     ("lines", "measure", "message"),
     [
         (["nothing"], "updates", "has no training statistics; train with --log-format json"),
-        (["nothing"], "settings", "does not begin with fairseq-train's settings"),
-        (["nothing"], "parameters", "does not say how many parameters the model has"),
+        (["nothing"], "settings", "does not contain fairseq-train's settings; save its complete output there"),
+        (
+            ["nothing"],
+            "parameters",
+            "does not contain the number of parameters; save the complete output",
+        ),
     ],
 )
-def test_a_log_that_is_none_is_named(tmp_path, lines, measure, message):
+def test_an_incomplete_log_is_refused(tmp_path, lines, measure, message):
     with pytest.raises(UserError, match=message):
         getattr(written(tmp_path, *lines), measure)
 
 
-def test_a_folder_without_a_log_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"has no train.log; give the folder of a run"):
+def test_a_folder_without_a_log_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"has no train\.log; give a folder written by scripts/train\.sh"):
         Run(tmp_path).updates  # noqa: B018

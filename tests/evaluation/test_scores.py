@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import run_command
 from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics.base import Metric
 
 from nmt_kd.cli import main
 from nmt_kd.errors import UserError
@@ -63,7 +64,7 @@ def score(*arguments, capsys):
 # -- values -----------------------------------------------------------------------------------------------------------
 
 
-def test_scores_are_those_of_sacrebleus_command_line(files, capsys):
+def test_scores_match_sacrebleus_command_line(files, capsys):
     metrics = ["bleu", "chrf", "ter"]
     result = run_command(
         BIN / "sacrebleu", files / "references", "-i", files / "plain.0", "-m", *metrics, "-w", "10", "--force"
@@ -77,7 +78,7 @@ def test_scores_are_those_of_sacrebleus_command_line(files, capsys):
         assert row["signature"] in text
 
 
-def test_p_values_are_those_of_sacrebleus_command_line(files, capsys):
+def test_p_values_match_sacrebleus_command_line(files, capsys):
     inputs = [files / "plain.0", files / "word_kd.0", files / "again.0"]
     command = [BIN / "sacrebleu", files / "references", "-i", *inputs, "-m", "bleu", "chrf", "--force", "-f", "text"]
     names = [f"{path.stem}={path}" for path in inputs]
@@ -103,7 +104,8 @@ def test_p_values_are_those_of_sacrebleus_command_line(files, capsys):
 
 def multi_bleu_slowly(hypotheses, references):
     """What multi-bleu.perl computes, for one reference."""
-    correct, total = Counter(), Counter()
+    correct: Counter[int] = Counter()
+    total: Counter[int] = Counter()
     for hypothesis, reference in zip(hypotheses, references, strict=True):
         h, r = hypothesis.split(), reference.split()
         for n in range(1, 5):
@@ -134,11 +136,11 @@ def test_multi_bleu_of_a_case_computed_by_hand():
     )
 
 
-def test_multi_bleu_without_a_common_quadruple_is_zero():
+def test_multi_bleu_without_a_common_4_gram_is_zero():
     assert MultiBLEU([["a b c d e"]]).corpus_score(["a b c x e"], None).score == 0
 
 
-def test_multi_bleu_tokenises_as_moses_where_that_is_asked_for():
+def test_multi_bleu_tokenises_like_moses_on_request():
     pytest.importorskip("sacremoses")
     ours = MultiBLEU([["Der Hund , z.B. Rex , bellt ."]]).corpus_score(["Der Hund, z.B. Rex, bellt."], None)
     moses = MultiBLEU([["Der Hund, z.B. Rex, bellt."]], "de").corpus_score(["Der Hund, z.B. Rex, bellt."], None)
@@ -147,7 +149,7 @@ def test_multi_bleu_tokenises_as_moses_where_that_is_asked_for():
     assert moses.sys_len == 8
 
 
-def test_multi_bleu_takes_the_closest_of_several_references(references, systems):
+def test_multi_bleu_uses_all_references(references, systems):
     both = [references, systems["again"][0]]
     ours = MultiBLEU(both).corpus_score(systems["plain"][0], None)
     assert ours.score > MultiBLEU([references]).corpus_score(systems["plain"][0], None).score
@@ -165,8 +167,8 @@ def test_several_runs_have_a_mean_and_a_deviation(references, systems):
     assert found.bootstrap_p is None
 
 
-def test_of_several_runs_the_least_significant_pair_counts(references, systems):
-    metric = {"chrf": CHRF(references=[references])}
+def test_with_several_runs_the_least_significant_pair_counts(references, systems):
+    metric: dict[str, Metric] = {"chrf": CHRF(references=[references])}
 
     def test(chosen):
         return {row.system: row for row in score_systems(chosen, metric, "plain", 200, 200)}
@@ -187,11 +189,12 @@ def test_marks_need_both_tests(p_values, mark):
     assert SystemScore("x", "bleu", [1.0], *p_values).mark == mark
 
 
-def test_a_score_of_sentences_is_tested_as_sacrebleus_metrics_are(systems):
+def test_significance_of_a_sentence_level_score_is_tested(systems):
     metric = SegmentMean("length", lambda lines: [len(line) / 10 for line in lines])
     found = {row.system: row for row in score_systems(systems, {"length": metric}, "plain", 500, 500)}
     assert found["plain"].runs[0] == pytest.approx(statistics.mean(len(line) for line in systems["plain"][0]) / 10)
     assert found["word_kd"].mark == "**"
+    assert found["again"].randomisation_p is not None
     assert found["again"].randomisation_p > 0.05
 
 
@@ -215,18 +218,18 @@ def test_the_table_has_runs_marks_and_p_values_in_every_format(files, capsys):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["--systems", "plain"], "--systems wants NAME=FILE, not 'plain'"),
-        (["--baseline", "teacher"], r"the baseline 'teacher' is none of the systems \(plain\)"),
-        (["--metrics", "comet"], "COMET reads the sentences that were translated, too; give their file with --sources"),
-        (["--systems", "plain=/none"], "there is no file /none"),
+        (["--systems", "plain"], "--systems is 'plain'; it must be NAME=FILE"),
+        (["--baseline", "teacher"], "unknown baseline 'teacher'; choose from plain$"),
+        (["--metrics", "comet"], "COMET also needs the source sentences; give them with --sources"),
+        (["--systems", "plain=/none"], "/none does not exist; give an existing file"),
     ],
 )
-def test_wrong_arguments_are_named(files, changes, message):
+def test_wrong_arguments_are_refused(files, changes, message):
     command = ["score", "--references", str(files / "references"), "--systems", f"plain={files / 'plain.0'}"]
     with pytest.raises(UserError, match=message):
         main([*command, *changes])
 
 
-def test_systems_with_another_number_of_runs_than_the_baseline_are_refused(references, systems):
-    with pytest.raises(UserError, match="word_kd has 1 runs, the baseline plain 2; runs are compared in pairs"):
+def test_systems_with_more_or_fewer_runs_than_the_baseline_are_refused(references, systems):
+    with pytest.raises(UserError, match="word_kd has 1 runs, the baseline plain has 2; runs are compared in pairs"):
         score_systems({"plain": systems["plain"], "word_kd": systems["word_kd"][:1]}, {}, "plain")

@@ -9,7 +9,7 @@ from nmt_kd.losses.precision import log_probabilities
 
 
 def slow_form(logits, gold, label_smoothing):
-    """One token and one word at a time, from the equation, in Python's floats."""
+    """The equation in plain Python floats, one token and one word at a time."""
     losses, nlls = [], []
     for scores, answer in zip(logits.tolist(), gold.tolist(), strict=True):
         largest = max(scores)
@@ -24,7 +24,7 @@ def slow_form(logits, gold, label_smoothing):
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1, 0.9])
 @pytest.mark.parametrize("spread", [0.0, 1.0, 6e4])
 @pytest.mark.parametrize("tokens", [1, 7])
-def test_equals_the_equation_token_by_token(label_smoothing, spread, tokens):
+def test_matches_the_equation_token_by_token(label_smoothing, spread, tokens):
     logits = torch.randn(tokens, 11, dtype=torch.float64) * spread
     gold = torch.randint(11, (tokens,))
     for ours, slow in zip(
@@ -35,7 +35,7 @@ def test_equals_the_equation_token_by_token(label_smoothing, spread, tokens):
         torch.testing.assert_close(ours, slow, rtol=1e-12, atol=1e-12)
 
 
-def test_equals_fairseq_in_value_and_gradient():
+def test_matches_fairseq_in_value_and_gradient():
     logits = torch.randn(9, 50, requires_grad=True)
     gold = torch.randint(50, (9,))
     ours, nll = label_smoothed_cross_entropy(log_probabilities(logits), gold, 0.1)
@@ -48,7 +48,7 @@ def test_equals_fairseq_in_value_and_gradient():
 
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
-def test_its_gradient_is_that_of_the_equation(label_smoothing):
+def test_its_gradient_matches_the_equation(label_smoothing):
     logits = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
     gold = torch.tensor([5, 0, 2])
     assert torch.autograd.gradcheck(
@@ -56,7 +56,7 @@ def test_its_gradient_is_that_of_the_equation(label_smoothing):
     )
 
 
-def test_the_order_in_memory_does_not_matter():
+def test_memory_layout_does_not_matter():
     log_p = torch.randn(5, 7, dtype=torch.float64).log_softmax(-1)
     gold = torch.randint(7, (5, 2))[:, 0]
     ours = label_smoothed_cross_entropy(log_p.t().contiguous().t(), gold, 0.1)
@@ -64,7 +64,7 @@ def test_the_order_in_memory_does_not_matter():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_logits_give_float32_losses_of_the_rounded_logits(dtype):
+def test_half_precision_logits_give_float32_losses(dtype):
     logits = (torch.randn(5, 400) * 20).to(dtype)
     gold = torch.randint(400, (5,))
     ours, _ = label_smoothed_cross_entropy(log_probabilities(logits), gold, 0.1)

@@ -32,7 +32,7 @@ def slow_divergence(student, teacher, temperature=1.0):
 
 
 def each_token(function, *logits):
-    """`function` of one token's scores at a time, in float64."""
+    """Apply `function` to the scores of one token at a time, in float64."""
     rows = zip(*(tensor.tolist() for tensor in logits), strict=True)
     return torch.tensor([function(*row) for row in rows], dtype=torch.float64)
 
@@ -43,7 +43,7 @@ def random_logits(count=2, tokens=6, vocabulary=9):
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 @pytest.mark.parametrize("tokens", [1, 6])
-def test_the_divergence_equals_the_equation_token_by_token(temperature, tokens):
+def test_the_divergence_matches_the_equation_token_by_token(temperature, tokens):
     student, teacher = random_logits(tokens=tokens)
     ours = kl_divergence(log_probabilities(student), log_probabilities(teacher), temperature)
     expected = each_token(lambda *row: slow_divergence(*row, temperature), student, teacher)
@@ -60,7 +60,7 @@ def test_its_gradient_is_the_difference_of_the_distributions_times_the_temperatu
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_gradients_are_those_of_the_losses(loss):
+def test_gradients_match_the_losses(loss):
     student, teacher = random_logits(tokens=3)
     log_q = log_probabilities(teacher)
     assert torch.autograd.gradcheck(
@@ -69,21 +69,21 @@ def test_gradients_are_those_of_the_losses(loss):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_the_order_in_memory_does_not_matter(loss):
+def test_memory_layout_does_not_matter(loss):
     student, teacher = random_logits()
     scattered = (logits.t().contiguous().t() for logits in (student, teacher))
     torch.testing.assert_close(loss(*scattered), loss(student, teacher))
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_gradients_reach_the_student_and_never_the_teacher(loss):
+def test_gradients_flow_only_to_the_student(loss):
     student, teacher = (logits.clone().requires_grad_() for logits in random_logits())
     loss(log_probabilities(student), log_probabilities(teacher)).sum().backward()
     assert student.grad.norm() > 0
     assert teacher.grad is None
 
 
-def test_the_divergence_is_zero_for_equal_distributions_also_where_the_logits_are_shifted():
+def test_the_divergence_is_zero_for_equal_distributions_even_if_the_logits_are_shifted():
     logits = torch.randn(4, 8, dtype=torch.float64)
     divergence = kl_divergence(log_probabilities(logits), log_probabilities(logits + 5))
     torch.testing.assert_close(divergence, torch.zeros(4, dtype=torch.float64))
@@ -92,7 +92,7 @@ def test_the_divergence_is_zero_for_equal_distributions_also_where_the_logits_ar
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("loss", [kl_divergence, lambda p, q: top_k_cross_entropy(p, *WholeDistribution(q).top(3))])
 def test_extreme_logits_give_the_exact_loss_in_float32(dtype, loss):
-    """The teacher is certain, or has no idea as the student has none: its entropy is 0, or the divergence is."""
+    """Either the teacher is certain, or both models are undecided: either the entropy or the divergence is 0."""
     student = torch.tensor([[6e4, -6e4, 0.0], [-6e4, 6e4, 0.0], [0.0, 0.0, 0.0]], dtype=dtype)
     teacher = torch.tensor([[-6e4, 6e4, 0.0], [-6e4, 6e4, 0.0], [0.0, 0.0, 0.0]], dtype=dtype)
     ours = loss(log_probabilities(student), log_probabilities(teacher))
@@ -104,7 +104,7 @@ def test_extreme_logits_give_the_exact_loss_in_float32(dtype, loss):
 
 
 @pytest.mark.parametrize("top_k", [1, 3, 9])
-def test_the_top_k_cross_entropy_equals_the_equation_token_by_token(top_k):
+def test_the_top_k_cross_entropy_matches_the_equation_token_by_token(top_k):
     def slow_form(student, teacher):
         p, q = softmax(student), softmax(teacher)
         top = sorted(range(len(q)), key=lambda word: -q[word])[:top_k]
@@ -115,7 +115,7 @@ def test_the_top_k_cross_entropy_equals_the_equation_token_by_token(top_k):
     torch.testing.assert_close(ours, each_token(slow_form, student, teacher), rtol=1e-11, atol=1e-12)
 
 
-def test_of_words_that_the_teacher_finds_equal_the_top_k_cross_entropy_takes_any_but_none_twice():
+def test_ties_in_the_top_k_cross_entropy_never_count_a_word_twice():
     student, teacher = torch.randn(20, 5, dtype=torch.float64), torch.randint(2, (20, 5)).double()
     losses = top_k_cross_entropy(log_probabilities(student), *WholeDistribution(teacher).top(3))
     for ours, *rows in zip(losses.tolist(), student.tolist(), teacher.tolist(), strict=True):
@@ -125,7 +125,7 @@ def test_of_words_that_the_teacher_finds_equal_the_top_k_cross_entropy_takes_any
         assert any(ours == pytest.approx(-sum(q[word] * math.log(p[word]) for word in words)) for words in tops)
 
 
-def test_the_top_k_cross_entropy_of_all_words_is_the_divergence_and_the_teachers_entropy():
+def test_the_top_k_cross_entropy_of_all_words_is_the_divergence_plus_the_teachers_entropy():
     log_p, log_q = map(log_probabilities, random_logits())
     entropy = -(log_q.exp() * log_q).sum(-1)
     torch.testing.assert_close(
@@ -133,7 +133,7 @@ def test_the_top_k_cross_entropy_of_all_words_is_the_divergence_and_the_teachers
     )
 
 
-def test_without_its_first_choice_the_teacher_gives_that_mass_to_the_gold_token():
+def test_the_mass_of_the_first_choice_moves_to_the_reference_token():
     (teacher,) = random_logits(1)
     gold = torch.tensor([0, 1, 2, 3, 4, int(teacher[5].argmax())])
     ours = without_top_1(log_probabilities(teacher), gold).exp()
@@ -147,7 +147,7 @@ def test_without_its_first_choice_the_teacher_gives_that_mass_to_the_gold_token(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_without_its_first_choice_a_certain_or_undecided_teacher_is_still_a_finite_distribution(dtype):
+def test_without_its_first_choice_any_teacher_is_still_a_finite_distribution(dtype):
     teacher = torch.tensor([[6e4, -6e4, 0.0], [1.0, 1.0, 1.0], [1.0, 1.0, 0.0]], dtype=dtype, requires_grad=True)
     for gold in range(3):
         ours = without_top_1(log_probabilities(teacher), torch.full((3,), gold))
@@ -156,7 +156,7 @@ def test_without_its_first_choice_a_certain_or_undecided_teacher_is_still_a_fini
         torch.testing.assert_close(ours.exp().sum(-1), torch.ones(3, dtype=dtype))
 
 
-def test_the_divergence_from_a_teacher_without_its_first_choice_is_finite_and_has_a_gradient():
+def test_the_divergence_from_a_teacher_without_its_first_choice_is_finite_with_a_gradient():
     student, teacher = random_logits()
     log_q = without_top_1(log_probabilities(teacher), torch.zeros(6, dtype=torch.long))
     assert torch.autograd.gradcheck(
@@ -164,7 +164,7 @@ def test_the_divergence_from_a_teacher_without_its_first_choice_is_finite_and_ha
     )
 
 
-def test_the_logit_error_equals_the_equation_token_by_token():
+def test_the_logit_error_matches_the_equation_token_by_token():
     student, teacher = random_logits()
     expected = each_token(
         lambda s, t: sum((a - 0.3 * b) ** 2 for a, b in zip(s, t, strict=True)) / len(s), student, teacher
@@ -174,7 +174,7 @@ def test_the_logit_error_equals_the_equation_token_by_token():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_the_error_of_half_precision_logits_is_computed_in_float32(dtype):
-    """Squares of 300 are more than float16 holds."""
+    """The square of 300 overflows float16."""
     student, teacher = ((logits * 300).to(dtype) for logits in random_logits())
     ours = scaled_logit_error(student, teacher, 0.9)
     assert ours.dtype == torch.float32
@@ -189,5 +189,5 @@ def test_no_tokens_give_no_losses(loss):
     assert loss(nothing, nothing).shape == (0,)
 
 
-def test_no_tokens_give_no_teacher_without_its_first_choice():
+def test_moving_the_first_choice_works_without_tokens():
     assert without_top_1(torch.zeros(0, 7), torch.zeros(0, dtype=torch.long)).shape == (0, 7)

@@ -32,7 +32,7 @@ def test_teacher_down_is_the_mean_squared_difference():
     assert teacher_down_error(student, teacher).tolist() == pytest.approx(expected, rel=1e-12)
 
 
-def test_attention_is_averaged_over_heads_and_keys_without_padding():
+def test_attention_error_is_averaged_over_heads_and_non_padding_keys():
     student, teacher = states(2, 2, 3, 4, 4).unbind()
     padding = torch.tensor([[True, True, False, False], [False] * 4])
     ours = attention_error(student, teacher, padding)
@@ -47,7 +47,7 @@ def test_attention_is_averaged_over_heads_and_keys_without_padding():
             assert ours[batch, query].item() == pytest.approx(sum(errors) / len(errors), rel=1e-12)
 
 
-def test_what_the_padding_holds_does_not_matter_and_a_row_of_padding_costs_nothing():
+def test_padding_is_ignored_and_a_row_of_only_padding_has_no_error():
     student, teacher = states(2, 2, 3, 4, 4).unbind()
     padding = torch.tensor([[True, True, False, False], [True] * 4])
     other = student.masked_fill(padding[:, None, None], 6e4).requires_grad_()
@@ -58,7 +58,7 @@ def test_what_the_padding_holds_does_not_matter_and_a_row_of_padding_costs_nothi
     assert (other.grad != 0).any(2).any(1).tolist() == (~padding).tolist()
 
 
-def test_attention_has_the_gradients_of_its_equation_and_the_teacher_none():
+def test_attention_error_has_the_gradients_of_its_equation_and_none_for_the_teacher():
     student, teacher = (tensor.clone().requires_grad_() for tensor in states(2, 2, 3, 4, 4))
     padding = torch.tensor([[True, True, False, False], [False] * 4])
     attention_error(student, teacher, padding).sum().backward()
@@ -67,7 +67,7 @@ def test_attention_has_the_gradients_of_its_equation_and_the_teacher_none():
 
 
 @pytest.mark.parametrize("fusion", [student_up_error, teacher_down_error])
-def test_the_order_in_memory_does_not_matter(fusion):
+def test_memory_layout_does_not_matter(fusion):
     student, teacher = states(2, 5, 7).unbind()
     scattered = (tensor.t().contiguous().t() for tensor in (student, teacher))
     torch.testing.assert_close(fusion(*scattered), fusion(student, teacher))
@@ -79,12 +79,12 @@ def test_no_tokens_give_no_errors(fusion):
 
 
 @pytest.mark.parametrize("fusion", [student_up_error, teacher_down_error])
-def test_gradients_are_those_of_the_equations(fusion):
+def test_gradients_match_the_equations(fusion):
     student, teacher = states(2, 3, 4).unbind()
     assert torch.autograd.gradcheck(lambda ours: fusion(ours, teacher), student.clone().requires_grad_())
 
 
-def test_the_projected_teacher_has_gradients_and_the_teacher_itself_none():
+def test_teacher_down_has_gradients_for_the_projected_teacher_and_student_up_none():
     student, teacher = (tensor.clone().requires_grad_() for tensor in states(2, 3, 4))
     student_up_error(student, teacher).sum().backward()
     assert teacher.grad is None
@@ -94,7 +94,7 @@ def test_the_projected_teacher_has_gradients_and_the_teacher_itself_none():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_states_are_compared_in_float32(dtype):
-    """Squares of 300 are more than float16 holds."""
+    """The square of 300 overflows float16."""
     student, teacher = (torch.randn(2, 4, 8) * 300).to(dtype).unbind()
 
     def attention(ours, theirs):
@@ -106,7 +106,7 @@ def test_half_precision_states_are_compared_in_float32(dtype):
         torch.testing.assert_close(error.double(), fusion(student.double(), teacher.double()), rtol=1e-4, atol=1e-5)
 
 
-def test_states_of_zero_give_finite_errors_and_gradients():
+def test_zero_states_give_finite_errors_and_gradients():
     student = torch.zeros(2, 4, requires_grad=True)
     student_up_error(student, torch.ones(2, 4)).sum().backward()
     assert student.grad.isfinite().all()

@@ -16,7 +16,7 @@ from nmt_kd.losses.layer_map import LAYER_MAPS, layer_map
         (" 2 ; 1 , 1", [(2,), (1, 1)]),
     ],
 )
-def test_six_layers_to_two_are_as_in_the_paper(name, expected):
+def test_six_layers_to_two_match_the_paper(name, expected):
     assert layer_map(name, 6, 2) == expected
 
 
@@ -46,13 +46,13 @@ def test_twelve_layers_to_four_follow_the_same_rules(name, expected):
         ("interleaved", [(1, 3, 5), (2, 4)]),
     ],
 )
-def test_depths_that_do_not_divide_give_the_upper_layers_more(name, expected):
+def test_indivisible_depths_give_the_upper_student_layers_more(name, expected):
     assert layer_map(name, 5, 2) == expected
 
 
 @pytest.mark.parametrize("name", sorted(LAYER_MAPS))
 @pytest.mark.parametrize(("teacher_layers", "student_layers"), [(3, 2), (5, 2), (6, 1), (7, 3), (18, 4)])
-def test_every_student_layer_has_layers_that_are_there(name, teacher_layers, student_layers):
+def test_every_student_layer_learns_from_existing_teacher_layers(name, teacher_layers, student_layers):
     groups = layer_map(name, teacher_layers, student_layers)
     assert len(groups) == student_layers
     assert all(1 <= layer <= teacher_layers for group in groups for layer in group)
@@ -72,7 +72,7 @@ def test_overlaps_of_models_of_the_same_depth_are_clipped_at_both_ends():
     ("name", "depths", "message"),
     [
         ("rc", (2, 3), "2 teacher layers cannot be spread over 3 student layers"),
-        ("sc", (3, 3), "3 teacher layers are too few for 'sc' and 3 of a student"),
+        ("sc", (3, 3), "3 teacher layers are too few for 'sc' and 3 student layers"),
         ("1,2;7", (6, 2), "'1,2;7' names layer 7, the teacher has layers 1 to 6"),
         ("0;1", (6, 2), "'0;1' names layer 0, the teacher has layers 1 to 6"),
         ("1,2,3", (6, 2), "'1,2,3' maps 1 student layers, the student has 2"),
@@ -83,6 +83,6 @@ def test_overlaps_of_models_of_the_same_depth_are_clipped_at_both_ends():
         ("1;-2", (6, 2), "'1;-2' names layer -2, the teacher has layers 1 to 6"),
     ],
 )
-def test_maps_that_make_no_sense_are_named(name, depths, message):
+def test_invalid_maps_are_refused(name, depths, message):
     with pytest.raises(ValueError, match="^" + message):
         layer_map(name, *depths)

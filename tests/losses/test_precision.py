@@ -15,14 +15,14 @@ from nmt_kd.losses.precision import at_least_float32, log_probabilities
         (torch.float64, torch.float64),
     ],
 )
-def test_half_precision_becomes_float32_and_the_rest_stays(dtype, expected):
+def test_only_half_precision_is_converted_to_float32(dtype, expected):
     values = torch.ones(2, 3, dtype=dtype)
     assert at_least_float32(values).dtype == expected
     assert log_probabilities(values).dtype == expected
     assert log_probabilities(values, 2.0).dtype == expected
 
 
-def test_half_precision_logits_give_the_logs_of_the_rounded_logits_not_rounded_logs():
+def test_log_probabilities_of_half_precision_logits_are_not_rounded():
     logits = (torch.randn(4, 300) * 20).half()
     torch.testing.assert_close(
         log_probabilities(logits).double(), logits.double().log_softmax(-1), rtol=1e-6, atol=1e-5
@@ -30,7 +30,7 @@ def test_half_precision_logits_give_the_logs_of_the_rounded_logits_not_rounded_l
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 1.1])
-def test_equals_the_definition_and_log_probabilities_are_logits(temperature):
+def test_matches_the_definition_for_logits_and_for_log_probabilities(temperature):
     scores = [0.3, -2.0, 5.0]
     total = math.log(sum(math.exp(score / temperature) for score in scores))
     expected = torch.tensor([[score / temperature - total for score in scores]], dtype=torch.float64)
@@ -41,14 +41,14 @@ def test_equals_the_definition_and_log_probabilities_are_logits(temperature):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 10.0])
-def test_extreme_logits_neither_overflow_nor_vanish(dtype, temperature):
+def test_extreme_logits_neither_overflow_nor_underflow(dtype, temperature):
     logits = torch.tensor([[6e4, -6e4, 0.0], [-6e4, -6e4, -6e4]], dtype=dtype)
     largest = logits[0, 0].item() / temperature
     expected = torch.tensor([[0.0, -2 * largest, -largest], [-math.log(3)] * 3])
     torch.testing.assert_close(log_probabilities(logits, temperature), expected)
 
 
-def test_gradients_of_half_precision_logits_are_those_of_float32():
+def test_gradients_of_half_precision_logits_match_float32():
     logits = torch.randn(3, 8).half().requires_grad_()
     log_probabilities(logits, 2.0)[:, 0].sum().backward()
     expected = (torch.eye(8)[0] - (logits.float() / 2).softmax(-1)) / 2
@@ -56,13 +56,13 @@ def test_gradients_of_half_precision_logits_are_those_of_float32():
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
-def test_the_order_in_memory_does_not_matter_and_no_tokens_are_none(temperature):
+def test_memory_layout_does_not_matter_and_no_tokens_give_no_rows(temperature):
     logits = torch.randn(5, 7, dtype=torch.float64)
     expected = log_probabilities(logits, temperature)
     torch.testing.assert_close(log_probabilities(logits.t().contiguous().t(), temperature), expected)
     assert log_probabilities(logits[:0], temperature).shape == (0, 7)
 
 
-def test_temperature_one_changes_no_bit():
+def test_temperature_one_is_bitwise_identical():
     logits = torch.randn(3, 50)
     assert torch.equal(log_probabilities(logits, 1.0), logits.log_softmax(-1))

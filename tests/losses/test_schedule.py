@@ -5,22 +5,22 @@ import pytest
 from nmt_kd.losses.schedule import annealing_scale, linear
 
 
-def test_the_line_starts_and_ends_exactly_and_has_equal_steps():
+def test_linear_starts_and_ends_exactly_and_has_equal_steps():
     values = [linear(1.1, 1.0, update, 11) for update in range(11)]
     assert values[0] == 1.1
     assert values[-1] == 1.0
     assert [before - after for before, after in itertools.pairwise(values)] == pytest.approx([0.01] * 10)
 
 
-def test_the_line_stays_at_its_end():
+def test_linear_stays_at_its_end():
     assert {linear(10.0, 1.0, update, 5) for update in (4, 5, 1000)} == {1.0}
 
 
 @pytest.mark.parametrize("updates", [0, 1])
-def test_a_line_of_no_length_is_at_its_end(updates):
+def test_linear_without_updates_returns_its_end(updates):
     assert linear(1.1, 1.0, 0, updates) == 1.0
 
 
 @pytest.mark.parametrize(("temperature", "expected"), [(10, 0.1), (5.5, 0.55), (2, 0.9), (1, 1.0), (0.5, 1.0)])
-def test_the_scale_rises_to_one_and_never_above(temperature, expected):
+def test_the_annealing_scale_rises_to_one_and_no_further(temperature, expected):
     assert annealing_scale(temperature, 10) == pytest.approx(expected)

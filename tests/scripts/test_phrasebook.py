@@ -55,7 +55,7 @@ def test_years(year, english, german):
     assert (phrasebook.english_year(year), phrasebook.german_year(year)) == (english, german)
 
 
-def test_times_are_told_as_germans_tell_them():
+def test_times_follow_german_usage():
     class Fixed(random.Random):
         def __init__(self, hour, minute):
             super().__init__()
@@ -71,7 +71,7 @@ def test_times_are_told_as_germans_tell_them():
             return options[2]
 
         def random(self):
-            return 0.0  # the usual one of several translations
+            return 0.0  # the more common translation
 
     times = {
         (6, 30): ("at half past six in the evening", "um halb sieben abends"),
@@ -94,7 +94,7 @@ def test_clauses_follow_german_word_order():
     assert born.subordinate() == "Anna am Montag in Rom geboren wurde"
 
 
-def test_the_corpus_is_the_same_for_the_same_seed_and_no_sentence_is_in_two_splits():
+def test_a_seed_always_gives_the_same_corpus_and_no_sentence_is_in_two_splits():
     sizes = {"test": 50, "train": 400}
     first = phrasebook.corpus(sizes, seed=1)
     assert first == phrasebook.corpus(sizes, seed=1) != phrasebook.corpus(sizes, seed=2)

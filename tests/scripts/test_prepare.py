@@ -1,4 +1,4 @@
-"""Preparing WMT and IWSLT from small archives that are laid out as the published ones."""
+"""Preparing WMT and IWSLT from small archives with the layout of the published ones."""
 
 import gzip
 import hashlib
@@ -32,13 +32,13 @@ WORDS = {
 
 
 def sentence(language, name, number):
-    """A sentence that can be told from all others, and that its translation can be found by."""
+    """Return a unique sentence, which shares its name and number with its translation."""
     words = WORDS[language]
     return " ".join(["", name, str(number), *(words[(number * step) % len(words)] for step in range(1, 9))]).strip()
 
 
 def corpus_lines(name, size, languages, faults=()):
-    """Parallel lines in each language, and those of `faults` among them."""
+    """Return parallel lines in each language, with those of `faults` inserted."""
     lines = {language: [sentence(language, name, number) for number in range(size)] for language in languages}
     for position, pair in faults:
         for language, line in zip(languages, pair, strict=True):
@@ -65,7 +65,7 @@ def write_tar(path, members):
             archive.addfile(info, io.BytesIO(content))
 
 
-FAULTS = [  # of each reason twice
+FAULTS = [  # two for each reason to drop a pair
     (10, ("", "commoncrawl Leer")),
     (20, ("Empty commoncrawl", " \t ")),
     (30, ("a " * 251, "b " * 251)),
@@ -73,7 +73,7 @@ FAULTS = [  # of each reason twice
     (50, ("a", "b " * 10)),
     (60, ("a " * 19, "b b")),
 ]
-# what other readers would take for the end of a line, and other unpleasant things of the web
+# characters that other readers take for the end of a line, and other oddities of crawled text
 UNPLEASANT = [
     (5, ("one\u2028two \x85 three\x00 four\x0bfive\x1cone six\rseven", "eins\x0czwei\u200bdrei vier\u00adfünf sechs"))
 ]
@@ -81,7 +81,7 @@ UNPLEASANT = [
 
 @pytest.fixture(scope="module")
 def wmt14(tmp_path_factory):
-    """A folder with WMT14's archives for English-German and English-French, and the lines in them."""
+    """A folder with the WMT14 archives for English-German and English-French, and the lines in them."""
     folder = tmp_path_factory.mktemp("wmt14")
     texts = {
         "europarl": corpus_lines("europarl", 120, ("en", "de")),
@@ -137,7 +137,7 @@ def wmt14(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def iwslt14(tmp_path_factory):
-    """A folder with IWSLT14's archive, and the lines in it."""
+    """A folder with the IWSLT14 archive, and the lines in it."""
     folder = tmp_path_factory.mktemp("iwslt14")
     train = corpus_lines(
         "talk", 100, ("de", "en"), [(4, ("", "")), (5, ("a " * 20, "b")), (6, ("a " * 176, "b " * 176))]
@@ -164,20 +164,20 @@ def prepare(data, folder, runs, *arguments, **environment):
 
 
 def read(folder, split, *languages):
-    """Pairs of lines; of one language, the lines alone."""
+    """Return the pairs of lines, or for one language just the lines."""
     lines = [(folder / f"{split}.{language}").read_bytes().decode().split("\n")[:-1] for language in languages]
     return list(zip(*lines, strict=True)) if len(lines) > 1 else lines[0]
 
 
 def names_of(pairs):
-    """The names by which the sentences of each pair were made, the same on both sides, lower-case or not."""
+    """Return the names given to the sentences of each pair, which must be the same on both sides."""
     found = [tuple(re.match(r"(\S+ \d+)", side).group(1) for side in pair) for pair in pairs]
     assert all(source == target for source, target in found)
     return [source for source, _ in found]
 
 
 def check_binarised(work, languages, splits):
-    """fairseq reads the folder, and finds every line of the subwords there, in order."""
+    """Check that fairseq reads the folder and finds every line of the subwords in it, in order."""
     dictionary = Dictionary.load(str(work / f"data-bin/dict.{languages[0]}.txt"))
     pair = "-".join(languages)
     for split in splits:
@@ -196,11 +196,11 @@ def test_wmt_is_prepared_from_its_archives_step_by_step(wmt14, tmp_path):
     work = tmp_path / "wmt14_en_de"
     made = {}
     for step in ("text", "tokens", "subwords", "data-bin"):
-        (work / f"{step}.partial").mkdir(parents=True)  # as a run leaves it that was killed in this step
+        (work / f"{step}.partial").mkdir(parents=True)  # as left by a run that was killed during this step
         (work / f"{step}.partial/train.en").write_text("half a li")
         result = prepare("wmt14_en_de", folder, tmp_path, "--until", step)
         assert result.returncode == 0, result.stderr
-        assert made == {path: path.stat().st_mtime_ns for path in made}  # what was complete is left alone
+        assert made == {path: path.stat().st_mtime_ns for path in made}  # complete steps are not repeated
         made |= {path: path.stat().st_mtime_ns for path in (work / step).iterdir()}
         assert {path.name for path in work.iterdir()} - {"binarise.log"} == {path.parent.name for path in made}
     again = prepare("wmt14_en_de", tmp_path / "gone", tmp_path)
@@ -234,7 +234,7 @@ def test_wmt_is_prepared_from_its_archives_step_by_step(wmt14, tmp_path):
     check_binarised(work, ("en", "de"), ("train", "valid", "test"))
 
 
-def test_iwslt_is_prepared_as_usual(iwslt14, tmp_path):
+def test_iwslt_is_prepared_as_in_fairseqs_example(iwslt14, tmp_path):
     folder, _, _ = iwslt14
     result = prepare("iwslt14_de_en", folder, tmp_path, WORKERS="2")
     assert result.returncode == 0, result.stderr
@@ -258,7 +258,7 @@ def test_iwslt_is_prepared_as_usual(iwslt14, tmp_path):
 
 
 def text_of(data, folder, runs, *arguments, **environment):
-    """Prepare as far as the text; the line that says what is wrong, or None."""
+    """Prepare the text; return the error message, or None."""
     result = prepare(data, folder, runs, "--until", "text", *arguments, **environment)
     assert result.returncode == (1 if result.stderr else 0)
     assert len(result.stderr.splitlines()) <= 1
@@ -285,7 +285,7 @@ def test_compressed_members_and_unpacked_files_are_read(wmt14, tmp_path):
         assert read(text, "test", "en", "fr") == list(zip(*texts["test"].values(), strict=True))
 
 
-def test_romanian_is_read_from_a_zip_and_its_diacritics_are_a_choice(tmp_path):
+def test_romanian_is_read_from_a_zip_with_diacritics_as_configured(tmp_path):
     folder, runs = tmp_path / "wmt16", tmp_path / "runs"
     lines = {name: corpus_lines(name, 30, ("en", "ro")) for name in ("europarl", "setimes", "valid", "test")}
     prefix = "training-parallel-ep-v8/europarl-v8.ro-en"
@@ -315,7 +315,7 @@ def test_romanian_is_read_from_a_zip_and_its_diacritics_are_a_choice(tmp_path):
 
 
 CURL = """#!/bin/bash
-# serves $SERVED, the first time only a part, as a broken connection does
+# serves $SERVED, the first time only in part, like a broken connection
 while [ $# -gt 1 ]; do case $1 in --output) out=$2 ;; esac; shift; done
 file=$SERVED/${1##*/}
 [ -f "$file" ] || { echo "curl: (22) The requested URL returned error: 404" >&2; exit 22; }
@@ -331,7 +331,7 @@ fi
 
 @pytest.fixture
 def network(tmp_path):
-    """What makes a folder the only thing that there is to download."""
+    """A function that returns an environment in which only the files of a folder can be downloaded."""
     (tmp_path / "bin").mkdir()
     curl = tmp_path / "bin/curl"
     curl.write_text(CURL)
@@ -339,7 +339,7 @@ def network(tmp_path):
     return lambda folder: {"PATH": f"{curl.parent}:{os.environ['PATH']}", "SERVED": str(folder)}
 
 
-def test_a_download_goes_on_where_it_was_and_a_file_that_changes_is_refused(iwslt14, network, tmp_path):
+def test_an_interrupted_download_resumes_and_a_changed_file_is_refused(iwslt14, network, tmp_path):
     folder, _, _ = iwslt14
     download = partial(prepare, "iwslt14_de_en", None, tmp_path, "--until", **network(folder))
     originals = tmp_path / "originals/iwslt14"
@@ -357,7 +357,7 @@ def test_a_download_goes_on_where_it_was_and_a_file_that_changes_is_refused(iwsl
     for source, environment in ((None, network(folder)), (originals, {})):
         message = text_of("iwslt14_de_en", source, tmp_path, **environment)
         assert message.startswith(
-            f"prepare.sh: error: {originals}/de-en.tgz is not what {originals}/SHA256SUMS says; delete it"
+            f"prepare.sh: error: {originals}/de-en.tgz does not match {originals}/SHA256SUMS; delete it"
         )
     (originals / "de-en.tgz").write_bytes(content)
     assert text_of("iwslt14_de_en", None, tmp_path, **network(folder)) is None
@@ -365,7 +365,7 @@ def test_a_download_goes_on_where_it_was_and_a_file_that_changes_is_refused(iwsl
 
 def test_a_download_that_is_not_the_published_file_is_refused(wmt14, network, tmp_path):
     folder, _, _ = wmt14
-    for _ in range(6):  # each archive is cut off once
+    for _ in range(6):  # each download is interrupted once
         result = prepare("wmt14_en_de", None, tmp_path, "--until", "originals", **network(folder))
         assert result.returncode == 1
     assert re.search(
@@ -376,7 +376,7 @@ def test_a_download_that_is_not_the_published_file_is_refused(wmt14, network, tm
     assert "test-full" not in (tmp_path / "originals/wmt14/SHA256SUMS").read_text()
 
 
-def test_a_missing_archive_is_named_with_its_url_and_place(iwslt14, tmp_path):
+def test_a_missing_archive_is_reported_with_its_path_and_url(iwslt14, tmp_path):
     message = text_of("iwslt14_de_en", tmp_path / "nothing", tmp_path)
     url = "https://dl.fbaipublicfiles.com/fairseq/data/iwslt14/de-en.tgz"
     assert message.startswith(f"corpora.py: error: {tmp_path}/nothing/de-en.tgz is missing")
@@ -395,7 +395,7 @@ def flip_a_byte_of_the_checksum(content):
         lambda _: b"",
         flip_a_byte_of_the_checksum,
     ],
-    ids=["cut off", "an error page", "empty", "checksum"],
+    ids=["truncated", "an error page", "empty", "checksum"],
 )
 def test_a_damaged_archive_is_refused_by_name(wmt14, tmp_path, damage):
     archive = tmp_path / "training-parallel-nc-v9.tgz"
@@ -406,7 +406,7 @@ def test_a_damaged_archive_is_refused_by_name(wmt14, tmp_path, damage):
     message = str(error.value)
     assert message.startswith(f"corpora.py: error: {archive} ")
     assert re.search(
-        r" (is damaged \(.+\); delete it and|the right archive:) get it again from " + re.escape(url), message
+        r" (is damaged \(.+\); delete it and|the right archive;) download it again from " + re.escape(url), message
     )
     assert "\n" not in message
 
@@ -431,14 +431,14 @@ def extract(folder, *corpora_):
         ("other.{side}.{lang}", b"", b"", r"news.tgz has no other.src.en"),
     ],
 )  # fmt: skip
-def test_files_that_do_not_belong_together_are_refused(tmp_path, member, english, german, message):
+def test_files_that_are_not_parallel_are_refused(tmp_path, member, english, german, message):
     name = "test.{lang}.sgm" if "other" in member else member
     write_tar(tmp_path / "news.tgz", {name.format(lang="en"): english, name.format(lang="de"): german})
     with pytest.raises(SystemExit, match=message):
         extract(tmp_path, ("train", "https://example.org/news.tgz", member))
 
 
-def test_a_text_without_a_last_line_feed_does_not_run_into_the_next(tmp_path):
+def test_a_text_without_a_final_line_feed_does_not_run_into_the_next(tmp_path):
     write_tar(tmp_path / "a.tgz", {"a.en": b"one\r\ntwo", "a.de": b"eins\nzwei\n", "b.en": b"three", "b.de": b"drei"})
     out = extract(tmp_path, *(("train", "https://example.org/a.tgz", name + ".{lang}") for name in "ab"))
     assert read(out, "train", "en", "de") == [("one", "eins"), ("two", "zwei"), ("three", "drei")]
@@ -458,12 +458,12 @@ def test_a_text_without_a_last_line_feed_does_not_run_into_the_next(tmp_path):
         ("Dimineaţă, şi [aici]", "ro", "Dimineaţă , şi &#91; aici &#93;"),
     ],
 )
-def test_tokens_are_those_of_the_moses_scripts(line, language, expected):
+def test_tokens_match_those_of_the_moses_scripts(line, language, expected):
     options = Namespace(normalise="punctuation", split_hyphens=True, romanian_diacritics="keep", lowercase=False)
     assert moses.tokenise(line, language, options) == expected
 
 
-def test_work_in_several_processes_keeps_the_order_and_reads_only_a_little_ahead():
+def test_several_processes_keep_the_order_and_read_only_slightly_ahead():
     read_so_far = []
     numbers = (read_so_far.append(number) or number for number in range(40))
     results = parallel.map_in_order(neg, numbers, workers=2)
@@ -473,9 +473,12 @@ def test_work_in_several_processes_keeps_the_order_and_reads_only_a_little_ahead
     assert [len(chunk) for chunk in parallel.chunks(range(parallel.CHUNK_LINES + 1))] == [parallel.CHUNK_LINES, 1]
 
 
-def test_words_about_steps(tmp_path):
+def test_an_unknown_step_is_refused_and_a_dry_run_writes_nothing(tmp_path):
     result = prepare("wmt14_en_de", None, tmp_path, "--until", "magic")
-    assert result.stderr == "prepare.sh: error: no step 'magic'; there are: originals text tokens subwords data-bin\n"
+    assert (
+        result.stderr
+        == "prepare.sh: error: unknown step 'magic'; choose from originals text tokens subwords data-bin\n"
+    )
     result = prepare("wmt14_en_de", None, tmp_path, "--dry-run")
     assert result.returncode == 0
     assert "https://www.statmt.org/wmt13/training-parallel-europarl-v7.tgz" in result.stdout
@@ -488,7 +491,7 @@ OLD_LAYER_NORMS = {"self_attn_layer_norm": "layer_norms.0", "final_layer_norm": 
 
 
 def as_published_in_2018(state):
-    """A checkpoint as fairseq 0.6 wrote it: one namespace of settings, joint attention weights, other names."""
+    """Convert a checkpoint to the layout of fairseq 0.6: one namespace, joint attention weights, other names."""
     model = state["cfg"]["model"]
     settings = Namespace(
         **{name: value for name, value in vars(model).items() if name.startswith(("encoder_", "decoder_", "share_"))},
@@ -537,13 +540,13 @@ def as_published_in_2018(state):
     }
 
 
-def test_a_published_model_teaches_with_its_own_subwords_and_dictionaries(wmt14, tmp_path):
+def test_a_published_model_can_teach_with_its_own_subwords_and_dictionaries(wmt14, tmp_path):
     folder = wmt14[0]
     assert prepare("wmt14_en_de", folder, tmp_path / "theirs").returncode == 0
     theirs, published = tmp_path / "theirs/wmt14_en_de", tmp_path / "wmt16.en-de.joined-dict.transformer"
     published.mkdir()
     shutil.copy(theirs / "subwords/subwords.codes", published / "bpecodes")
-    for language in ("en", "de"):  # their dictionary has symbols that this data has not
+    for language in ("en", "de"):  # their dictionary has symbols that do not occur in this data
         text = (theirs / f"data-bin/dict.{language}.txt").read_text(encoding="utf-8")
         (published / f"dict.{language}.txt").write_text(f"theirs 99\n{text}", encoding="utf-8")
     ours = tmp_path / "ours"
@@ -557,7 +560,7 @@ def test_a_published_model_teaches_with_its_own_subwords_and_dictionaries(wmt14,
         *("--encoder-embed-dim", "16", "--encoder-ffn-embed-dim", "16", "--encoder-attention-heads", "2"),
         *("--decoder-embed-dim", "16", "--decoder-ffn-embed-dim", "16", "--decoder-attention-heads", "2"),
         *("--encoder-layers", "1", "--decoder-layers", "1", "--max-update", "25", "--disable-validation"),
-        *("--update-freq", "1", "--lr", "0.01", "--warmup-updates", "4"),  # enough to know more than chance
+        *("--update-freq", "1", "--lr", "0.01", "--warmup-updates", "4"),  # enough to predict better than chance
     ]
     environment = {"NMT_KD_RUNS": str(ours), "NMT_KD_DEVICE": "cpu", "MAX_TOKENS": "512"}
     train = partial(run_command, "bash", ROOT / "scripts/train.sh", "wmt14_en_de")
@@ -570,9 +573,9 @@ def test_a_published_model_teaches_with_its_own_subwords_and_dictionaries(wmt14,
     assert student["model"]["encoder.embed_tokens.weight"].shape == state["model"]["encoder.embed_tokens.weight"].shape
     log = (ours / "wmt14_en_de/word_kd/train.log").read_text(encoding="utf-8")
     assert '"train_kd_loss": ' in log
-    assert "unchecked" not in log  # its dictionaries lie beside it
+    assert "unchecked" not in log  # its dictionaries are next to it
 
-    assert prepare("wmt14_en_de", folder, ours).returncode == 0  # stays as it is
+    assert prepare("wmt14_en_de", folder, ours).returncode == 0  # keeps the published subwords
     other = prepare("wmt14_en_de", folder, tmp_path / "theirs", "--for", published, "--until", "subwords")
     assert "was made with other settings" in other.stderr
     (published / "bpecodes").unlink()
