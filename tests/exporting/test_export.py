@@ -21,7 +21,7 @@ from nmt_kd.cli import main
 from nmt_kd.decoding.corpus import in_order
 from nmt_kd.decoding.shards import ShardFolder
 from nmt_kd.errors import UserError
-from nmt_kd.evaluation import export as module
+from nmt_kd.exporting import export as module
 from nmt_kd.exporting import systems as export_systems
 from nmt_kd.exporting.export import SubwordModel, export
 from nmt_kd.exporting.systems import Measurement, Sample, System, measure
