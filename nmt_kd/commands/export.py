@@ -1,11 +1,11 @@
-"""Write a student as CTranslate2 models, which translate without fairseq, and a page on size, speed and quality."""
+"""Export a student as CTranslate2 models, which need no fairseq, with a summary of size, speed and quality."""
 
 import argparse
 from dataclasses import fields
 from pathlib import Path
 
 from nmt_kd.exporting.export import export
-from nmt_kd.exporting.systems import Measurement
+from nmt_kd.exporting.sample import Measurement
 
 EXAMPLE = (
     "nmt-kd export student.pt --data data-bin --subword-model subwords.model --compute-types float32 int8 "
@@ -14,20 +14,20 @@ EXAMPLE = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", type=Path, help="the student")
-    parser.add_argument("--data", required=True, help="folder with its binarised data")
+    parser.add_argument("checkpoint", type=Path, help="the student's checkpoint")
+    parser.add_argument("--data", required=True, help="folder with the student's binarised data")
     parser.add_argument(
-        "--subword-model", type=Path, required=True, help="sentencepiece model or BPE codes that split its text"
+        "--subword-model", type=Path, required=True, help="sentencepiece model or BPE codes that split the data's text"
     )
     parser.add_argument(
         "--compute-types",
         nargs="+",
         default=["float32", "int8"],
         metavar="TYPE",
-        help="a model for each: float32, float16, int8, ... (default: float32 int8). float32 and float16 must find at "
-        "least 95 percent of fairseq's translations, or nothing is written",
+        help="write a model for each: float32, float16, int8, ... (default: float32 int8). Unless float32 and float16 "
+        "translate at least 95 percent of the sentences as well as fairseq does, up to rounding, nothing is written",
     )
-    parser.add_argument("--teacher", help="checkpoint to compare with; several, separated by ':', are an ensemble")
+    parser.add_argument("--teacher", help="checkpoint to compare with; separate those of an ensemble with ':'")
     parser.add_argument(
         "--output", type=Path, required=True, help="folder to write; an earlier export of the checkpoint is replaced"
     )

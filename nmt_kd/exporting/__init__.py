@@ -1,1 +1,1 @@
-"""Exporting a student as CTranslate2 models, checked against fairseq and measured."""
+"""Exporting a student as CTranslate2 models that are checked against fairseq and measured."""

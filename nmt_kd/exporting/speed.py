@@ -1,0 +1,61 @@
+"""How fast systems translate."""
+
+import logging
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from nmt_kd.exporting.sample import Sample
+from nmt_kd.exporting.systems import System, token_count
+
+logger = logging.getLogger(__name__)
+
+WARM_UP_SENTENCES = 4  # the first sentences pay for allocating memory that later ones reuse
+
+
+@dataclass(frozen=True)
+class Performance:
+    """A system's translations of the sample, in subwords and in the sample's order, and the seconds they took."""
+
+    system: System
+    translations: list[str]
+    seconds: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Subwords of the translations, including the end of each sentence."""
+        return sum(map(token_count, self.translations)) / self.seconds
+
+    @property
+    def sentences_per_second(self) -> float:
+        return len(self.translations) / self.seconds
+
+
+def measure(systems: list[System], sample: Sample, rounds: int) -> list[Performance]:
+    """Let the systems take turns translating the sample, `rounds` times; the seconds are the median over rounds."""
+    for system in systems:
+        system.translate(sample.numbers[-WARM_UP_SENTENCES:])
+    seconds: dict[str, list[float]] = {system.name: [] for system in systems}
+    translations = {}
+    for _ in range(rounds):
+        for system in systems:
+            logger.info(f"translating {len(sample.numbers):,} sentences: {system.name}")
+            started = time.perf_counter()
+            translations[system.name] = system.translate(sample.numbers)
+            seconds[system.name].append(time.perf_counter() - started)
+    return [Performance(item, translations[item.name], statistics.median(seconds[item.name])) for item in systems]
+
+
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Let torch use this many threads within the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

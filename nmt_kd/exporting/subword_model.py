@@ -1,0 +1,82 @@
+"""The model that split the text of the data into subwords: a sentencepiece model or BPE codes."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import sentencepiece
+from fairseq.data.data_utils import post_process
+
+from nmt_kd.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+LEAST_SPLIT_ALIKE = 95  # percent
+
+
+@dataclass(frozen=True)
+class SubwordModel:
+    """A sentencepiece model or BPE codes of subword-nmt."""
+
+    path: Path
+    kind: str  # as in fairseq's --remove-bpe: sentencepiece or subword_nmt
+
+    @classmethod
+    def read(cls, path: Path) -> "SubwordModel":
+        """Detect the kind of the file at `path`; UserError if it is neither a sentencepiece model nor BPE codes."""
+        if not path.is_file():
+            raise UserError(f"subword model {path} does not exist; give the file that split the data")
+        try:
+            sentencepiece.SentencePieceProcessor(model_file=str(path))
+            return cls(path, "sentencepiece")
+        except RuntimeError:
+            pass
+        if not _are_bpe_codes(path):
+            raise UserError(
+                f"{path} is neither a sentencepiece model nor subword-nmt BPE codes; give the file that split the data"
+            )
+        return cls(path, "subword_nmt")
+
+    @property
+    def file_name(self) -> str:
+        """Its name in the export."""
+        return "subwords.model" if self.kind == "sentencepiece" else "subwords.codes"
+
+    def text(self, subwords: str) -> str:
+        """Join subwords into text, as fairseq-generate's --remove-bpe does."""
+        return post_process(subwords, self.kind)
+
+    def check(self, sources: list[str], data: str) -> None:
+        """Raise UserError if splitting the text of `sources`, given in subwords, does not yield the same subwords."""
+        split = self._splitter()
+        if split is None:
+            logger.warning(f"subword-nmt is not installed, so {self.path} is not checked against the text of {data}")
+            return
+        known = [source for source in sources if "<unk>" not in source.split(" ")]
+        alike = sum(split(self.text(source)) == source for source in known)
+        if 100 * alike < LEAST_SPLIT_ALIKE * len(known):
+            raise UserError(
+                f"{self.path} splits only {alike:,} of {len(known):,} sentences as in {data}; "
+                "give the model that split this data"
+            )
+
+    def _splitter(self) -> Callable[[str], str] | None:
+        if self.kind == "sentencepiece":
+            processor = sentencepiece.SentencePieceProcessor(model_file=str(self.path))
+            return lambda text: " ".join(processor.encode(text, out_type=str))
+        try:
+            from subword_nmt.apply_bpe import BPE
+        except ImportError:
+            return None
+        with self.path.open(encoding="utf-8") as codes:
+            return BPE(codes).process_line
+
+
+def _are_bpe_codes(path: Path) -> bool:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        return False
+    merges = [line for line in lines if not line.startswith("#version")]
+    return bool(merges) and all(len(line.split(" ")) == 2 for line in merges)
