@@ -49,7 +49,7 @@ pinned_torch=$(sed -n 's/^torch==//p' scripts/constraints.txt)
 # what an environment for $1 is made from; the folder is part of it, because an environment cannot be moved
 recipe() { echo "$1 in $root" && cat pyproject.toml && constraints; }
 
-is_installed() { [ -f "$venv/installed" ] && [ "$(<"$venv/installed")" = "$(recipe "$1")" ]; }
+is_installed() { [ ! -e "$venv/unfinished" ] && [ -f "$venv/installed" ] && [ "$(<"$venv/installed")" = "$(recipe "$1")" ]; }
 
 # step MESSAGE COMMAND...: run a command with its output in the log
 step() {
@@ -66,10 +66,12 @@ say_time() { printf '%5d s  %s\n' "$SECONDS" "$*"; }
 # byte-compiling everything takes longer than compiling the modules that are imported when they are
 install() { step "$1" "$venv/bin/python" -m pip install --no-compile "${@:2}"; }
 
-is_incomplete() {
-    [ -e "$venv/unfinished" ] || # killed
+is_unusable() {
+    local made_for
+    made_for=$(head -1 "$venv/installed" 2>/dev/null || true)
+    [ -e "$venv/unfinished" ] || # the set-up was killed
         ! "$venv/bin/python" -m pip --version >/dev/null 2>&1 ||
-        { [ -f "$venv/installed" ] && ! grep -qx "[a-z]* in $root" "$venv/installed"; } # moved
+        [[ "$made_for" == *" in "* && "$made_for" != *" in $root" ]] # the folder was moved
 }
 
 if [ -z "$dry_run" ]; then
@@ -78,18 +80,18 @@ if [ -z "$dry_run" ]; then
         exit 0
     fi
     # what the tests need stays when pyproject.toml changes
-    if [ -f "$venv/installed" ] && [ "$(sed 's/ .*//; q' "$venv/installed")" = dev ]; then
+    if grep -qs "^dev in " "$venv/installed"; then
         extra=dev
     fi
 fi
 
-say "setting up .venv for '$extra' (a few minutes; log: setup.log)"
+say "setting up .venv for '$extra', which takes 1 to 3 minutes on a fast network (log: setup.log)"
 fairseq=$(grep -o 'fairseq-fixed[^";]*' pyproject.toml)
 export PIP_CONSTRAINT=$venv/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1
 if [ -z "$dry_run" ]; then
     : >"$log"
-    if [ -e "$venv" ] && is_incomplete; then
-        say_time "removing a .venv that is incomplete or was moved"
+    if [ -e "$venv" ] && is_unusable; then
+        say_time "removing a .venv that is incomplete, broken or moved"
         rm -rf "$venv"
     fi
     [ -e "$venv" ] || python=$(find_python)
