@@ -40,12 +40,12 @@ def test_an_unknown_option_is_an_error_in_one_line(name):
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("prepare", ["wmt99"], "no data set 'wmt99'; there are:"),
-        ("train", ["multi30k", "magic"], "no method 'magic'; there are:"),
+        ("prepare", ["wmt99"], "unknown data set 'wmt99'; choose from:"),
+        ("train", ["multi30k", "magic"], "unknown method 'magic'; choose from:"),
         ("train", ["multi30k"], "name a data set"),
         ("distill", ["multi30k"], "name a data set"),
-        ("quickstart", ["--data"], "--data wants a value"),
-        ("quickstart", ["--methods", "magic"], "no method 'magic'"),
+        ("quickstart", ["--data"], "--data needs a value"),
+        ("quickstart", ["--methods", "magic"], "unknown method 'magic'"),
     ],
 )
 def test_wrong_names_are_errors_that_say_what_there_is(name, arguments, message):
