@@ -72,7 +72,14 @@ load_method_config() {
 config_names() { (cd "$root/configs/$1" && echo *.sh | sed 's/\.sh//g'); }
 
 # the number of GPUs that torch sees, which CUDA_VISIBLE_DEVICES can limit
-gpus() { python -c 'import torch; print(torch.cuda.device_count())'; }
+gpus() {
+    local count=(python -c 'import torch; print(torch.cuda.device_count())')
+    if [ -n "$dry_run" ]; then
+        "${count[@]}" 2>/dev/null || echo 0 # before the set-up
+    else
+        "${count[@]}"
+    fi
+}
 
 # gpu if there is one, else cpu; NMT_KD_DEVICE overrides this
 device() {

@@ -170,6 +170,16 @@ def test_all_methods_are_one_command():
     assert trained == set(METHODS) - {"reverse_teacher"}
 
 
+def test_a_dry_run_needs_no_set_up(tmp_path):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexit 1\n")  # as before torch is installed
+    python.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "VIRTUAL_ENV": str(tmp_path), "NMT_KD_DEVICE": ""}
+    result = script("quickstart", "--dry-run", CUDA_VISIBLE_DEVICES="", **environment)
+    assert result.returncode == 0, result.stderr
+    assert "+ fairseq-train" in result.stdout
+
+
 def test_flags_after_the_dashes_override_every_setting():
     cfg = dry_run("multi30k", "word_kd", "--", "--kd-alpha", "0.9", "--max-update", "7")
     assert (cfg.criterion.kd_alpha, cfg.optimization.max_update) == (0.9, 7)
