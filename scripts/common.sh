@@ -1,13 +1,13 @@
-# What every script here does first; to be sourced. Sets $root and $dry_run, and defines the functions below.
+# Source this first in every script here. It sets $root and $dry_run and defines the functions below.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 dry_run=
-# an environment that was activated on purpose comes first
+# an environment that the user has activated takes precedence
 [ -n "${VIRTUAL_ENV:-}" ] || [ ! -d "$root/.venv/bin" ] || PATH="$root/.venv/bin:$PATH"
 export PATH PYTHONUNBUFFERED=1
 
-# print the comment at the top of the calling script as its help
+# print the calling script's first comment
 show_help() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$0"; }
 
 fail() {
@@ -15,7 +15,7 @@ fail() {
     exit 1
 }
 
-# read_arguments ARGUMENT...: names into $names, what follows -- into $extra; sees to --help and --dry-run
+# read_arguments ARGUMENT...: put names into $names and everything after -- into $extra; handle --help and --dry-run
 read_arguments() {
     names=() extra=()
     while [ $# -gt 0 ]; do
@@ -30,7 +30,7 @@ read_arguments() {
     done
 }
 
-# read_data_and_method ARGUMENT...: the same for scripts that want a data set and a method, into $data and $method_name
+# read_data_and_method ARGUMENT...: the same, for scripts that take a data set and a method ($data and $method_name)
 read_data_and_method() {
     read_arguments "$@"
     [ ${#names[@]} -eq 2 ] || fail "name a data set ($(config_names data)) and a method ($(config_names methods))"
@@ -41,7 +41,7 @@ read_data_and_method() {
 
 say() { printf '\n== %s\n' "$*"; }
 
-# show a command; run it unless this is a dry run
+# print a command, and run it unless this is a dry run
 run() {
     printf '+'
     printf ' %q' "$@"
@@ -49,32 +49,39 @@ run() {
     [ -n "$dry_run" ] || "$@"
 }
 
-# read the settings of a data set into this shell
+# load_data_config NAME: read the settings of a data set into this shell
 load_data_config() {
     local file="$root/configs/data/$1.sh"
-    [ -f "$file" ] || fail "no data set '$1'; there are: $(config_names data)"
+    [ -f "$file" ] || fail "unknown data set '$1'; choose from: $(config_names data)"
     data=$1
-    average=()  # unless the settings say otherwise, the student that is tested is no average
+    average=()  # test checkpoint_best.pt, unless the settings ask for an average
     # shellcheck source=/dev/null
     . "$file"
     work=${NMT_KD_RUNS:-$root/runs}/$data
 }
 
-# read the settings of a method into this shell
+# load_method_config NAME: read the settings of a method into this shell
 load_method_config() {
     local file="$root/configs/methods/$1.sh"
-    [ -f "$file" ] || fail "no method '$1'; there are: $(config_names methods)"
-    corpus= reversed=  # a method may want a decoded corpus, or the other direction
+    [ -f "$file" ] || fail "unknown method '$1'; choose from: $(config_names methods)"
+    corpus= reversed=  # some methods train on a decoded corpus, or in the other direction
     # shellcheck source=/dev/null
     . "$file"
 }
 
 config_names() { (cd "$root/configs/$1" && echo *.sh | sed 's/\.sh//g'); }
 
-# how many GPUs torch sees, of those that CUDA_VISIBLE_DEVICES leaves it
-gpus() { python -c 'import torch; print(torch.cuda.device_count())'; }
+# the number of GPUs that torch sees, which CUDA_VISIBLE_DEVICES can limit
+gpus() {
+    local count=(python -c 'import torch; print(torch.cuda.device_count())')
+    if [ -n "$dry_run" ]; then
+        "${count[@]}" 2>/dev/null || echo 0 # before the set-up
+    else
+        "${count[@]}"
+    fi
+}
 
-# gpu where there is one, else cpu; NMT_KD_DEVICE decides it
+# gpu if there is one, else cpu; NMT_KD_DEVICE overrides this
 device() {
     if [ -n "${NMT_KD_DEVICE:-}" ]; then
         echo "$NMT_KD_DEVICE"
@@ -83,9 +90,9 @@ device() {
     elif [ -z "${CUDA_VISIBLE_DEVICES-all}" ] || ! nvidia-smi -L 2>/dev/null | grep -q GPU; then
         echo cpu
     else
-        fail "nvidia-smi lists GPUs, but torch sees none (a driver too old for this torch?); NMT_KD_DEVICE=cpu does without"
+        fail "nvidia-smi lists GPUs, but torch sees none (a driver too old for this torch?); to train on the CPU, set NMT_KD_DEVICE=cpu"
     fi
 }
 
-# device_flags FLAG...: the flags for a GPU where there is one, --cpu elsewhere
+# device_flags FLAG...: the given flags if there is a GPU, else --cpu
 device_flags() { [ "$(device)" = cpu ] && echo --cpu || echo "$@"; }

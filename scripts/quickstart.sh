@@ -1,14 +1,18 @@
 #!/usr/bin/env bash
-# Distil a model end to end: prepare data, train a teacher, train a small student without and with it, translate, and
-# print a table. Needs Python 3.11 or 3.12 and nothing else; a second run goes on where the first was stopped.
+# Distil a model end to end: prepare data, train a teacher, train a small student with and without it, translate the test
+# set, and print a table of the results. Rerun to resume.
 #
-#   bash scripts/quickstart.sh                    about 10 minutes on two CPU cores, on an embedded corpus, offline
-#   bash scripts/quickstart.sh --data multi30k    real text, from MULTI30K_DIR or the public repository
+#   bash scripts/quickstart.sh                    on a generated English-German corpus, offline after the set-up
+#   bash scripts/quickstart.sh --data multi30k    on real text, from MULTI30K_DIR or the public repository
 #
-#   --data NAME        phrasebook (default), multi30k, or another file name in configs/data
-#   --from DIR         folder with the data set's files, instead of a download
-#   --methods "A B"    what to train beside the teacher (default: plain word_kd); all: every method there is
-#   --dry-run          print the commands without running them
+#   --data NAME        data set: phrasebook (default), multi30k, or another file name in configs/data
+#   --from DIR         take the data set's files from DIR instead of downloading them
+#   --methods "A B"    students to train after the teacher (default: "plain word_kd"); "all" trains one with each method
+#   --dry-run          print the commands instead of running them
+#
+# It needs Python 3.11 or 3.12 (PYTHON=/path/to/python names one) and, for 3.11, a C++ compiler, and sets up .venv with
+# scripts/setup.sh. With the default data set, on two idle CPU cores and a fast network, the set-up takes 1 to 2
+# minutes, the rest about 5. Models, logs and results.md go to runs/NAME (NMT_KD_RUNS=DIR replaces runs).
 . "$(dirname "$0")/common.sh"
 data=phrasebook methods="plain word_kd"
 while [ $# -gt 0 ]; do
@@ -16,7 +20,7 @@ while [ $# -gt 0 ]; do
     -h | --help) show_help && exit ;;
     --dry-run) dry_run=--dry-run ;;
     --data | --from | --methods)
-        [ $# -ge 2 ] || fail "$1 wants a value; see --help"
+        [ $# -ge 2 ] || fail "$1 needs a value; see --help"
         case $1 in
         --data) data=$2 ;;
         --from) export MULTI30K_DIR=$2 ORIGINALS=$2 ;;
@@ -36,7 +40,7 @@ for system in $methods; do load_method_config "$system"; done
 
 script() { bash "$root/scripts/$1.sh" "${@:2}" $dry_run; }
 
-[ -n "$dry_run" ] || bash "$root/scripts/setup.sh"
+[ -n "$dry_run" ] || bash "$root/scripts/setup.sh" train
 PATH="$root/.venv/bin:$PATH"
 started=$SECONDS
 script prepare "$data"
@@ -47,11 +51,11 @@ for system in teacher $methods; do
     script train "$data" "$system"
     script evaluate "$data" "$system"
     finished+=("$system")
-    # written anew after each, so that a long run shows what it has so far
+    # rewritten after each system, so that a long run shows its results so far
     [ -n "$dry_run" ] || table=$(python "$root/scripts/results.py" "$work" "${finished[@]}")
 done
 [ -z "$dry_run" ] || exit 0
-say "$data: results after $(((SECONDS - started) / 60)) minutes, without the setup"
+say "$data: results after $(((SECONDS - started + 30) / 60)) minutes (set-up excluded)"
 echo "$table"
 cat <<EOF
 

@@ -1,46 +1,132 @@
 #!/usr/bin/env bash
-# Set up a virtual environment in .venv with nmt-kd and what it needs. A second run does nothing.
+# Set up a virtual environment in .venv with nmt-kd and its dependencies. Rerun at any time: it installs what is missing.
 #
-#   bash scripts/setup.sh
+#   bash scripts/setup.sh [train|dev] [--dry-run]
 #
-# PYTHON names the interpreter (default: python3, python3.12 or python3.11, the first of a fitting version). The torch
-# version is pinned in scripts/constraints.txt; for another one, install nmt-kd into an environment of your own.
+#   train   what preparing data, training, decoding and the table of results need (default; 1 to 2 minutes)
+#   dev     the same with COMET, CTranslate2, matplotlib, and the linters and test tools (1 to 2 minutes more)
+#
+# PYTHON=/path/to/python   Python 3.11 or 3.12 (default: the first of python3.12, python3 and python3.11 that works)
+# TORCH=VERSION            another version of torch than scripts/constraints.txt names, 2.6 or newer
+#
+# The times are those of a fast network and a CPU build of torch. PyPI's torch for Linux includes CUDA, which is several
+# gigabytes; for a machine without a GPU, set PIP_EXTRA_INDEX_URL to an index with CPU builds.
 . "$(dirname "$0")/common.sh"
-case ${1:-} in
-"") ;;
--h | --help) show_help && exit ;;
---dry-run) dry_run=yes ;;
-*) fail "unknown option $1; see --help" ;;
-esac
+extra=train
+while [ $# -gt 0 ]; do
+    case $1 in
+    -h | --help) show_help && exit ;;
+    --dry-run) dry_run=yes ;;
+    train | dev) extra=$1 ;;
+    -*) fail "unknown option $1; see --help" ;;
+    *) fail "unknown set of packages '$1'; choose train or dev" ;;
+    esac
+    shift
+done
 
-fits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; }
+cd "$root"
+venv=$root/.venv
+log=$root/setup.log
+PATH=${PATH//"$venv/bin:"/} # an environment cannot be made from itself
+
+works() { "$1" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; }
 
 find_python() {
     local candidate
-    for candidate in ${PYTHON:-python3 python3.12 python3.11}; do
-        if fits "$candidate"; then
-            command -v "$candidate"
+    # 3.12 first: fairseq has a wheel for it, but has to be compiled for 3.11
+    for candidate in ${PYTHON:-python3.12 python3 python3.11}; do
+        if works "$candidate"; then
+            "$candidate" -c 'import sys; print(sys.executable)'
             return
         fi
     done
-    fail "Python 3.11 or 3.12 is needed and ${PYTHON:-none} is; name one with PYTHON=/path/to/python3.11"
+    fail "${PYTHON:-no python3 here} is not a Python 3.11 or 3.12 with the venv module; name one with PYTHON=/path/to/python3.11"
 }
 
-cd "$root"
-wanted=$(cat pyproject.toml scripts/constraints.txt)
-if [ "$(cat .venv/installed 2>/dev/null)" = "$wanted" ]; then
-    exit 0
+constraints() { sed "s/^torch==.*/torch==${TORCH:-$pinned_torch}/" scripts/constraints.txt; }
+pinned_torch=$(sed -n 's/^torch==//p' scripts/constraints.txt)
+
+# what an environment for $1 is made from; the folder is part of it, because an environment cannot be moved
+recipe() { echo "$1 in $root" && cat pyproject.toml && constraints; }
+
+is_installed() { [ ! -e "$venv/unfinished" ] && [ -f "$venv/installed" ] && [ "$(<"$venv/installed")" = "$(recipe "$1")" ]; }
+
+# step MESSAGE COMMAND...: run a command with its output in the log
+step() {
+    if [ -n "$dry_run" ]; then
+        run "${@:2}"
+        return
+    fi
+    say_time "$1"
+    run "${@:2}" >>"$log" 2>&1 || { tail -5 "$log" >&2 && fail "could not finish $1; see $log, then rerun"; }
+}
+
+say_time() { printf '%5d s  %s\n' "$SECONDS" "$*"; }
+
+# byte-compiling everything takes longer than compiling the modules that are imported when they are
+install() { step "$1" "$venv/bin/python" -m pip install --no-compile "${@:2}"; }
+
+is_unusable() {
+    local made_for
+    made_for=$(head -1 "$venv/installed" 2>/dev/null || true)
+    [ -e "$venv/unfinished" ] || # the set-up was killed
+        ! "$venv/bin/python" -m pip --version >/dev/null 2>&1 ||
+        [[ "$made_for" == *" in "* && "$made_for" != *" in $root" ]] # the folder was moved
+}
+
+if [ -z "$dry_run" ]; then
+    exec {lock}<"$0" && flock "$lock" # one set-up at a time
+    if is_installed "$extra" || is_installed dev; then
+        exit 0
+    fi
+    # what the tests need stays when pyproject.toml changes
+    if grep -qs "^dev in " "$venv/installed"; then
+        extra=dev
+    fi
 fi
-say "setting up .venv (a few minutes; log: setup.log)"
-[ -x .venv/bin/python ] || run "$(find_python)" -m venv .venv
-# The constraint reaches the build environments too: fairseq's would take the newest torch, gigabytes of it.
-export PIP_CONSTRAINT=$root/scripts/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1
-if [ -n "$dry_run" ]; then
-    run .venv/bin/python -m pip install --upgrade pip
-    run .venv/bin/python -m pip install --editable ".[dev]"
-    exit
+
+say "setting up .venv for '$extra', which takes 1 to 3 minutes on a fast network (log: setup.log)"
+fairseq=$(grep -o 'fairseq-fixed[^";]*' pyproject.toml)
+export PIP_CONSTRAINT=$venv/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1
+if [ -z "$dry_run" ]; then
+    : >"$log"
+    if [ -e "$venv" ] && is_unusable; then
+        say_time "removing a .venv that is incomplete, broken or moved"
+        rm -rf "$venv"
+    fi
+    [ -e "$venv" ] || python=$(find_python)
+    mkdir -p "$venv"
+    touch "$venv/unfinished"
+    constraints >"$venv/constraints.txt"
+else
+    python=$(find_python)
 fi
-run .venv/bin/python -m pip install --upgrade pip >setup.log 2>&1 || { tail -5 setup.log >&2 && fail "pip failed; see setup.log"; }
-run .venv/bin/python -m pip install --editable ".[dev]" >>setup.log 2>&1 ||
-    { tail -5 setup.log >&2 && fail "installation failed; see setup.log"; }
-echo "$wanted" >.venv/installed
+[ -x "$venv/bin/python" ] || step "creating it with $python" "$python" -m venv "$venv"
+
+built=()
+if [ -z "$dry_run" ] && ! "$venv/bin/python" -m pip show --quiet fairseq-fixed 2>/dev/null; then
+    install "installing what fairseq is built with" "setuptools>=77" cython numpy
+    # on the second core while torch is installed, which it does without (see scripts/fairseq_build)
+    say_time "building fairseq in the background"
+    wheels=$(mktemp -d)
+    env PYTHONPATH="$root/scripts/fairseq_build" "$venv/bin/python" -m pip wheel --no-deps --no-build-isolation \
+        --wheel-dir "$wheels" "$fairseq" >"$wheels/log" 2>&1 {lock}>&- &
+    building=$!
+    trap 'kill "$building" 2>/dev/null || true; rm -rf "$wheels"' EXIT
+fi
+install "installing torch ${TORCH:-$pinned_torch}" torch
+if [ -n "${building:-}" ]; then
+    wait "$building" || {
+        cat "$wheels/log" >>"$log"
+        tail -5 "$log" >&2
+        fail "could not build fairseq, which takes a C++ compiler and Python's headers; see $log, then rerun"
+    }
+    built=("$wheels"/*.whl)
+fi
+package=.
+[ "$extra" = train ] || package=".[$extra]"
+install "installing nmt-kd and its other dependencies" --no-build-isolation "${built[@]}" --editable "$package"
+[ -z "$dry_run" ] || exit 0
+recipe "$extra" >"$venv/installed"
+rm "$venv/unfinished"
+say_time "done"

@@ -1,5 +1,5 @@
-# The embedded corpus: rule-made English-German sentences with numbers, dates, times and prices in words. Its training
-# set is small, so that what a student lacks is not time but evidence, which a teacher's distributions give.
+# The generated corpus: English-German sentences with numbers, dates, times and prices in words, made by rules. The
+# training set is small, so what a student lacks is evidence, not time, and a teacher's distributions supply it.
 . "$root/configs/models.sh"
 . "$root/configs/scale/small.sh"
 

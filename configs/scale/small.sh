@@ -1,4 +1,4 @@
-# Training for data sets of some ten thousand sentences, which a CPU can go through.
+# Training on up to some tens of thousands of sentences, which a CPU can handle.
 . "$root/configs/scale/shared.sh"
 training+=(
     --weight-decay 0.0001 --clip-norm 1.0

@@ -40,12 +40,12 @@ def test_an_unknown_option_is_an_error_in_one_line(name):
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("prepare", ["wmt99"], "no data set 'wmt99'; there are:"),
-        ("train", ["multi30k", "magic"], "no method 'magic'; there are:"),
+        ("prepare", ["wmt99"], "unknown data set 'wmt99'; choose from:"),
+        ("train", ["multi30k", "magic"], "unknown method 'magic'; choose from:"),
         ("train", ["multi30k"], "name a data set"),
         ("distill", ["multi30k"], "name a data set"),
-        ("quickstart", ["--data"], "--data wants a value"),
-        ("quickstart", ["--methods", "magic"], "no method 'magic'"),
+        ("quickstart", ["--data"], "--data needs a value"),
+        ("quickstart", ["--methods", "magic"], "unknown method 'magic'"),
     ],
 )
 def test_wrong_names_are_errors_that_say_what_there_is(name, arguments, message):
@@ -168,6 +168,16 @@ def test_all_methods_are_one_command():
     trained = {line.split("--save-dir ")[1].split()[0].rpartition("/")[2] for line in result.stdout.splitlines()
                if "+ fairseq-train" in line}  # fmt: skip
     assert trained == set(METHODS) - {"reverse_teacher"}
+
+
+def test_a_dry_run_needs_no_set_up(tmp_path):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexit 1\n")  # as before torch is installed
+    python.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "VIRTUAL_ENV": str(tmp_path), "NMT_KD_DEVICE": ""}
+    result = script("quickstart", "--dry-run", CUDA_VISIBLE_DEVICES="", **environment)
+    assert result.returncode == 0, result.stderr
+    assert "+ fairseq-train" in result.stdout
 
 
 def test_flags_after_the_dashes_override_every_setting():
