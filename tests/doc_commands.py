@@ -10,13 +10,13 @@ import runpy
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-import tomllib
 import torch.distributed.run
 from conftest import ROOT, TINY_TRANSFORMER, parse_training
 from fairseq import options

@@ -1,4 +1,4 @@
-"""Annealing distillation (Jafari et al., EACL 2021): a softened teacher that sharpens, then none."""
+"""Annealing distillation (Jafari et al., EACL 2021): first a softened teacher that sharpens, then no teacher."""
 
 import math
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ class AnnealingKD(DistillationCriterion):
     def check_settings(self):
         super().check_settings()
         if self.cfg.max_update <= 0 and self.cfg.max_epoch <= 0:
-            raise UserError("annealing_kd must know how long the training will be; give --max-update or --max-epoch")
+            raise UserError("annealing_kd needs to know the length of the training; give --max-update or --max-epoch")
 
     @property
     def temperature(self) -> float:
@@ -68,7 +68,7 @@ class AnnealingKD(DistillationCriterion):
 
     @property
     def first_stage_updates(self) -> int:
-        """How many updates distil."""
+        """The number of updates that distil."""
         return math.floor(self.cfg.annealing_share * self.training_updates + 1e-6)
 
     @property
@@ -80,7 +80,7 @@ class AnnealingKD(DistillationCriterion):
             iterator = self.task.dataset_to_epoch_iter.get(self.task.dataset(self.cfg.train_subset))
             if iterator is None:
                 raise UserError(
-                    "annealing_kd cannot tell how many updates an epoch has, for fairseq makes batches anew in each "
+                    "annealing_kd cannot tell how many updates an epoch has: fairseq makes new batches for every epoch "
                     "(several data folders, or --update-epoch-batch-itr); give --max-update instead of --max-epoch"
                 )
             batches = len(iterator)

@@ -37,9 +37,11 @@ class CKDConfig(TeacherConfig):
     ckd_layers: str = option(
         "rc",
         "which of the teacher's encoder layers each student layer learns from: "
-        f"{', '.join(LAYER_MAPS)}, or all of them written out, as '1,2,3;4,5,6' for a student of two layers",
+        f"{', '.join(LAYER_MAPS)}, or an explicit map, such as '1,2,3;4,5,6' for a student of two layers",
     )
-    ckd_decoder_layers: str = option("", "the same for the decoder; empty leaves the decoder out, as the paper advises")
+    ckd_decoder_layers: str = option(
+        "", "the same for the decoder; empty (default) leaves the decoder out, as the paper advises"
+    )
     ckd_fusion: str = option(
         "student-up",
         "'student-up' projects the student to the concatenated teacher layers and compares directions (the published "
@@ -104,7 +106,7 @@ class CKD(DistillationCriterion):
 
     The hidden layers' loss is summed over non-padding source tokens (target tokens for the decoder) and over layers.
     States are taken as fairseq returns them: normalised in post-norm models, the raw residual stream in pre-norm ones.
-    The projections are trained and saved with the student, but are no part of its model.
+    The projections are trained and saved with the student, but are not part of its model.
     """
 
     any_architecture = False
@@ -126,7 +128,7 @@ class CKD(DistillationCriterion):
     # -- what is compared ---------------------------------------------------------------------------------------------
 
     def _student_outline(self, task) -> FairseqEncoderDecoderModel:
-        """The student's model without its weights: fairseq does not show criteria the model they will train."""
+        """Build the student's model without its weights, since fairseq does not show criteria the model they train."""
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             return models.build_model(self.cfg._get_root().model, task)
 
@@ -142,12 +144,12 @@ class CKD(DistillationCriterion):
             for half, kind in ((model.encoder, TransformerEncoderBase), (model.decoder, TransformerDecoderBase)):
                 if not isinstance(half, kind):
                     raise UserError(
-                        f"ckd compares the layers of transformers and the {role} has a {type(half).__name__}; "
-                        "take a method that needs predictions alone, word_kd for instance"
+                        f"ckd compares transformer layers, but the {role} has a {type(half).__name__}; "
+                        "choose a method that only needs predictions, such as word_kd"
                     )
         for name in ("encoder", "decoder"):
             if getattr(getattr(student, name), f"{name}_layerdrop", 0) > 0:
-                raise UserError(f"ckd needs all layers of the student at every update; leave --{name}-layerdrop out")
+                raise UserError(f"ckd needs all layers of the student at every update; remove --{name}-layerdrop")
 
     def _match(
         self, side: str, maps: str, student: TransformerEncoderBase, teacher: TransformerEncoderBase
@@ -162,7 +164,7 @@ class CKD(DistillationCriterion):
     @staticmethod
     def _check_heads(student: TransformerEncoderBase, teacher: TransformerEncoderBase) -> None:
         ours, theirs = (model.layers[0].self_attn.num_heads for model in (student, teacher))
-        require(ours == theirs, "--encoder-attention-heads", ours, f"{theirs} as the teacher's, for --ckd-attention")
+        require(ours == theirs, "--encoder-attention-heads", ours, f"{theirs} like the teacher's, for --ckd-attention")
 
     def check_settings(self):
         super().check_settings()

@@ -18,23 +18,23 @@ from nmt_kd.options import AT_LEAST_1, SHARE, Allowed, one_of, option, require
 class ProbingKDConfig(InterpolationConfig):
     probing_loss: str = option(
         "top-k",
-        "what is learnt from the teacher: 'top-k' the probabilities of its top words as they are, 'no-top-1' all but "
-        "its first choice, whose mass goes to the gold token, or 'all'",
+        "what the student learns from the teacher: 'top-k', the probabilities of its top words, not renormalised; "
+        "'no-top-1', all but its first choice, whose mass moves to the gold token; or 'all'",
         one_of("top-k", "no-top-1", "all"),
     )
     probing_top_k: int = option(
         1,
-        "words of the teacher that --probing-loss top-k keeps; with 1, no correlation between words is left",
+        "number of the teacher's words that --probing-loss top-k keeps; 1 leaves no correlation between words",
         AT_LEAST_1,
     )
     probing_above: float = option(
         0.0,
-        "leave the distillation term out where the teacher's highest probability is at most this",
+        "leave out the distillation term where the teacher's highest probability is at most this",
         Allowed("from 0 to below 1", lambda value: 0 <= value < 1),
     )
     probing_up_to: float = option(
         1.0,
-        "leave the distillation term out where the teacher's highest probability is above this",
+        "leave out the distillation term where the teacher's highest probability is above this",
         Allowed("above 0 and at most 1", lambda value: 0 < value <= 1),
     )
     probing_targets: str = option(
@@ -73,7 +73,7 @@ TARGETS: dict[str, Callable[[Tensor, Tensor, ProbingKDConfig], tuple]] = {
 
 @register_criterion("probing_kd", dataclass=ProbingKDConfig)
 class ProbingKD(DistillationCriterion):
-    """Word-level distillation on a part of the teacher's distribution, or on a part of the tokens."""
+    """Word-level distillation from part of the teacher's distribution, or on part of the tokens."""
 
     @property
     def needs(self):
@@ -90,14 +90,14 @@ class ProbingKD(DistillationCriterion):
     def token_losses(self, chunk: Chunk):
         term = PROBES[self.cfg.probing_loss](chunk, self.cfg)
         confidence = chunk.teacher.confidence
-        # float32 rounds a probability to 1 and above, and an interval up to 1 has no end
+        # float32 rounds probabilities to 1 and above, so an interval up to 1 has no upper bound
         inside = (confidence > self.cfg.probing_above) & (
             (confidence <= self.cfg.probing_up_to) | (self.cfg.probing_up_to == 1)
         )
         return {"kd_loss": term * inside}
 
     def loss_weights(self, batch: Batch):
-        if self.cfg.probing_targets == "all":  # nothing depends on the teacher's first choices, which cost a projection
+        if self.cfg.probing_targets == "all":  # do not compute the teacher's first choices, which cost a projection
             return {"ce_loss": 1 - self.cfg.kd_alpha, "kd_loss": self.cfg.kd_alpha}
         length = batch.prev_output_tokens.size(1)
         is_first = batch.teacher_first_choices == batch.gold

@@ -21,7 +21,7 @@ class SelectiveKDConfig(TeacherConfig):
     )
     selection: str = option(
         "global",
-        "where a token must be among the hardest: in its batch, or among the newest scores of all workers (global)",
+        "what a token is compared with: the other tokens of its batch, or the newest scores of all workers (global)",
         one_of("batch", "global"),
     )
     selection_rate: float = option(
@@ -29,9 +29,9 @@ class SelectiveKDConfig(TeacherConfig):
         "share of the tokens that are selected, above 0 to 1",
         Allowed("above 0 and at most 1", lambda value: 0 < value <= 1),
     )
-    selection_queue_size: int = option(30000, "newest scores kept for --selection global, tokens", AT_LEAST_1)
+    selection_queue_size: int = option(30000, "number of scores kept for --selection global", AT_LEAST_1)
     selection_interpolate: bool = option(
-        False, "on selected tokens, take (1 - alpha) CE + alpha KD with alpha from 0 to 1 instead of CE + alpha KD"
+        False, "use (1 - alpha) CE + alpha KD on selected tokens, with alpha from 0 to 1, instead of CE + alpha KD"
     )
 
 
@@ -39,8 +39,8 @@ class SelectiveKDConfig(TeacherConfig):
 class SelectiveKD(DistillationCriterion):
     """`CE + alpha KL` on the tokens with the largest negative log-likelihood of the gold token, CE on the others.
 
-    The queue is one for all workers: each pushes the scores of all, in order of rank, so every worker has the same
-    queue, any checkpoint holds all of it, and a training restarted with more or fewer workers goes on with it.
+    All workers share one queue: each pushes the scores of all, in order of rank. So every checkpoint holds the whole
+    queue, and a training can resume with more or fewer workers.
     """
 
     tokens_are_independent = False
@@ -81,13 +81,13 @@ class SelectiveKD(DistillationCriterion):
         if state["size"] != self.queue.size:
             raise UserError(
                 f"--selection-queue-size is {self.queue.size}, the checkpoint has a queue of {state['size']}; "
-                f"go on with --selection-queue-size {state['size']}, or start anew in another --save-dir"
+                f"resume with --selection-queue-size {state['size']}, or train in another --save-dir"
             )
         self.queue.values = state["values"]
 
 
 def _from_all_workers(scores: Tensor) -> Tensor:
-    """The scores of all workers, one worker after the other; all must call this equally often."""
+    """Return the scores of all workers in order of rank; a collective call, so every worker must make it."""
     workers = distributed_utils.get_data_parallel_world_size() if torch.distributed.is_initialized() else 1
     if workers == 1:
         return scores

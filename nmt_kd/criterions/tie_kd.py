@@ -16,11 +16,12 @@ from nmt_kd.options import AT_LEAST_0, AT_LEAST_1, option, require
 @dataclass
 class TIEKDConfig(InterpolationConfig):
     ranking_top_k: int = option(
-        5, "words of each model that the ranking loss puts in order; 0 leaves the ranking loss out", AT_LEAST_0
+        5, "number of top words of each model that the ranking loss compares; 0 turns the ranking loss off", AT_LEAST_0
     )
     kd_iterations: int = option(
         3,
-        "times the decoders run: on the gold prefixes, then on the student's predictions of the time before; 1 or more",
+        "number of decoder passes: the first on the gold prefixes, each other on the student's predictions in the pass "
+        "before; 1 or more",
         AT_LEAST_1,
     )
 
@@ -29,7 +30,7 @@ class TIEKDConfig(InterpolationConfig):
 class TIEKD(DistillationCriterion):
     """`(1 - alpha) CE + alpha / N sum_i (KL_i + ranking_i)`; the cross-entropy is that of the first iteration.
 
-    What is logged as `kd_loss` and `ranking_loss` are means over the iterations; in validation, of the first alone.
+    `kd_loss` and `ranking_loss` are logged as means over the iterations; validation has only the first.
     """
 
     def check_settings(self):
@@ -39,7 +40,7 @@ class TIEKD(DistillationCriterion):
 
     @property
     def iterations(self) -> int:
-        """How often the decoders run on a batch."""
+        """The number of decoder passes over a batch."""
         return self.cfg.kd_iterations if self.training else 1
 
     @property
@@ -77,17 +78,17 @@ class TIEKD(DistillationCriterion):
         return super().objective(chunk, weights)
 
     def first_choices(self, logits: Tensor) -> Tensor:
-        """The most probable symbol but padding, [tokens], of logits [tokens, V]."""
+        """Return the most probable symbol other than padding, [tokens], of logits [tokens, V]."""
         first, second = top_k_indices(logits, 2).unbind(-1)
         return torch.where(first == self.padding_idx, second, first)
 
     def decoder_inputs(self, batch: Batch, predictions: Tensor) -> Tensor:
-        """The predictions [tokens] shifted right behind each sentence's first symbol, [batch, length].
+        """Return the predictions [tokens], shifted right behind each sentence's first symbol, [batch, length].
 
-        Padding stays padding, and so do symbols whose predecessor is not among the tokens that count.
+        Padding stays padding, and symbols that follow an ignored prefix token stay gold.
         """
         inputs = batch.prev_output_tokens
-        # what follows each position: a prediction, or where there is none what followed before
+        # what follows each position: the prediction, or the gold symbol where there is none
         following = inputs.roll(-1, 1).flatten().index_copy(0, batch.token_index, predictions).view_as(inputs)[:, :-1]
         is_padding = inputs[:, 1:] == self.padding_idx
         return torch.cat([inputs[:, :1], torch.where(is_padding, self.padding_idx, following)], dim=1)

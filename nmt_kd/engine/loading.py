@@ -51,9 +51,9 @@ def _check_is_encoder_decoder(path: Path, configuration: DictConfig) -> None:
     name = _model_name(configuration)
     kind = ARCH_MODEL_REGISTRY.get(name) or MODEL_REGISTRY.get(name)
     if kind is None:
-        raise UserError(f"teacher {path} is of an unknown architecture, {name}; add the --user-dir that registers it")
+        raise UserError(f"teacher {path} has the unknown architecture {name}; add the --user-dir that registers it")
     if not issubclass(kind, FairseqEncoderDecoderModel):
-        raise UserError(f"teacher {path} is no encoder-decoder model ({name}); a translation model is needed")
+        raise UserError(f"teacher {path} is not an encoder-decoder model ({name}); give a translation model")
 
 
 def _check_language_pair(path: Path, configuration: DictConfig, task: FairseqTask) -> None:
@@ -63,8 +63,8 @@ def _check_language_pair(path: Path, configuration: DictConfig, task: FairseqTas
     teacher, student = pair(configuration.task), pair(task.cfg)
     if None not in teacher + student and teacher != student:
         raise UserError(
-            f"teacher {path} translates {'-'.join(teacher)}, the student is trained on {'-'.join(student)}; "
-            "take a teacher of the same direction"
+            f"teacher {path} translates {'-'.join(teacher)}, but the student is trained on {'-'.join(student)}; "
+            "give a teacher of the same direction"
         )
 
 
@@ -83,13 +83,13 @@ def _check_dictionaries(path: Path, configuration: DictConfig, weights: dict[str
         embedding = weights.get(f"{half}.embed_tokens.weight")
         if embedding is not None and embedding.size(0) != len(dictionary):
             raise UserError(
-                f"teacher {path} has a {side} vocabulary of {embedding.size(0)} symbols, the student of "
+                f"teacher {path} has a {side} vocabulary of {embedding.size(0)} symbols, the student has "
                 f"{len(dictionary)}; binarise the student's data with the teacher's dictionaries"
             )
     if unchecked:
         logger.warning(
-            f"no dictionaries beside {path} or in the folder it was trained on: the sizes fit, but the symbols of "
-            f"the {' and '.join(unchecked)} are unchecked; put dict.*.txt beside the checkpoint to have them compared"
+            f"found no dictionaries beside {path} or in its training folder: the sizes fit, but the symbols of the "
+            f"{' and '.join(unchecked)} are unchecked; put dict.*.txt beside the checkpoint to have them compared"
         )
 
 
@@ -101,7 +101,7 @@ def _difference(path: Path, side: str, file: Path, teacher: list[str], student: 
     ]
     shown = "; ".join(different[:SYMBOLS_SHOWN]) or "the shorter is the beginning of the longer"
     return (
-        f"teacher {path} was trained with another {side} dictionary, {file}: {len(student)} symbols of the student, "
-        f"{len(teacher)} of the teacher; first differences, student / teacher: {shown}; "
+        f"teacher {path} was trained with another {side} dictionary, {file}: the student has {len(student)} symbols, "
+        f"the teacher {len(teacher)}; first differences, student / teacher: {shown}; "
         "binarise the student's data with the teacher's dictionaries (fairseq-preprocess --srcdict --tgtdict)"
     )

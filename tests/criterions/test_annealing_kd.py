@@ -111,7 +111,7 @@ def test_a_length_in_epochs_is_the_same_as_in_updates(data, teacher_path, tmp_pa
 
 def test_epochs_whose_batches_are_not_known_are_refused(data, teacher_path, tmp_path):
     flags = method_flags("annealing_kd", teacher_path, "--max-epoch", "2", "--update-epoch-batch-itr", "True")
-    with pytest.raises(UserError, match=r"^annealing_kd cannot tell how many updates an epoch has, .* give --max-upd"):
+    with pytest.raises(UserError, match=r"^annealing_kd cannot tell how many updates an epoch has: .* give --max-upd"):
         train_here(data, tmp_path, *flags)
 
 
@@ -133,7 +133,7 @@ def test_a_restart_goes_on_with_the_schedule_over_the_change_of_stages(data, tea
     [
         (
             ["--max-update", "0"],
-            "annealing_kd must know how long the training will be; give --max-update or --max-epoch",
+            "annealing_kd needs to know the length of the training; give --max-update or --max-epoch",
         ),
         (
             ["--annealing-temperature", "0.5"],

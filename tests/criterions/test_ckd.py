@@ -391,12 +391,12 @@ def test_settings_that_make_no_sense_are_named(ckd, flags, message):
         (
             ["--encoder-attention-heads", "4"],
             ["--ckd-attention", "1"],
-            "--encoder-attention-heads is 4; it must be 2 as the teacher's, for --ckd-attention",
+            "--encoder-attention-heads is 4; it must be 2 like the teacher's, for --ckd-attention",
         ),
         (
             ["--arch", "lstm_wiseman_iwslt_de_en"],
             [],
-            "ckd compares the layers of transformers and the student has a LSTMEncoder; take a method",
+            "ckd compares transformer layers, but the student has a LSTMEncoder; choose a method",
         ),
     ],
 )

@@ -195,7 +195,7 @@ def test_half_precision_gives_finite_losses_and_gradients(method, build, sample,
 )
 def test_trains_a_student_of_another_family(method, build, sample, architecture):
     if not CRITERION_REGISTRY[method].any_architecture:
-        with pytest.raises(UserError, match=f"^{method} compares the layers of transformers and the student has a"):
+        with pytest.raises(UserError, match=f"^{method} .* the student has a "):
             build(method, architecture=architecture)
         return
     criterion, student = build(method, architecture=architecture)

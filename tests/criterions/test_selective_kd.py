@@ -214,7 +214,7 @@ def test_a_queue_of_another_size_is_refused(data, teacher_path, tmp_path):
         train_here(data, tmp_path, *flags, "--max-update", "2", "--selection-queue-size", "400")
     assert user_error_in(error.value) == (
         "--selection-queue-size is 400, the checkpoint has a queue of 300; "
-        "go on with --selection-queue-size 300, or start anew in another --save-dir"
+        "resume with --selection-queue-size 300, or train in another --save-dir"
     )
 
 

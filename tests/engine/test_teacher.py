@@ -83,7 +83,7 @@ def test_needs_neither_the_folder_it_was_trained_on_nor_its_embedding_files(teac
         state["cfg"]["model"].encoder_embed_path = state["cfg"]["model"].decoder_embed_path = "/gone/embeddings.txt"
 
     Teacher.load(str(changed_checkpoint(teacher_run, tmp_path / "teacher.pt", change)), task)
-    assert "symbols of the source and target are unchecked" in caplog.text
+    assert "the symbols of the source and target are unchecked" in caplog.text
 
 
 def test_a_model_shared_without_its_training_state_will_do(teacher_run, task, tmp_path):
@@ -124,7 +124,10 @@ def test_a_permuted_dictionary_of_the_same_size_is_an_error_that_shows_the_symbo
     first, second = (line.split()[0] for line in lines[:2])
     message = refusal(path, task)
     size = len(task.target_dictionary)
-    assert f"another target dictionary, {tmp_path}/dict.de.txt: {size} symbols of the student, {size} of" in message
+    assert (
+        f"another target dictionary, {tmp_path}/dict.de.txt: the student has {size} symbols, the teacher {size};"
+        in message
+    )
     assert f"line 4: {first!r} / {second!r}; line 5: {second!r} / {first!r};" in message
 
 
@@ -150,7 +153,7 @@ def test_a_decoder_without_encoder_is_an_error(teacher_run, task, tmp_path):
     def change(state):
         state["cfg"]["model"].arch = state["cfg"]["model"]._name = "transformer_lm"
 
-    assert "no encoder-decoder model (transformer_lm)" in refusal(
+    assert "is not an encoder-decoder model (transformer_lm)" in refusal(
         changed_checkpoint(teacher_run, tmp_path / "teacher.pt", change), task
     )
 
