@@ -59,7 +59,7 @@ def by_hand(model, net_input, weights):
 
     `weights(layer)` returns the omegas of a layer.
     """
-    variances = {"encoder": [], "decoder": []}
+    variances: dict[str, list[float]] = {"encoder": [], "decoder": []}
 
     def sublayer(x, norm, weight, output, side):
         variances[side].append(((output - output.mean()) ** 2).mean().item())
@@ -269,7 +269,7 @@ def test_decoding_token_by_token_equals_decoding_at_once(trained, sample):
     targets = sample["net_input"]["prev_output_tokens"]
     encoder_out = trained.encoder(sample["net_input"]["src_tokens"], sample["net_input"]["src_lengths"])
     at_once = trained.decoder(targets, encoder_out=encoder_out)[0]
-    state = {}
+    state: dict[str, dict] = {}
     steps = [
         trained.decoder(targets[:, :end], encoder_out=encoder_out, incremental_state=state)[0]
         for end in range(1, targets.size(1) + 1)

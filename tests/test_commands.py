@@ -118,7 +118,7 @@ def test_bleu_during_training_is_that_of_the_student(data, teacher_path, tmp_pat
         *("--eval-bleu", "--eval-bleu-args", '{"beam": 2}', "--eval-bleu-detok", "space", "--eval-tokenized-bleu"),
     )
     result = generate(data, tmp_path / "checkpoint_last.pt", *PLUGIN, "--gen-subset", "valid", "--scoring", "sacrebleu")
-    pairs = {}
+    pairs: dict[str, dict[str, str]] = {}
     for kind, number, text in re.findall(r"^([HT])-(\d+)\t(?:[^\t\n]*\t)?(.*)$", result.stdout, re.MULTILINE):
         pairs.setdefault(number, {})[kind] = text
     score = sacrebleu.corpus_bleu(

@@ -41,7 +41,7 @@ def test_every_fairseq_module_that_evaluates_settings_is_guarded():
     unguarded = [
         name
         for name, module in sys.modules.items()
-        if name.startswith("fairseq.") and (getattr(module, "__file__", None) or "").endswith(".py")
-        if evaluating.search(Path(module.__file__).read_text(encoding="utf-8")) and "eval" not in vars(module)
+        if name.startswith("fairseq.") and (file := getattr(module, "__file__", None) or "").endswith(".py")
+        if evaluating.search(Path(file).read_text(encoding="utf-8")) and "eval" not in vars(module)
     ]
     assert unguarded == []

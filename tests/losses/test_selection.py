@@ -54,7 +54,7 @@ def test_the_queue_keeps_the_newest_scores_in_order():
 @pytest.mark.parametrize("rate", [0.1, 0.5, 1.0])
 def test_the_threshold_is_the_score_at_the_rank_given_by_the_rate(rate):
     queue = ScoreQueue(20)
-    pushed = []
+    pushed: list[float] = []
     for size in (1, 7, 9, 30):
         batch = torch.randint(5, (size,)).float()
         queue.push(batch)

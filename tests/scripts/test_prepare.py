@@ -12,6 +12,7 @@ import zipfile
 from argparse import Namespace
 from functools import partial
 from operator import neg
+from pathlib import Path
 
 import corpora
 import moses
@@ -171,7 +172,7 @@ def read(folder, split, *languages):
 
 def names_of(pairs):
     """Return the names given to the sentences of each pair, which must be the same on both sides."""
-    found = [tuple(re.match(r"(\S+ \d+)", side).group(1) for side in pair) for pair in pairs]
+    found = [tuple(re.findall(r"^\S+ \d+", side)[0] for side in pair) for pair in pairs]
     assert all(source == target for source, target in found)
     return [source for source, _ in found]
 
@@ -194,7 +195,7 @@ def check_binarised(work, languages, splits):
 def test_wmt_is_prepared_from_its_archives_step_by_step(wmt14, tmp_path):
     folder, texts, _ = wmt14
     work = tmp_path / "wmt14_en_de"
-    made = {}
+    made: dict[Path, int] = {}
     for step in ("text", "tokens", "subwords", "data-bin"):
         (work / f"{step}.partial").mkdir(parents=True)  # as left by a run that was killed during this step
         (work / f"{step}.partial/train.en").write_text("half a li")
@@ -297,12 +298,12 @@ def test_romanian_is_read_from_a_zip_with_diacritics_as_configured(tmp_path):
         for language, text in lines["setimes"].items():
             archive.writestr(f"SETIMES.en-ro.{language}", plain(text))
         archive.writestr("README", "about en-ro")
-    for archive, member, name in (("dev", "dev/newsdev2016", "valid"), ("test", "test/newstest2016", "test")):
+    for file, member, name in (("dev", "dev/newsdev2016", "valid"), ("test", "test/newstest2016", "test")):
         sides = {
             f"{member}-enro-src.en.sgm": sgm(lines[name]["en"], "en"),
             f"{member}-enro-ref.ro.sgm": sgm(lines[name]["ro"], "ro"),
         }
-        write_tar(folder / f"{archive}.tgz", sides)
+        write_tar(folder / f"{file}.tgz", sides)
     result = prepare("wmt16_en_ro", folder, runs, "--until", "tokens", ROMANIAN="remove")
     assert result.returncode == 0, result.stderr
     tokens = read(runs / "wmt16_en_ro/tokens", "train", "en", "ro")
@@ -465,8 +466,13 @@ def test_tokens_match_those_of_the_moses_scripts(line, language, expected):
 
 def test_several_processes_keep_the_order_and_read_only_slightly_ahead():
     read_so_far = []
-    numbers = (read_so_far.append(number) or number for number in range(40))
-    results = parallel.map_in_order(neg, numbers, workers=2)
+
+    def numbers():
+        for number in range(40):
+            read_so_far.append(number)
+            yield number
+
+    results = parallel.map_in_order(neg, numbers(), workers=2)
     assert next(results) == 0
     assert len(read_so_far) <= 6
     assert list(results) == [-number for number in range(1, 40)]
