@@ -17,8 +17,8 @@ from nmt_kd.exporting.sample import Measurement
 @pytest.fixture
 def write(corpus, seq_kd_teacher, tmp_path):
     """An export to tmp_path/student, with some arguments changed."""
-    measurement = replace(SEARCH, sentences=3)
-    return partial(export_student, corpus, seq_kd_teacher, tmp_path / "student", measurement=measurement)
+    output, measurement = tmp_path / "student", replace(SEARCH, sentences=3)
+    return partial(export_student, corpus=corpus, checkpoint=seq_kd_teacher, output=output, measurement=measurement)
 
 
 def test_a_folder_with_anything_else_is_refused(write, tmp_path, teacher_path):

@@ -64,8 +64,8 @@ def exported(corpus, seq_kd_teacher, teacher_path, tmp_path_factory):
 @pytest.fixture
 def write(corpus, seq_kd_teacher, tmp_path):
     """An export to tmp_path/student, with some arguments changed."""
-    measurement = replace(SEARCH, sentences=3)
-    return partial(export_student, corpus, seq_kd_teacher, tmp_path / "student", measurement=measurement)
+    output, measurement = tmp_path / "student", replace(SEARCH, sentences=3)
+    return partial(export_student, corpus=corpus, checkpoint=seq_kd_teacher, output=output, measurement=measurement)
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ def two_layers(data, tmp_path_factory):
 
 @pytest.fixture
 def export_two_layers(corpus, two_layers, tmp_path):
-    return partial(export_student, corpus, two_layers, tmp_path / "student")
+    return partial(export_student, corpus=corpus, checkpoint=two_layers, output=tmp_path / "student")
 
 
 # -- damaged conversions ----------------------------------------------------------------------------------------------
@@ -114,19 +114,23 @@ def test_nonsense_is_refused_unless_the_type_is_only_measured(export_two_layers,
 
 
 @pytest.fixture
-def with_twin_symbols(two_layers, data, task, tmp_path):
-    """A checkpoint in which two symbols have the same embedding, and these two symbols."""
+def with_twins(two_layers, task, tmp_path):
+    """A checkpoint in which each symbol has a twin with the same embedding, and the twins' names."""
     state = read_checkpoint_file(two_layers)
+    symbols = task.target_dictionary.symbols
+    half = (len(symbols) - 4) // 2  # the first four are special
     for name in ("encoder.embed_tokens", "decoder.embed_tokens", "decoder.output_projection"):
-        state["model"][f"{name}.weight"][5] = state["model"][f"{name}.weight"][4]
-    (tmp_path / "twins").mkdir()
-    torch.save(state, tmp_path / "twins/checkpoint.pt")
-    return tmp_path / "twins/checkpoint.pt", task.target_dictionary.symbols[4:6]
+        weight = state["model"][f"{name}.weight"]
+        weight[4 + half : 4 + 2 * half] = weight[4 : 4 + half]
+    path = tmp_path / "twins/checkpoint.pt"
+    path.parent.mkdir()
+    torch.save(state, path)
+    pairs = dict(zip(symbols[4 : 4 + half], symbols[4 + half : 4 + 2 * half], strict=True))
+    return path, pairs | {other: one for one, other in pairs.items()}
 
 
-def test_ties_are_as_good_though_not_identical(corpus, with_twin_symbols, tmp_path, monkeypatch):
-    checkpoint, (one, other) = with_twin_symbols
-    systems, swap = [], {one: other, other: one}
+def test_ties_are_as_good_though_not_identical(corpus, with_twins, tmp_path, monkeypatch):
+    (checkpoint, twins), systems = with_twins, []
     real_fairseq, real_converted = module.fairseq_system, module.ctranslate2_system
 
     def recorded(*arguments):
@@ -136,7 +140,7 @@ def test_ties_are_as_good_though_not_identical(corpus, with_twin_symbols, tmp_pa
     def tied(*arguments):
         def translate(numbers):
             texts = systems[0].translate(numbers)
-            return [" ".join(swap.get(symbol, symbol) for symbol in text.split(" ")) for text in texts]
+            return [" ".join(twins.get(symbol, symbol) for symbol in text.split(" ")) for text in texts]
 
         return replace(real_converted(*arguments), translate=translate)
 
