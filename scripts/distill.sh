@@ -21,7 +21,7 @@ corpus=${names[1]}
 decoded=$work/decoded
 assembled=$work/data-bin-$corpus
 if [ -d "$assembled" ] && [ -z "$dry_run" ]; then
-    say "$data: $assembled is there"
+    say "$data: $assembled already exists"
     exit
 fi
 workers=${WORKERS:-$(gpus)}
@@ -49,7 +49,7 @@ decode() {
         pids+=($!)
     done
     for pid in "${pids[@]}"; do
-        wait "$pid" || fail "decoding failed; see $folder.log, and run this again: it goes on"
+        wait "$pid" || fail "decoding failed; see $folder.log, then rerun to resume"
     done
     pids=()
 }

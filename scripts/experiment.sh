@@ -14,7 +14,7 @@ read_arguments "$@"
 load_data_config "${names[0]}"
 experiment=${names[1]}
 file=$root/configs/experiments/$experiment.sh
-[ -f "$file" ] || fail "no experiment '$experiment'; there are: $(config_names experiments)"
+[ -f "$file" ] || fail "unknown experiment '$experiment'; choose from $(config_names experiments)"
 flags=()
 [ -z "$dry_run" ] || flags=(--dry-run)
 folders=()
@@ -40,7 +40,7 @@ system() {
     shift 2
     load_method_config "$method_name"
     if [ -n "$given_teacher" ] && [ "$name" = "$default_teacher" ]; then
-        say "$data: $name is not trained: $given_teacher teaches"
+        say "$data: not training $name, because TEACHER=$given_teacher replaces it"
         return
     fi
     export TEACHER=${given_teacher:-$work/$default_teacher/checkpoint_best.pt}

@@ -42,7 +42,7 @@ all_workers=$((nodes * workers))
 tokens=${MAX_TOKENS:-$max_tokens}
 [ $((tokens * all_workers)) -le "$effective_tokens" ] || tokens=$((effective_tokens / all_workers))
 [ $((effective_tokens % (tokens * all_workers))) -eq 0 ] ||
-    fail "$effective_tokens tokens an update do not divide into $all_workers workers of $tokens tokens; set NPROC or MAX_TOKENS"
+    fail "$effective_tokens tokens per update are not divisible by $all_workers workers with $tokens tokens; set NPROC or MAX_TOKENS"
 
 command=(
     # even without a teacher: without the plugin, fairseq on new torch cannot read its own checkpoints
@@ -65,10 +65,10 @@ command+=("${extra[@]}")
 
 flags="$method_name ${extra[*]}"
 if [ -z "$dry_run" ] && [ -f "$save_dir/flags" ] && [ "$flags" != "$(cat "$save_dir/flags")" ]; then
-    fail "$save_dir is a training of '$(cat "$save_dir/flags")', this would be one of '$flags'; give it another folder with SYSTEM=NAME"
+    fail "$save_dir was trained with '$(cat "$save_dir/flags")', not '$flags'; choose another folder with SYSTEM=NAME"
 fi
 if [ -z "$dry_run" ] && [ -f "$save_dir/finished" ]; then
-    say "$data: ${save_dir##*/} is trained"
+    say "$data: ${save_dir##*/} is already trained"
     exit
 fi
 [ -z "$corpus" ] || [ -d "$train_data" ] || [ -n "$dry_run" ] ||

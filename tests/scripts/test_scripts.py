@@ -118,11 +118,11 @@ def test_decoding_that_fails_leaves_no_corpus_behind(tmp_path):
     (tmp_path / "multi30k/data-bin").mkdir(parents=True)
     result = script("distill", "multi30k", "kd", NMT_KD_RUNS=str(tmp_path), WORKERS="2")
     assert result.returncode == 1
-    assert f"decoding failed; see {tmp_path}/multi30k/decoded.log, and run this again: it goes on" in result.stderr
+    assert f"decoding failed; see {tmp_path}/multi30k/decoded.log, then rerun to resume" in result.stderr
     assert "assembling" not in result.stdout
     assert not list(tmp_path.glob("multi30k/data-bin-kd*"))
     (tmp_path / "multi30k/data-bin-kd").mkdir()
-    assert "data-bin-kd is there" in script("distill", "multi30k", "kd", NMT_KD_RUNS=str(tmp_path)).stdout
+    assert "data-bin-kd already exists" in script("distill", "multi30k", "kd", NMT_KD_RUNS=str(tmp_path)).stdout
 
 
 def test_a_folder_is_one_training_and_a_finished_one_says_so(tmp_path):
@@ -132,10 +132,10 @@ def test_a_folder_is_one_training_and_a_finished_one_says_so(tmp_path):
     (folder / "finished").touch()
     again = script("train", "multi30k", "word_kd", "--", "--kd-alpha", "0.7", NMT_KD_RUNS=str(tmp_path))
     assert again.returncode == 0
-    assert "multi30k: word_kd is trained" in again.stdout
+    assert "multi30k: word_kd is already trained" in again.stdout
     other = script("train", "multi30k", "word_kd", "--", "--kd-alpha", "0.9", NMT_KD_RUNS=str(tmp_path))
     assert other.returncode == 1
-    assert "is a training of 'word_kd --kd-alpha 0.7', this would be one of 'word_kd --kd-alpha 0.9'" in other.stderr
+    assert "was trained with 'word_kd --kd-alpha 0.7', not 'word_kd --kd-alpha 0.9'" in other.stderr
 
 
 def test_gpus_that_torch_does_not_see_are_no_reason_to_train_on_the_cpu(tmp_path):
