@@ -2,13 +2,17 @@
 
 import functools
 import logging
-import os
 import shutil
 import warnings
+from pathlib import Path
 
 import numpy
 from fairseq.data import data_utils
 from fairseq.file_io import PathManager
+
+from nmt_kd.storage.atomic import atomic_file
+
+COPIED_AT_ONCE = 2**24  # bytes
 
 
 def apply() -> None:
@@ -50,9 +54,8 @@ def copy_atomically() -> None:
     def copy_then_rename(src_path: str, dst_path: str, overwrite: bool = False) -> bool:
         if not PathManager.supports_rename(dst_path):
             return copy(src_path, dst_path, overwrite=overwrite)
-        partial = f"{dst_path}.tmp"
-        shutil.copyfile(src_path, partial)
-        os.replace(partial, dst_path)
+        with open(src_path, "rb") as source, atomic_file(Path(dst_path)) as destination:
+            shutil.copyfileobj(source, destination, COPIED_AT_ONCE)
         return True
 
     PathManager.copy = staticmethod(copy_then_rename)

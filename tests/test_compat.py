@@ -1,5 +1,4 @@
 import shutil
-from pathlib import Path
 
 import numpy
 import pytest
@@ -27,12 +26,12 @@ def test_an_interrupted_copy_leaves_the_earlier_checkpoint_intact(tmp_path, monk
     last.write_bytes(b"the checkpoint before")
     new.write_bytes(b"a newer checkpoint")
 
-    def killed(source, destination):
-        Path(destination).write_bytes(Path(source).read_bytes()[:5])
+    def killed(source, destination, size):
+        destination.write(source.read(5))
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(shutil, "copyfile", killed)
+        patch.setattr(shutil, "copyfileobj", killed)
         with pytest.raises(KeyboardInterrupt):
             PathManager.copy(str(new), str(last), overwrite=True)
     assert last.read_bytes() == b"the checkpoint before"

@@ -1,7 +1,5 @@
 """Compare two models under teacher forcing, with the measures of the TIE-KD paper (Zhang et al., 2023)."""
 
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
@@ -24,8 +22,7 @@ from nmt_kd.evaluation.agreement_measures import (
     groupings,
 )
 from nmt_kd.options import require
-
-SECONDS_BETWEEN_REPORTS = 10
+from nmt_kd.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -134,12 +131,10 @@ def _batches(task, subset: str, max_tokens: int, models: list[Teacher]) -> Itera
             f"every sentence of {subset} is longer than the models' maximum source and target lengths {max_positions}; "
             "choose another subset with --gen-subset"
         )
-    started = reported = time.monotonic()
-    for number, sample in enumerate(batches, 1):
+    progress = Progress(len(batches), "batches", subset)
+    for sample in batches:
         yield sample
-        if (now := time.monotonic()) - reported >= SECONDS_BETWEEN_REPORTS:
-            reported = now
-            print(f"  batch {number:,} of {len(batches):,}, {now - started:.0f} s", file=sys.stderr, flush=True)
+        progress.add(1)
 
 
 def summarise(sums: BucketSums, top_k: int) -> Agreement:

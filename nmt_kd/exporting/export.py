@@ -15,7 +15,6 @@ from nmt_kd.exporting.checks import check_dictionaries, check_output, files_in, 
 from nmt_kd.exporting.comparison import Comparison
 from nmt_kd.exporting.conversion import check_ctranslate2, convert
 from nmt_kd.exporting.faithfulness import check_faithful
-from nmt_kd.exporting.folder import whole_or_not_at_all
 from nmt_kd.exporting.notes import machine, notes_on_figures, notes_on_models
 from nmt_kd.exporting.sample import Measurement, Sample
 from nmt_kd.exporting.speed import measure, torch_threads
@@ -24,6 +23,7 @@ from nmt_kd.exporting.summary import SUMMARY, Summary
 from nmt_kd.exporting.systems import ctranslate2_system, fairseq_system, load_checkpoints
 from nmt_kd.exporting.usage import usage
 from nmt_kd.options import check_options
+from nmt_kd.storage.atomic import atomic_folder
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def export(
     subwords = SubwordModel.read(subword_model)
     if teacher:
         Teacher.load(teacher, task)  # only for its checks; it is loaded again below, timed
-    with torch_threads(measurement.threads), whole_or_not_at_all(output) as folder:
+    with torch_threads(measurement.threads), atomic_folder(output) as folder:
         for compute_type in compute_types:
             convert(checkpoint, task, compute_type, folder / compute_type)
         shutil.copyfile(subword_model, folder / subwords.file_name)

@@ -8,7 +8,6 @@ from fairseq import checkpoint_utils
 from test_agreement_measures import slow_displacement, slow_edit_distance, slow_ranking
 
 from nmt_kd.errors import UserError
-from nmt_kd.evaluation import agreement
 from nmt_kd.evaluation.agreement import measure_agreement
 from nmt_kd.evaluation.agreement_measures import Bounds
 
@@ -141,17 +140,11 @@ def test_an_ensemble_is_compared_as_one_model(student_path, teacher_path, data):
     assert measure(pair, teacher_path, data).total.agreeing == measure(student_path, teacher_path, data).total.agreeing
 
 
-def test_progress_is_reported_on_standard_error(teacher_path, data, monkeypatch, capsys):
-    measure(teacher_path, teacher_path, data, max_tokens=100)
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr(agreement, "SECONDS_BETWEEN_REPORTS", 0)
-    measure(teacher_path, teacher_path, data, max_tokens=100)
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    lines = captured.err.splitlines()
-    first = re.fullmatch(r"  batch 1 of (\d+), 0 s", lines[0])
-    assert first is not None
-    assert first[1] == str(len(lines))
+def test_progress_is_logged(teacher_path, data, caplog):
+    with caplog.at_level("INFO"):
+        measure(teacher_path, teacher_path, data, max_tokens=100)
+    done = [record.getMessage() for record in caplog.records if record.name == "nmt_kd.progress"]
+    assert re.match(r"test: (\d+) of \1 batches, [\d.,]+ batches/s, 0\.0 min left$", done[-1])
 
 
 @pytest.mark.parametrize("top_k", [0, -1, 10**6])
