@@ -3,6 +3,7 @@ set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 dry_run=
+settings_file= # replaces the data set's file
 # an environment that the user has activated takes precedence
 [ -n "${VIRTUAL_ENV:-}" ] || [ ! -d "$root/.venv/bin" ] || PATH="$root/.venv/bin:$PATH"
 export PATH PYTHONUNBUFFERED=1
@@ -51,9 +52,12 @@ run() {
 
 # load_data_config NAME: read the settings of a data set into this shell
 load_data_config() {
-    local file="$root/configs/data/$1.sh"
-    [ -f "$file" ] || fail "unknown data set '$1'; choose from: $(config_names data)"
+    local file="$root/configs/data/$1.sh" own=${NMT_KD_RUNS:-$root/runs}/$1/settings.sh
+    [ -f "$file" ] || [[ $1 == */* ]] || [ ! -f "$own" ] || file=$own # made by prepare.sh --text
+    file=${settings_file:-$file}
+    [ -f "$file" ] || fail "unknown data set '$1'; choose from: $(config_names data) $(own_data_sets)"
     data=$1
+    test_sets=(test)
     average=()  # test checkpoint_best.pt, unless the settings ask for an average
     # shellcheck source=/dev/null
     . "$file"
@@ -68,6 +72,9 @@ load_method_config() {
     # shellcheck source=/dev/null
     . "$file"
 }
+
+# the data sets that prepare.sh --text has made
+own_data_sets() { (cd "${NMT_KD_RUNS:-$root/runs}" 2>/dev/null && ls -d */settings.sh 2>/dev/null | sed 's/\/settings.sh//' | tr '\n' ' ') || true; }
 
 config_names() { (cd "$root/configs/$1" && echo *.sh | sed 's/\.sh//g'); }
 

@@ -3,8 +3,8 @@
 #
 #   bash scripts/evaluate.sh DATA METHOD [--dry-run]
 #
-# Writes runs/DATA/METHOD/{translations.txt,agreement.json}. Existing files are kept; delete one to have it written again.
-# If the data set's file says so, the student's last checkpoints are first averaged into average.pt, and tokenised BLEU, as
+# Writes runs/DATA/METHOD/{translations.txt,agreement.json}, and translations.NAME.txt for every further test
+# set NAME. Existing files are kept; delete one to have it written again. If the data set's file says so, the student's last checkpoints are first averaged into average.pt, and tokenised BLEU, as
 # computed by multi-bleu.perl, is written to scores.txt. SYSTEM=NAME evaluates the folder NAME instead of METHOD.
 # TEACHER=PATH is the teacher (default: runs/DATA/teacher/checkpoint_best.pt).
 . "$(dirname "$0")/common.sh"
@@ -36,8 +36,12 @@ if [ ${#average[@]} -gt 0 ] && [ "$role" = student ]; then
         run nmt-kd average --inputs "$folder" "${average[@]}" --output "$checkpoint"
 fi
 say "$data: translating the test set with ${folder##*/}"
-into "$folder/translations.txt" fairseq-generate "$work/data-bin" --user-dir "$root/nmt_kd" --path "$checkpoint" \
-    --gen-subset test --source-lang "$source_lang" --target-lang "$target_lang" "${remove_subwords[@]}" "${generation[@]}" $(device_flags --fp16)
+for number in "${!test_sets[@]}"; do
+    subset=test${number#0} translations=$folder/translations.txt
+    [ "$number" = 0 ] || translations=$folder/translations.${test_sets[number]}.txt
+    into "$translations" fairseq-generate "$work/data-bin" --user-dir "$root/nmt_kd" --path "$checkpoint" \
+        --gen-subset "$subset" --source-lang "$source_lang" --target-lang "$target_lang" "${remove_subwords[@]}" "${generation[@]}" $(device_flags --fp16)
+done
 into "$folder/agreement.json" nmt-kd agreement "$checkpoint" "$teacher" "$work/data-bin" --json
 if [ -n "${tokenised_bleu:-}" ]; then
     into "$folder/hypotheses.tokenised" nmt-kd translations "$folder/translations.txt" --lines H

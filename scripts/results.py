@@ -2,8 +2,9 @@
 
     python scripts/results.py runs/multi30k teacher plain word_kd
 
-Also writes the table to results.md and results.json in the same folder. Training speed is in target tokens per second,
-decoding speed in sentences per second, both on this machine. For significance and learning curves, see nmt-kd report.
+Test sets after the first, in translations.NAME.txt, have columns of their own. Also writes the table to results.md and
+results.json in the same folder. Training speed is in target tokens per second, decoding speed in sentences per second,
+both on this machine. For significance and learning curves, see nmt-kd report.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from sacrebleu.metrics import BLEU, CHRF
 
 from nmt_kd.evaluation.runs import Run
 from nmt_kd.evaluation.tables import Table, as_markdown, number
+from nmt_kd.evaluation.texts import generated_lines, read_lines
 
 COLUMNS = {
     "system": "system",
@@ -52,14 +54,42 @@ def read_system(run: Run) -> dict:
     }
 
 
+def read_more_test_sets(run: Run) -> dict[str, float]:
+    """Return BLEU and chrF on all test sets but the first, by the heading of the column."""
+    scores = {}
+    for path in sorted(run.folder.glob("translations.*.txt")):
+        name = path.name.removeprefix("translations.").removesuffix(".txt")
+        hypotheses = generated_lines(path, "D")
+        references = read_lines(run.folder.absolute().parent / f"text/{name}.{run.languages[1]}")
+        if len(hypotheses) != len(references):
+            raise SystemExit(
+                f"{path} has {len(hypotheses)} translations of {len(references)} sentences; delete it and rerun: "
+                f"bash scripts/evaluate.sh {run.data_set} {run.name}"
+            )
+        scores[f"BLEU, {name}"] = BLEU().corpus_score(hypotheses, [references]).score
+        scores[f"chrF, {name}"] = CHRF().corpus_score(hypotheses, [references]).score
+    return scores
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
     parser.add_argument("systems", nargs="+")
     args = parser.parse_args()
     rows = [read_system(Run(args.work / system)) for system in args.systems]
-    cells = [[row["system"], *(number(row[column]) for column in list(COLUMNS)[1:])] for row in rows]
-    table = as_markdown(Table(list(COLUMNS.values()), cells)) + "\n"
+    # the columns of further test sets follow those of the first
+    scores = [read_more_test_sets(Run(args.work / system)) for system in args.systems]
+    more = list(dict.fromkeys(heading for of_system in scores for heading in of_system))
+    place = list(COLUMNS).index("chrf") + 1
+    headings = [*list(COLUMNS.values())[:place], *more, *list(COLUMNS.values())[place:]]
+    cells = []
+    for row, of_system in zip(rows, scores, strict=True):
+        values = [number(row[column]) for column in list(COLUMNS)[1:]]
+        cells.append(
+            [row["system"], *values[: place - 1], *map(number, map(of_system.get, more)), *values[place - 1 :]]
+        )
+        row["more_test_sets"] = of_system
+    table = as_markdown(Table(headings, cells)) + "\n"
     (args.work / "results.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     (args.work / "results.md").write_text(table, encoding="utf-8")
     print(table, end="")

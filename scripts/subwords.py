@@ -28,14 +28,20 @@ MAX_CACHED_WORDS = 1_000_000  # per process; a crawled corpus has tens of millio
 
 def train_subwords(text_files: list[Path], model_prefix: Path, vocabulary_size: int) -> None:
     """Train one sentencepiece BPE model on all files, covering every character of the training text."""
-    sentencepiece.SentencePieceTrainer.train(
-        input=[str(path) for path in text_files],
-        model_prefix=str(model_prefix),
-        vocab_size=vocabulary_size,
-        model_type="bpe",
-        character_coverage=1.0,
-        minloglevel=2,
-    )
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            input=[str(path) for path in text_files],
+            model_prefix=str(model_prefix),
+            vocab_size=vocabulary_size,
+            model_type="bpe",
+            character_coverage=1.0,
+            minloglevel=3,  # its errors are in the exception
+        )
+    except RuntimeError as error:
+        reason = " ".join(str(error).rpartition("] ")[2].split()) or "see above"
+        raise SystemExit(
+            f"subwords.py: error: cannot learn {vocabulary_size:,} subwords on {text_files[0]}: {reason}"
+        ) from None
 
 
 @contextmanager

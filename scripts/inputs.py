@@ -1,0 +1,47 @@
+"""Note which files a step of scripts/prepare.sh has read, and notice when they have changed.
+
+    python scripts/inputs.py note STEP_DIR FILE...
+    python scripts/inputs.py check STEP_DIR FILE...
+
+The first writes the size, modification time and SHA-256 of each file to STEP_DIR/inputs.json. The second prints the first
+file that differs from them and exits with 1. Files are known by their names, so a folder may move; one that has gone is
+not compared. Only files whose size or time differs are read.
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+
+def checksum(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def changed(noted: dict[str, list], files: list[Path]) -> Path | None:
+    """Return the first file whose content is not the noted one, or that is new; None if there is none."""
+    for path in files:
+        if not path.is_file():
+            continue
+        size, time, digest = noted.get(path.name, (None, None, None))
+        status = path.stat()
+        if [size, time] != [status.st_size, status.st_mtime_ns] and digest != checksum(path):
+            return path
+    return None
+
+
+def main(arguments: list[str]) -> None:
+    command, folder, *files = arguments
+    noted, paths = Path(folder) / "inputs.json", [Path(file) for file in files]
+    if command == "note":
+        found = {p.name: [p.stat().st_size, p.stat().st_mtime_ns, checksum(p)] for p in paths if p.is_file()}
+        noted.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    elif noted.is_file() and (path := changed(json.loads(noted.read_text(encoding="utf-8")), paths)):
+        print(path)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
