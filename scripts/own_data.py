@@ -3,7 +3,7 @@
     python scripts/own_data.py settings captions FOLDER --languages en fr > settings.sh
     python scripts/own_data.py text FOLDER OUT_DIR --languages en fr [--clean]
 
-The first checks the text (see scripts/check_text.py) and chooses settings by its size, which is described in
+The first checks the text (see scripts/check_text.py) and chooses settings by its size, as described in
 docs/own-data.md. The second writes OUT_DIR/SPLIT.LANGUAGE with white space normalised and, with --clean, without the
 pairs that cannot be used; the first test set becomes OUT_DIR/test.LANGUAGE.
 """
@@ -23,7 +23,7 @@ SCALES = sorted(path.stem for path in (ROOT / "configs/own").glob("*.sh"))
 MARK = "# Add your own settings below this line; scripts/prepare.sh keeps them."
 
 
-# -- the rule by which settings follow from the size of the text; docs/own-data.md describes it -------------------------
+# -- the rule by which settings follow from the size of the text; docs/own-data.md describes it ------------------------
 
 
 def scale_for(pairs: int) -> str:

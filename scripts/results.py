@@ -77,17 +77,15 @@ def main() -> None:
     parser.add_argument("systems", nargs="+")
     args = parser.parse_args()
     rows = [read_system(Run(args.work / system)) for system in args.systems]
-    # the columns of further test sets follow those of the first
     scores = [read_more_test_sets(Run(args.work / system)) for system in args.systems]
     more = list(dict.fromkeys(heading for of_system in scores for heading in of_system))
-    place = list(COLUMNS).index("chrf") + 1
-    headings = [*list(COLUMNS.values())[:place], *more, *list(COLUMNS.values())[place:]]
-    cells = []
+    after = list(COLUMNS).index("chrf") + 1  # the place of the other test sets' columns
+    headings, cells = list(COLUMNS.values()), []
+    headings[after:after] = more
     for row, of_system in zip(rows, scores, strict=True):
-        values = [number(row[column]) for column in list(COLUMNS)[1:]]
-        cells.append(
-            [row["system"], *values[: place - 1], *map(number, map(of_system.get, more)), *values[place - 1 :]]
-        )
+        line = [row["system"], *(number(row[column]) for column in list(COLUMNS)[1:])]
+        line[after:after] = [number(of_system.get(heading)) for heading in more]
+        cells.append(line)
         row["more_test_sets"] = of_system
     table = as_markdown(Table(headings, cells)) + "\n"
     (args.work / "results.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
