@@ -58,13 +58,15 @@ def check(text: ParallelText, clean: bool = False, vocabulary_size: int | None =
             report.problems.append(f"{' and '.join(empty)} {'are' if len(empty) > 1 else 'is'} empty; {what}")
     if report.problems:
         return report
+    readable = True
     for split in (*text.test_sets, "valid", "train"):
-        if split == "train" and report.problems:
+        if split == "train" and not readable:
             break  # the validation and test sentences are not known
         try:
             _check_split(text, split, clean, report)
         except TextError as error:
             report.problems.append(str(error))
+            readable = False
     if vocabulary_size and not report.problems:
         _check_vocabulary(report, vocabulary_size)
     return report

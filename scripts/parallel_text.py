@@ -122,9 +122,7 @@ def find_text(folder: Path, languages: list[str] | None = None) -> ParallelText:
     text = ParallelText(folder, source, target, test_sets)
     for split in ("valid", *test_sets):
         if not re.fullmatch(r"[\w.-]+", split):
-            raise TextError(
-                f"{folder}/{split}.{source}: the name of a test set may contain letters, digits, . _ and - only"
-            )
+            raise TextError(f"rename {folder}/{split}.*; use only letters, digits, '.', '_' and '-' for a test set")
         for language in languages:
             if not text.file(split, language).is_file():
                 both = f"{split}.{source} and {split}.{target}"

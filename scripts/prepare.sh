@@ -110,7 +110,7 @@ check_step() {
     local name=$1 settings=${settings_of[$1]} kept=$work/$1/settings files changed
     [ -d "$work/$name" ] || return 0
     if [ -n "$settings" ] && [ -f "$kept" ] && [ "$settings" != "$(cat "$kept")" ]; then
-        [ -n "$restart" ] || fail "$work/$name was made with other settings (see $kept) than '$settings'; add --restart" \
+        [ -n "$restart" ] || fail "$work/$name was made with other settings ('$(cat "$kept")') than '$settings'; add --restart" \
             "to remove it and all that was made of it, or choose another name"
         remove_from "$name"
         return

@@ -3,11 +3,12 @@
 import logging
 import re
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import parse_training, train_here
+from conftest import ROOT, parse_training, run_command, train_here
 from doc_commands import Command, commands_of, run
 from doc_pages import PAGES, TEXTS, blocks
 
@@ -33,6 +34,13 @@ def workplace(corpus, data, seq_kd_teacher, tmp_path_factory) -> Path:
             lines = [" ".join(line.split()[number:]) or "." for line in references]
             (folder / f"{name}{seed}.de").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (folder / "comet-model").mkdir()
+    for split in ("train", "valid", "test"):
+        for ours, theirs in (("en", "en"), ("de", "fr")):  # no page looks at the language
+            _copy(corpus / f"text/{split}.{ours}", folder / f"my-text/{split}.{theirs}")
+    settings = [sys.executable, ROOT / "scripts/own_data.py", "settings", "captions", folder / "my-text"]
+    written = run_command(*settings, "--languages", "en", "fr").stdout
+    (folder / "runs/captions").mkdir(parents=True)
+    (folder / "runs/captions/settings.sh").write_text(written, encoding="utf-8")
     for name in ("bpecodes", "dict.en.txt", "dict.de.txt", "model.pt"):
         _copy(data / "dict.en.txt", folder / "published-model" / name)
     runs = folder / "runs/multi30k"

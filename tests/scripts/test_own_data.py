@@ -1,0 +1,251 @@
+"""The user's own text: settings by its size, all scripts on it, changed text, and errors before anything is written."""
+
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import check_text
+import own_data
+import phrasebook
+import pytest
+from conftest import ROOT, run_command
+from test_scripts import parsed
+
+LANGUAGES = ("--languages", "en", "fr")
+
+
+def prepare(*arguments, runs):
+    environment = {"NMT_KD_RUNS": str(runs), "NMT_KD_DEVICE": "cpu", "WORKERS": "1"}
+    return run_command("bash", ROOT / "scripts/prepare.sh", *arguments, environment=environment)
+
+
+@pytest.fixture
+def text(tmp_path):
+    """A folder with two test sets in two languages; which these are makes no difference."""
+    folder = tmp_path / "text"
+    folder.mkdir()
+    for split, pairs in phrasebook.corpus({"test": 4, "test_web": 3, "valid": 5, "train": 150}, seed=2).items():
+        for column, language in enumerate(("en", "fr")):
+            (folder / f"{split}.{language}").write_text("".join(f"{pair[column]}\n" for pair in pairs))
+    return folder
+
+
+# smaller models and shorter translations than the scale's, added by the user
+ADDED = """
+teacher_model=($(transformer 1 1 16 32 2))
+student_model=($(transformer 1 1 16 32 2))
+training+=(--log-interval 1)
+generation=(--beam 4 --max-len-a 0 --max-len-b 8 --max-tokens 6000)
+"""
+
+
+def test_three_commands_lead_from_text_to_a_distilled_student_a_table_and_translations(text, tmp_path):
+    project, runs = tmp_path / "project", tmp_path / "runs"  # a clone whose set-up takes no time
+    shutil.copytree(ROOT / "scripts", project / "scripts")
+    (project / "scripts/setup.sh").write_text("exit 0\n")
+    for name in ("configs", "nmt_kd"):
+        (project / name).symlink_to(ROOT / name)
+    bin_folder = Path(sys.executable).parent
+    environment = {"NMT_KD_RUNS": str(runs), "NMT_KD_DEVICE": "cpu", "WORKERS": "1", "PYTHONPATH": str(ROOT)}
+    environment |= {"PATH": f"{bin_folder}:{os.environ['PATH']}", "VIRTUAL_ENV": str(bin_folder.parent)}
+
+    def script(name, *arguments, **kwargs):
+        result = run_command("bash", project / f"scripts/{name}.sh", *arguments, environment=environment, **kwargs)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    (runs / "mine").mkdir(parents=True)
+    (runs / "mine/settings.sh").write_text(own_data.MARK + ADDED)  # as after an earlier preparation
+    script("prepare", "mine", "--text", text, *LANGUAGES, "--updates", "3")
+    printed = script("quickstart", "--data", "mine", "--methods", "seq_kd")
+    table = (runs / "mine/results.md").read_text()
+    assert table in printed
+    assert "| BLEU | chrF | BLEU, test_web | chrF, test_web |" in re.sub(" +", " ", table.splitlines()[0])
+    rows = json.loads((runs / "mine/results.json").read_text())
+    assert [(row["system"], set(row["more_test_sets"])) for row in rows] == [
+        (name, {"BLEU, test_web", "chrF, test_web"}) for name in ("teacher", "seq_kd")
+    ]
+    for name, size in (("translations.txt", 4), ("translations.test_web.txt", 3)):
+        assert len(re.findall(r"^D-", (runs / "mine/seq_kd" / name).read_text(), re.MULTILINE)) == size
+    assert len(script("translate", "mine", "seq_kd", input="The table is red.\nOne\n").splitlines()) == 2
+
+
+def test_the_settings_serve_every_script_and_keep_what_the_user_has_added(text, tmp_path):
+    assert prepare("mine", "--text", text, *LANGUAGES, "--until", "text", runs=tmp_path).returncode == 0
+    settings = tmp_path / "mine/settings.sh"
+    settings.write_text(settings.read_text() + "student_training+=(--dropout 0.25)\n")
+    again = prepare("mine", "--text", text, *LANGUAGES, "--updates", "9", "--until", "text", runs=tmp_path)
+    assert (again.returncode, again.stdout) == (0, "")
+    environment = {"NMT_KD_RUNS": str(tmp_path), "NMT_KD_DEVICE": "cpu"}
+    commands = {
+        name: run_command("bash", ROOT / f"scripts/{name}.sh", "mine", *arguments, "--dry-run", environment=environment)
+        for name, *arguments in (
+            ["train", "plain"],
+            ["evaluate", "plain"],
+            ["distill", "kd"],
+            ["experiment", "ablation"],
+        )
+    }
+    assert [result.stderr for result in commands.values()] == [""] * 4
+    cfg = parsed(commands["train"].stdout.splitlines()[-1])
+    assert (cfg.model.dropout, cfg.optimization.max_update, cfg.task.target_lang) == (0.25, 9, "fr")
+    evaluated = re.findall(r"--gen-subset (\S+)", commands["evaluate"].stdout)
+    assert evaluated == ["test", "test1"]
+
+
+@pytest.mark.parametrize("scale", own_data.SCALES)
+def test_fairseq_takes_the_settings_of_every_scale(scale, text, tmp_path):
+    result = prepare("mine", "--text", text, *LANGUAGES, "--scale", scale, "--until", "text", runs=tmp_path)
+    assert result.returncode == 0, result.stderr
+    environment = {"NMT_KD_RUNS": str(tmp_path), "NMT_KD_DEVICE": "cpu"}
+    for method in ("teacher", "word_kd"):
+        printed = run_command(
+            "bash", ROOT / "scripts/train.sh", "mine", method, "--dry-run", environment=environment
+        ).stdout
+        assert parsed(printed.splitlines()[-1]).optimization.max_update == own_data.updates_for(scale, 150)
+    printed = run_command("bash", ROOT / "scripts/evaluate.sh", "mine", "word_kd", "--dry-run", environment=environment)
+    assert "--remove-bpe sentencepiece" in printed.stdout
+    assert "multi-bleu" not in printed.stdout
+
+
+@pytest.mark.parametrize(
+    ("pairs", "expected"),
+    [
+        (300, ("tiny", 700, 400)),
+        (4_999, ("tiny", 700, 900)),
+        (29_000, ("small", 2_000, 5_800)),
+        (99_999, ("small", 6_666, 6_000)),
+        (160_000, ("medium", 50_000, 10_000)),
+        (4_500_000, ("large", 200_000, 32_000)),
+    ],
+)
+def test_the_settings_follow_from_the_size_of_the_text(pairs, expected):
+    report = check_text.Report(pairs=pairs, characters=set("abc"), words=set(map(str, range(40_000))))
+    scale = own_data.scale_for(pairs)
+    assert (scale, own_data.updates_for(scale, pairs), own_data.vocabulary_for(scale, report)) == expected
+
+
+def test_the_vocabulary_covers_many_characters_and_never_exceeds_the_text():
+    chinese = check_text.Report(
+        pairs=300, characters=set(map(chr, range(3000, 4000))), words=set(map(str, range(5000)))
+    )
+    assert own_data.vocabulary_for("tiny", chinese) == 2 * (1000 + check_text.SPECIAL_SUBWORDS)
+    few = check_text.Report(pairs=300, characters=set("abc"), words={"ab", "bc"})
+    assert own_data.vocabulary_for("tiny", few) == few.largest_vocabulary == 9
+
+
+def test_the_documentation_states_the_rule():
+    page = (ROOT / "docs/own-data.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (below|from) ([\d,]+) \| `(\w+)` \|.*\| ([\d,]+)[^|]*\|$", page, re.MULTILINE)
+    assert [row[2] for row in rows] == ["tiny", "small", "medium", "large"]
+    for kind, limit, scale, updates in rows:
+        pairs = int(limit.replace(",", "")) - (kind == "below")
+        assert own_data.scale_for(pairs) == scale
+        assert f"{own_data.updates_for(scale, 0):,}" == updates
+
+
+def edit(path, number, line):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    lines[number - 1] = line
+    path.write_text("".join(f"{text}\n" for text in lines), encoding="utf-8")
+
+
+def shorten(path):
+    path.write_text("".join(f"{line}\n" for line in path.read_text().splitlines()[:100]))
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("train.fr", shorten, "train.en has 150 lines but "),
+        ("valid.en", lambda path: path.write_text(""), "valid.en is empty; put a few hundred sentence pairs"),
+        ("train.fr", lambda path: path.write_bytes("é\n".encode("latin1") * 150), "line 1, is not UTF-8"),
+        ("train.en", lambda path: edit(path, 7, ""), "line 7: 1 pair of train has an empty side; remove it, or drop"),
+    ],
+)
+def test_text_that_cannot_be_used_ends_in_one_line_before_anything_is_written(text, tmp_path, name, damage, message):
+    damage(text / name)
+    result = prepare("mine", "--text", text, *LANGUAGES, runs=tmp_path / "runs")
+    assert result.returncode == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert str(text / name) in result.stderr
+    assert message in result.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_clean_drops_pairs_from_the_prepared_text_alone(text, tmp_path):
+    before = (text / "train.en").read_text().splitlines()
+    edit(text / "train.en", 7, "")
+    edit(text / "train.en", 9, (text / "test_web.en").read_text().splitlines()[0])
+    result = prepare("mine", "--text", text, *LANGUAGES, "--clean", "--until", "text", runs=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "own_data.py: dropping 1 pair of train that has an empty side, first " in result.stderr
+    kept = (tmp_path / "mine/text/train.en").read_text().splitlines()
+    assert kept == [line for number, line in enumerate(before, 1) if number not in (7, 9)]
+    counts = json.loads((tmp_path / "mine/text/counts.json").read_text())
+    assert counts["train"] == {"pairs": 150, "empty": 1, "leaked": 1}
+    assert len((text / "train.en").read_text().splitlines()) == 150
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["multi30k", "--text", "TEXT"], "multi30k is a data set of this project; choose another name for your text"),
+        (["../x", "--text", "TEXT"], "cannot name a data set '../x'"),
+        (["mine", "--text", "TEXT"], "has text in en and fr; add --languages en fr to translate from en"),
+        (["mine", "--text", "/nowhere"], "--text /nowhere is not a folder"),
+        (["mine", "--text", "TEXT", "--languages", "en"], "--languages needs a source and a target language"),
+        (["mine", "--text", "TEXT", *LANGUAGES, "--vocabulary-size", "x"], "--vocabulary-size: invalid int value: 'x'"),
+        (["mine", "--text", "TEXT", *LANGUAGES, "--scale", "huge"], "--scale: invalid choice: 'huge'"),
+        (["mine", "--text", "TEXT", *LANGUAGES, "--vocabulary-size", "9000"], "choose --vocabulary-size "),
+        (["multi30k", "--clean"], "--clean is for your own text; add --text FOLDER"),
+        (["mine"], "unknown data set 'mine'; choose from: iwslt14_de_en multi30k"),
+    ],
+)
+def test_wrong_arguments_end_in_one_line(text, tmp_path, arguments, message):
+    result = prepare(*(text if word == "TEXT" else word for word in arguments), runs=tmp_path / "runs")
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_changed_text_or_vocabulary_is_refused_and_restart_removes_what_was_made_of_it(text, tmp_path):
+    same = ("mine", "--text", text, *LANGUAGES, "--until", "subwords")
+    assert prepare(*same, "--vocabulary-size", "200", runs=tmp_path).returncode == 0
+    work = tmp_path / "mine"
+    settings, model = (work / "settings.sh").read_text(), (work / "subwords/subwords.model").read_bytes()
+    (work / "plain").mkdir()
+    (work / "plain/flags").touch()
+    (work / "notes").mkdir()
+    os.utime(text / "train.en")  # the same text
+    assert prepare(*same, "--vocabulary-size", "200", runs=tmp_path).stdout == ""
+
+    other = prepare(*same, "--vocabulary-size", "220", runs=tmp_path)
+    assert other.returncode == 1
+    assert "('200 subwords') than '220 subwords'; add --restart" in other.stderr
+    edit(text / "train.fr", 3, "Another sentence.")
+    changed = prepare("mine", "--until", "subwords", runs=tmp_path)
+    assert changed.stderr == (
+        f"prepare.sh: error: {text}/train.fr has changed since {work}/text was made of it; restore it, or add --restart to "
+        f"remove {work}/text and all that was made of it\n"
+    )
+    assert (work / "settings.sh").read_text() == settings
+    assert (work / "subwords/subwords.model").read_bytes() == model
+
+    again = prepare("mine", "--until", "subwords", "--restart", runs=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "Another sentence." in (work / "text/train.fr").read_text()
+    assert sorted(path.name for path in work.iterdir()) == ["notes", "settings.sh", "subwords", "text"]
+
+
+def test_prepared_text_that_was_edited_is_noticed_by_the_next_step(text, tmp_path):
+    assert prepare("mine", "--text", text, *LANGUAGES, "--until", "subwords", runs=tmp_path).returncode == 0
+    edit(tmp_path / "mine/text/valid.en", 2, "Edited by hand.")
+    refused = prepare("mine", runs=tmp_path)
+    assert f"{tmp_path}/mine/text/valid.en has changed since {tmp_path}/mine/subwords was made of it" in refused.stderr
+    assert prepare("mine", "--until", "subwords", "--restart", runs=tmp_path).returncode == 0
+    assert "Edited by hand." in (tmp_path / "mine/text/valid.en").read_text()
