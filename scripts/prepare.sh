@@ -111,7 +111,7 @@ check_step() {
     [ -d "$work/$name" ] || return 0
     if [ -n "$settings" ] && [ -f "$kept" ] && [ "$settings" != "$(cat "$kept")" ]; then
         [ -n "$restart" ] || fail "$work/$name was made with other settings ('$(cat "$kept")') than '$settings'; add --restart" \
-            "to remove it and all that was made of it, or choose another name"
+            "to remove it and all that was made of it"
         remove_from "$name"
         return
     fi

@@ -230,8 +230,8 @@ def test_a_changed_text_or_vocabulary_is_refused_and_restart_removes_what_was_ma
     edit(text / "train.fr", 3, "Another sentence.")
     changed = prepare("mine", "--until", "subwords", runs=tmp_path)
     assert changed.stderr == (
-        f"prepare.sh: error: {text}/train.fr has changed since {work}/text was made of it; restore it, or add --restart to "
-        f"remove {work}/text and all that was made of it\n"
+        f"prepare.sh: error: {text}/train.fr has changed since {work}/text was made of it; restore it, or add "
+        f"--restart to remove {work}/text and all that was made of it\n"
     )
     assert (work / "settings.sh").read_text() == settings
     assert (work / "subwords/subwords.model").read_bytes() == model

@@ -312,7 +312,9 @@ def test_romanian_is_read_from_a_zip_with_diacritics_as_configured(tmp_path):
     assert {"dimineata", "multi"} <= set(" ".join(target for _, target in tokens).split())
     other = prepare("wmt16_en_ro", folder, runs)
     assert other.returncode == 1
-    assert re.fullmatch(r"prepare.sh: error: \S+/tokens was made with other settings .*; delete it .*\n", other.stderr)
+    assert re.fullmatch(
+        r"prepare.sh: error: \S+/tokens was made with other settings .*; add --restart to remove it .*\n", other.stderr
+    )
 
 
 CURL = """#!/bin/bash
