@@ -1,7 +1,6 @@
 """A teacher whose predictions lie on disk (`nmt-kd cache`): its models are not loaded."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -10,17 +9,17 @@ from torch import Tensor, nn
 
 from nmt_kd.caching.reading import TeacherCache
 from nmt_kd.engine.distribution import Distribution, TopDistribution
-from nmt_kd.engine.predictions import Need, Predictions, TopWords
+from nmt_kd.engine.predictions import Need, Predictions, TeacherSource, TopWords
 from nmt_kd.errors import UserError
 
 
-@dataclass(frozen=True)
-class CachedTeacher:
+class CachedTeacher(TeacherSource):
     """Takes the place of a `Teacher` where its most probable words are enough."""
 
-    cache: TeacherCache
-    vocabulary_size: int
-    criterion: nn.Module  # says whether this is training or validation
+    def __init__(self, cache: TeacherCache, vocabulary_size: int, criterion: nn.Module):
+        """`criterion` says whether this is training or validation."""
+        self.cache, self.vocabulary_size, self.criterion = cache, vocabulary_size, criterion
+        self.fingerprint = cache.fingerprint
 
     @classmethod
     def open(
@@ -42,16 +41,6 @@ class CachedTeacher:
                 f"another with nmt-kd cache --top-k {need.k}"
             )
         return cls(cache, len(task.target_dictionary), criterion)
-
-    @property
-    def fingerprint(self) -> str:
-        """The fingerprint of the teacher that the cache was made with."""
-        return self.cache.fingerprint
-
-    @property
-    def models(self) -> list[nn.Module]:
-        """None."""
-        return []
 
     def read(self, sample: dict, token_index: Tensor, like: Tensor) -> "CachedPredictions":
         """The predictions for fairseq's `sample`; see `TeacherSource`.

@@ -106,7 +106,8 @@ class DistillationCriterion(FairseqCriterion):
     def update_state(self, batch: Batch) -> None:
         """Change the method's state, once for each training batch and before its loss.
 
-        Every worker calls it equally often: where fairseq trains on a dummy batch, `batch` has no tokens.
+        `batch.student.model` is the student. Every worker calls this equally often: where fairseq trains on a dummy
+        batch, `batch` has no tokens.
         """
 
     def passes(self, batch: Batch) -> Iterator[Batch]:
@@ -189,11 +190,16 @@ class DistillationCriterion(FairseqCriterion):
         terms |= self.token_losses(chunk)
         logged |= terms
         if not chunk.batch.auxiliary:
-            if self.training and chunk.teacher_was_read and chunk.batch.is_reference and self.teacher is not None:
+            if self.checks_chance and chunk.teacher_was_read and chunk.batch.is_reference:
                 self.chance_check.observe(chunk.teacher, chunk.gold)
             if self.cfg.report_accuracy or not self.training:
                 logged |= self.measures(chunk)
         return weighted_sum(terms, weights, chunk.rows) if self.training else terms["ce_loss"], logged
+
+    @property
+    def checks_chance(self) -> bool:
+        """Whether this is training with a teacher that must predict better than chance."""
+        return self.training and self.teacher is not None and self.teacher.is_trained
 
     def measures(self, chunk: Chunk) -> dict[str, Tensor]:
         """Counts, [tokens], of which validation reports the shares."""

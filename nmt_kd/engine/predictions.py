@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from torch import Tensor, nn
 
@@ -60,9 +59,9 @@ class Predictions(ABC):
     def predict(self, rows: slice) -> Distribution:
         """The distributions at any slice of the tokens."""
 
-    @abstractmethod
     def first_choices(self, chunk_tokens: int = 0) -> Tensor:
         """The most probable word at each of the tokens, [tokens]; `chunk_tokens` is that of `SummedLoss`."""
+        return self.predict(slice(None)).first_choice
 
     def decode(self, prev_output_tokens: Tensor) -> "Predictions":
         """The predictions at the same tokens with other decoder inputs [batch, length]."""
@@ -74,33 +73,28 @@ class Predictions(ABC):
         raise UndeclaredNeedError(f"{type(self).__name__} has no hidden states")
 
 
-class TeacherSource(Protocol):
+class TeacherSource(ABC):
     """Where a teacher's predictions come from: models, a store on disk, the student's own average."""
 
-    @property
-    def fingerprint(self) -> str:
-        """What identifies the teacher in the log."""
-        ...
+    fingerprint: str = "unnamed"  # identifies the teacher in the log
+    models: Sequence[nn.Module] = ()  # the frozen models behind the predictions, if any
+    is_trained: bool = True  # predictions no better than chance then show that the teacher does not fit the data
 
-    @property
-    def models(self) -> Sequence[nn.Module]:
-        """The frozen models behind the predictions, if any."""
-        ...
-
+    @abstractmethod
     def read(self, sample: dict, token_index: Tensor, like: Tensor) -> Predictions:
         """The predictions for fairseq's `sample` at the tokens of `token_index` (see `run_model`).
 
-        Models run when something is first asked for, on the device and in the precision of `like`.
+        Models run when something is first asked for, on the device and in the precision of `like`, a parameter of the
+        student; in evaluation mode and without gradients.
         """
-        ...
 
 
-class PredictionSource(TeacherSource, Protocol):
+class PredictionSource(TeacherSource):
     """A teacher whose predictions for the references can be stored."""
 
+    @abstractmethod
     def max_positions(self) -> tuple[int, int]:
         """The longest source and the longest target that it can read, in tokens."""
-        ...
 
 
 class DeclaredPredictions(Predictions):

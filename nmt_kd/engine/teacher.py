@@ -18,13 +18,15 @@ from nmt_kd.engine.chunks import Projection, per_token
 from nmt_kd.engine.distribution import Distribution, WholeDistribution
 from nmt_kd.engine.loading import load_model
 from nmt_kd.engine.models import ModelOutput, run_model
-from nmt_kd.engine.predictions import Predictions
+from nmt_kd.engine.predictions import Predictions, PredictionSource
 from nmt_kd.errors import UserError
 from nmt_kd.losses.precision import log_probabilities
 
 
-class Teacher:
+class Teacher(PredictionSource):
     """One model, or an ensemble whose probabilities are averaged."""
+
+    models: list[BaseFairseqModel]
 
     def __init__(self, models: list[BaseFairseqModel], fingerprint: str):
         self.models = models

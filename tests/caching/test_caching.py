@@ -580,7 +580,7 @@ def test_a_teacher_that_says_nothing_is_refused(data, teacher_path, tmp_path):
     state["model"]["decoder.layers.0.fc2.bias"].fill_(math.nan)
     torch.save(state, tmp_path / "nan.pt")
     with pytest.raises(
-        UserError, match=r"^the teacher predicts what is no number \(nan\); its checkpoint is of a trai"
+        UserError, match=r"^the teacher's predictions are NaN, so its training has diverged; give another"
     ):
         build(tmp_path / "out", data, tmp_path / "nan.pt", subsets=["valid"])
 
