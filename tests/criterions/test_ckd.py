@@ -419,5 +419,5 @@ def test_a_teacher_without_transformer_layers_is_refused(ckd, data, tmp_path):
     lstm = ["--arch", "lstm", *WIDE, "--decoder-out-embed-dim", "24"]
     flags = ["--criterion", "cross_entropy", "--disable-validation", "--max-update", "1"]
     run = train_here(data, tmp_path, *flags, architecture=lstm)
-    with pytest.raises(UserError, match=r"^ckd compares .* and the teacher has a LSTMEncoder; take a method [^\n]*$"):
+    with pytest.raises(UserError, match=r"^ckd compares .* but the teacher has a LSTMEncoder; choose a method [^\n]*$"):
         ckd(teacher=run.save_dir / "checkpoint_last.pt")

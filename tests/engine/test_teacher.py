@@ -111,7 +111,7 @@ def test_another_language_pair_is_an_error(teacher_run, task, tmp_path):
     def change(state):
         state["cfg"]["task"].update(source_lang="de", target_lang="en")
 
-    assert "translates de-en, the student is trained on en-de" in refusal(
+    assert "translates de-en, but the student is trained on en-de" in refusal(
         changed_checkpoint(teacher_run, tmp_path / "teacher.pt", change), task
     )
 
@@ -137,7 +137,7 @@ def test_a_longer_dictionary_is_an_error_that_says_both_sizes(teacher_run, data,
     size = len(task.source_dictionary)
     message = refusal(path, task)
     assert f"{size} symbols of the student, {size + 1} of the teacher" in message
-    assert "the shorter is the beginning of the longer" in message
+    assert "the shorter dictionary is the beginning of the longer" in message
 
 
 def test_another_vocabulary_size_without_dictionaries_is_an_error(teacher_run, task, tmp_path):
@@ -183,7 +183,7 @@ def test_weights_that_do_not_fit_their_own_configuration_are_an_error(teacher_ru
         state["cfg"]["model"].encoder_layers = 2
 
     message = refusal(changed_checkpoint(teacher_run, tmp_path / "teacher.pt", change), task)
-    assert "does not fit the model its own configuration describes" in message
+    assert "does not fit the model that its own configuration describes" in message
 
 
 def test_an_adaptive_softmax_is_an_error(teacher_path, task, sample, token_index):
