@@ -45,7 +45,7 @@ class CKDConfig(TeacherConfig):
     ckd_fusion: str = option(
         "student-up",
         "'student-up' projects the student to the width of the concatenated teacher layers and compares directions "
-        "(the published results), 'teacher-down' projects these to the student's width and takes the mean squared error",
+        "(the published results), 'teacher-down' projects these to the student's width and takes the squared error",
         one_of("student-up", "teacher-down"),
     )
     ckd_attention: float = option(

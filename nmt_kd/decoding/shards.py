@@ -89,7 +89,7 @@ class ShardFolder(BlockFolder[list[Decoded]]):
         self.folder.mkdir(exist_ok=True)
 
     def settings(self) -> dict:
-        """Return the settings; raises UserError if the folder holds no decoded sentences."""
+        """Return the settings; raises UserError if the folder contains no decoded sentences."""
         return self.manifest.read()
 
     def encode(self, content: list[Decoded]) -> list[bytes]:
