@@ -31,7 +31,7 @@ class BlockFolder(ABC, Generic[Content]):
 
     @abstractmethod
     def is_whole(self, block: int) -> bool:
-        """Tell whether the file of a block, which exists, is undamaged."""
+        """Return whether the file of a block, which exists, is undamaged."""
 
     def path(self, block: int) -> Path:
         """Return where a block is stored."""
