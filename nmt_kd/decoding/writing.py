@@ -25,7 +25,7 @@ def write_corpus(pairs: Iterator[Pair], out: Path, source_lang: str, target_lang
 
 
 def binarise(text: Path, data: Path, out: Path, source_lang: str, target_lang: str, workers: int = 1) -> None:
-    """Binarise train.* of `text` into `out` with the dictionaries of `data`, and copy the latter's valid and test sets."""
+    """Binarise train.* of `text` into `out` with the dictionaries of `data`, and copy its valid and test sets."""
     out.mkdir(parents=True, exist_ok=True)
     arguments = ["--source-lang", source_lang, "--target-lang", target_lang, "--trainpref", str(text / "train")]
     arguments += [
