@@ -1,4 +1,4 @@
-"""A training corpus made of decoded sentences and the data they were decoded from."""
+"""Assemble a training corpus from decoded sentences and the data they were decoded from."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from nmt_kd.errors import UserError
 
 @dataclass
 class Assembly:
-    """What an assembled corpus consists of."""
+    """The numbers of pairs in an assembled corpus."""
 
     pairs: Counter = field(default_factory=Counter)  # by part: base, kd, ...
     dropped: Counter = field(default_factory=Counter)  # by reason
@@ -41,7 +41,7 @@ class Decoding:
         return cls(folder, originals)
 
     def distilled(self, choose: Choice, report: Assembly) -> Iterator[Pair]:
-        """Yield each source with the hypotheses that `choose` selects; counts sentences without any."""
+        """Yield each source with the hypotheses that `choose` selects; sentences without any are counted."""
         for sentence in in_order(self.folder):
             source, reference = self.originals.pair(sentence)
             if not sentence.hypotheses:
@@ -66,11 +66,11 @@ def assemble(
     similarity: str = "bleu",
     reverse_folder: Path | None = None,
 ) -> tuple[Iterator[Pair], Assembly]:
-    """Return an iterator over the pairs of a corpus, and the counts of its pairs, which grow as it proceeds.
+    """Return an iterator over the pairs of a corpus, and their counts, which grow during iteration.
 
-    The corpus has one part of `parts` after the other: `base` (the original pairs), `kd`, `best-2`, `inter` (see
-    `choices`) or `bt` (the original targets with the sources that a reverse teacher decoded from them, which are in
-    `reverse_folder`). Raises UserError, at once or during iteration, if a decoding is incomplete or of other data.
+    The corpus consists of `parts`, in this order: `base` (the original pairs), `kd`, `best-2`, `inter` (see `choices`)
+    or `bt` (the original targets with the sources that a reverse teacher decoded from them into `reverse_folder`).
+    Raises UserError, at once or during iteration, if a decoding is incomplete or of other data.
     """
     selected = choices(similarity)
     known = ["base", "bt", *selected]

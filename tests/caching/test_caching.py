@@ -483,7 +483,9 @@ def test_other_dictionaries_are_refused(side, built, task):
 
 
 def test_a_folder_that_is_none_is_named(tmp_path, task):
-    with pytest.raises(UserError, match=r"holds no predictions of a teacher \(no manifest.json\); make them with nmt"):
+    with pytest.raises(
+        UserError, match=r"contains no predictions of a teacher \(no manifest.json\); make them with nmt"
+    ):
         TeacherCache.open(str(tmp_path / "none"), task)
 
 
