@@ -195,16 +195,16 @@ class DistillationCriterion(FairseqCriterion):
         terms |= self.token_losses(chunk)
         logged |= terms
         if not chunk.batch.auxiliary:
-            if self.checks_chance and chunk.teacher_was_used and chunk.batch.is_reference:
+            if self.training and chunk.teacher_was_used and self.must_beat_chance(chunk.batch):
                 self.chance_check.observe(chunk.teacher, chunk.gold)
             if self.cfg.report_accuracy or not self.training:
                 logged |= self.measures(chunk)
         return weighted_sum(terms, weights, chunk.rows) if self.training else terms["ce_loss"], logged
 
-    @property
-    def checks_chance(self) -> bool:
-        """Whether this is training with a teacher that must predict better than chance."""
-        return self.training and self.teacher is not None and self.teacher.is_trained
+    def must_beat_chance(self, batch: Batch) -> bool:
+        """Whether the batch has the references as targets and the predictions of a trained source for them."""
+        from_source = isinstance(batch.teacher, DeclaredPredictions) and self.teacher is not None
+        return from_source and self.teacher.is_trained and batch.is_reference
 
     def measures(self, chunk: Chunk) -> dict[str, Tensor]:
         """Return counts, [tokens] each, that are logged as percentages of the target tokens."""
