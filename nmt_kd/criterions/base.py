@@ -203,8 +203,9 @@ class DistillationCriterion(FairseqCriterion):
 
     def must_beat_chance(self, batch: Batch) -> bool:
         """Whether the batch has the references as targets and the predictions of a trained source for them."""
-        from_source = isinstance(batch.teacher, DeclaredPredictions) and self.teacher is not None
-        return from_source and self.teacher.is_trained and batch.is_reference
+        if self.teacher is None or not isinstance(batch.teacher, DeclaredPredictions):
+            return False  # the predictions do not come from the source
+        return self.teacher.is_trained and batch.is_reference
 
     def measures(self, chunk: Chunk) -> dict[str, Tensor]:
         """Return counts, [tokens] each, that are logged as percentages of the target tokens."""
