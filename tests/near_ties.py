@@ -44,8 +44,8 @@ class Judge:
         return one == other or abs(self.score(number, one) - self.score(number, other)) <= A_TOKEN * tokens
 
 
-def distance_from_first_choice(checkpoint: Path, task: TranslationTask, source: torch.Tensor, text: str) -> list[float]:
-    """Return by how many nats each token of a translation, and its end, is less probable than the most probable word.
+def margins(checkpoint: Path, task: TranslationTask, source: torch.Tensor, text: str) -> list[float]:
+    """Return by how many nats each token of a translation, and its end, is more probable than any other word.
 
     `text` is in subwords; each token is predicted from those before it.
     """
@@ -54,4 +54,6 @@ def distance_from_first_choice(checkpoint: Path, task: TranslationTask, source: 
     prefix = target.roll(1).unsqueeze(0)
     with torch.no_grad():
         (logits,) = model.eval()(source.unsqueeze(0), torch.tensor([len(source)]), prefix)[0]
-    return (logits.amax(-1) - logits.gather(-1, target.unsqueeze(-1)).squeeze(-1)).tolist()
+    words = target.unsqueeze(-1)
+    others = logits.scatter(-1, words, -torch.inf).amax(-1)
+    return (logits.gather(-1, words).squeeze(-1) - others).tolist()

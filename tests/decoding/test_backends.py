@@ -38,8 +38,9 @@ def test_ctranslate2_finds_what_fairseq_finds_with_the_same_scores(data, task, s
     assert ours.keys() == theirs.keys()
     judge = Judge.load(seq_kd_teacher, task, "train", lenpen=0.6)
     same = [number for number in theirs if judge.as_likely(number, ours[number].text, theirs[number].text)]
-    # a tie in mid-search, which rounding breaks, may end in a translation with another score
-    assert len(same) >= 0.99 * len(theirs)
+    # a tie in mid-search, which rounding breaks, may end in a translation with another score; it is rare, and fairseq
+    # itself decodes the many sentences that reach the length limit
+    assert len(same) >= len(theirs) - 1
     assert [ours[number].score for number in same] == pytest.approx([theirs[number].score for number in same], abs=2e-3)
 
 
