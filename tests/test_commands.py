@@ -160,7 +160,7 @@ def test_a_missing_teacher_is_an_error_that_names_the_option(data, tmp_path):
     result = run_command(*command, "--save-dir", tmp_path)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == (
-        "nmt_kd: error: no teacher is named; give a fairseq checkpoint with --teacher-path"
+        "nmt_kd: error: no teacher given; name a fairseq checkpoint with --teacher-path"
     )
 
 
