@@ -31,9 +31,11 @@ class CTranslate2Search:
     def _load(self):
         import ctranslate2
 
-        threads: dict[str, int] = {} if self.on_gpu else {"inter_threads": os.cpu_count() or 1, "intra_threads": 1}
-        if self.search.is_sampling:
-            threads = {"inter_threads": 1}  # or it would depend on chance which thread samples for which sentence
+        cores, threads = os.cpu_count() or 1, dict[str, int]()
+        if not self.on_gpu:
+            # of several threads that sample, chance decides which one gets a sentence
+            names = ("inter_threads", "intra_threads")
+            threads = dict(zip(names, (1, cores) if self.search.is_sampling else (cores, 1), strict=True))
         try:
             return ctranslate2.Translator(
                 str(self.folder),

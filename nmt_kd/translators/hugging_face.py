@@ -17,6 +17,7 @@ USES = ()
 MODEL_TYPES = ("marian", "m2m_100", "mbart")  # NLLB's is m2m_100
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 REGIONAL_CODE = re.compile(r"[a-z]{2,3}_[A-Z]\w+")  # NLLB's and mBART's: deu_Latn, de_DE
+MOST_OF_A_NORM = 0.001
 WEIGHTS_OF_OTHERS = {".h5", ".msgpack", ".ot", ".onnx", ".md"}
 
 
@@ -44,7 +45,7 @@ def open_teacher(options: TeacherOptions) -> "HuggingFaceTranslator":
             revision = {"revision": commit}
         if config.model_type not in MODEL_TYPES:
             raise UserError(f"{name} is a model of type {config.model_type}; --teacher takes {', '.join(MODEL_TYPES)}")
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **revision)
+        tokenizer = _tokenizer(name, **revision)
     except (OSError, ValueError, KeyError, AttributeError, TypeError, ImportError) as error:
         detail = " ".join(str(error).split())[:200]
         raise UserError(f"{name} is no Hugging Face model that can be read: {detail}") from None
@@ -54,10 +55,45 @@ def open_teacher(options: TeacherOptions) -> "HuggingFaceTranslator":
     def convert(folder: Path) -> None:
         from ctranslate2.converters import TransformersConverter
 
-        TransformersConverter(name, **revision).convert(str(folder), force=True)
+        class Converter(TransformersConverter):
+            def load_model(self, *args, **kwargs):
+                model = super().load_model(*args, **kwargs)
+                _check_start(model, name)
+                return model
+
+            def load_tokenizer(self, *args, **kwargs):
+                return tokenizer
+
+        Converter(name, **revision).convert(str(folder), force=True)
 
     model = kept_model(name, fingerprint, convert)
     return HuggingFaceTranslator(options, model, fingerprint, tokenizer, languages, config.max_position_embeddings)
+
+
+def _tokenizer(name: str, **revision) -> Any:
+    """Load a tokenizer, the fast one if there is one that can be loaded."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(name, **revision)
+    except (ValueError, ImportError):  # making a fast one needs packages that may be missing or too old
+        return AutoTokenizer.from_pretrained(name, use_fast=False, **revision)
+
+
+def _check_start(model: Any, name: str) -> None:
+    """Raise UserError if a Marian model does not start its translations as CTranslate2 assumes, from zeros.
+
+    Translations start with <pad>, whose embedding Marian's own training keeps at zero; fine-tuning in Hugging Face
+    changes it through the shared output layer, and then the converted model would translate into nonsense.
+    """
+    if model.config.model_type != "marian":
+        return
+    weight = model.get_input_embeddings().weight
+    if weight[model.config.decoder_start_token_id].norm() > MOST_OF_A_NORM * weight.norm(dim=1).mean():
+        raise UserError(
+            f"CTranslate2 cannot convert {name}: its <pad> embedding is not zero, as after fine-tuning in Hugging "
+            "Face; give the model that it was fine-tuned from, or translate with it elsewhere and use nmt-kd import"
+        )
 
 
 def _files(folder: Path) -> list[Path]:

@@ -47,7 +47,7 @@ def marian(folder: Path, subword_model: Path, *codes: str, **settings) -> tuple[
         decoder_attention_heads=2,
         encoder_ffn_dim=64,
         decoder_ffn_dim=64,
-        max_position_embeddings=64,
+        max_position_embeddings=256,
         activation_function="relu",
         dropout=0.0,
         scale_embedding=True,
