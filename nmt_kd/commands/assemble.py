@@ -1,16 +1,20 @@
 """Make a binarised training corpus of what --task seq_kd or nmt-kd decode has decoded, in the order of the data."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from nmt_kd.decoding.corpus import assemble
 from nmt_kd.decoding.filters import Filters
+from nmt_kd.decoding.originals import Originals
 from nmt_kd.decoding.selection import SIMILARITIES
 from nmt_kd.decoding.shards import ShardFolder
 from nmt_kd.decoding.text_form import StudentText
 from nmt_kd.decoding.writing import binarise, write_corpus
 from nmt_kd.errors import UserError
 from nmt_kd.exporting.subword_model import SubwordModel
+
+CHECKED_SENTENCES = 200  # of the student's data, to see whether it was split with the subword model
 
 EXAMPLE = "nmt-kd assemble kd --data data-bin --corpus base+kd --output data-bin-base+kd"
 
@@ -67,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
     source_lang, target_lang = args.source_lang or languages[0], args.target_lang or languages[1]
     student = None
     if args.subword_model:
-        split = SubwordModel.read(args.subword_model).splitter()
+        split = _student_splitter(args.subword_model, args.data, source_lang, target_lang)
         student = StudentText(split, source_lang, target_lang, args.references)
     elif args.references or args.source_lang or args.target_lang:
         raise UserError("--references and the languages apply to text only; give --subword-model, or leave them out")
@@ -81,3 +85,15 @@ def run(args: argparse.Namespace) -> None:
         print(f"not in dict.{language}.txt, binarised as unknown: {number:,} symbols")
     binarise(args.output / "text", args.data, args.output, source_lang, target_lang, args.workers)
     print(f"wrote {count:,} pairs to {args.output}, binarised, and as text to {args.output / 'text'}")
+
+
+def _student_splitter(path: Path, data: Path, source_lang: str, target_lang: str) -> Callable[[str], str]:
+    """Return the function that splits text as `data` was split; UserError if the model at `path` is another one."""
+    model = SubwordModel.read(path)
+    for subset in ("valid", "train"):
+        if (data / f"{subset}.{source_lang}-{target_lang}.{source_lang}.idx").is_file():
+            originals = Originals.load(data, source_lang, target_lang, subset)
+            numbers = range(min(CHECKED_SENTENCES, len(originals.dataset)))
+            model.check([originals.texts(number)[0] for number in numbers], str(data))
+            break
+    return model.splitter()

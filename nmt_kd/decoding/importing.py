@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nmt_kd.decoding.import_formats import FORMATS, Format, Plain, format_of
 from nmt_kd.decoding.shards import Decoded
-from nmt_kd.decoding.text_form import FORM, text_folder, text_record
+from nmt_kd.decoding.text_form import FORM, pair_name, text_folder, text_record
 from nmt_kd.errors import UserError
 from nmt_kd.options import AT_LEAST_1, require
 from nmt_kd.progress import Progress
@@ -43,7 +43,7 @@ def import_translations(
     folder.claim(
         {
             **FORM,
-            "languages": f"{source_lang}-{target_lang}",
+            "languages": pair_name(source_lang, target_lang),
             "translations": content.checksum,
             "format": name,
             "sentences": len(content.translations),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nmt_kd.decoding.shards import Decoded
 from nmt_kd.decoding.text_files import Line, Record, TextFiles
-from nmt_kd.decoding.text_form import FORM, text_folder, text_record
+from nmt_kd.decoding.text_form import FORM, pair_name, text_folder, text_record
 from nmt_kd.errors import UserError
 from nmt_kd.options import AT_LEAST_1, require
 from nmt_kd.progress import Progress
@@ -97,7 +97,7 @@ def decode_text(
     folder.claim(
         {
             **FORM,
-            "languages": "-".join(translator.languages),
+            "languages": pair_name(*translator.languages),
             "sources": text.checksum,
             "sentences": len(text),
             "block_sentences": block_sentences,

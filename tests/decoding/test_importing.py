@@ -18,6 +18,7 @@ OBJECTS = [
     {"source": "two", "translations": ["zwei"], "scores": [-0.5]},
     {"source": "three", "translations": ["drei"], "scores": [0]},
 ]
+WINDOWS = TSV.replace("\n", "\r\n")
 JSONL = "".join(json.dumps(each) + "\n" for each in OBJECTS)
 
 
@@ -39,9 +40,7 @@ def imported(folder) -> list:
 WITH_SCORES = [("one", [(-1.0, "ein"), (-2.0, "eins")]), ("two", [(-0.5, "zwei")]), ("three", [(0.0, "drei")])]
 
 
-@pytest.mark.parametrize(
-    ("name", "content"), [("x.tsv", TSV), ("x.jsonl", JSONL), ("x.TSV", TSV.replace("\n", "\r\n"))]
-)
+@pytest.mark.parametrize(("name", "content"), [("x.tsv", TSV), ("x.jsonl", JSONL), ("x.TSV", WINDOWS)])
 def test_tables_and_json_become_lists_that_are_sorted_by_score(write, tmp_path, name, content, capsys):
     languages = ["--source-lang", "en", "--target-lang", "de"]
     words = ["import", write(name, content), *languages, "--output", tmp_path / "out", "--block-sentences", "2"]
@@ -86,7 +85,7 @@ def test_plain_text_is_parallel_to_its_sources(write, tmp_path):
         (
             "x.jsonl",
             '{"source": "a", "translations": ["b"], "scores": [1, 2]}\n',
-            'line 1: "scores" is not a list of 1',
+            'line 1: "scores" is not a list',
         ),
         ("x.jsonl", '{"source": "a", "translations": ["b"], "scores": [true]}\n', "line 1: score True is not a finite"),
         ("x.jsonl", '{"source": "a", "translations": ["b"], "score": [1]}\n', 'line 1: unknown key "score"; give only'),
@@ -107,7 +106,7 @@ def test_a_line_that_does_not_fit_is_named_and_nothing_is_written(write, tmp_pat
         (
             SOURCES,
             "eins\nzwei\n",
-            "x.de: 2 lines, but .*x.en: 3 lines; give files with one translation for each source",
+            "x.de: 2 lines, but .*x.en: 3 lines; give files with one",
         ),
         (SOURCES, "eins\n\ndrei\n", "x.de, line 2: empty translation"),
         ("one\n\nthree\n", PLAIN, "x.en, line 2: empty source"),
@@ -146,7 +145,7 @@ def test_a_rerun_does_nothing_or_repairs_and_other_files_are_refused(write, tmp_
         (
             TSV,
             ("en", "nl"),
-            "was made with languages 'en-de', but this run has 'en-nl'; use the same .* another --output",
+            "was made with languages 'en-de', but this run has 'en-nl'; use the same .*--output",
         ),
     ):
         with pytest.raises(UserError, match=message):

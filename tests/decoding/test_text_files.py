@@ -51,5 +51,5 @@ def test_text_that_cannot_be_read_is_named(tmp_path, content, message):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(UserError, match="cannot read .*none: No such file or directory; give files"):
+    with pytest.raises(UserError, match=r"cannot read .*none: No such file or directory; give files"):
         TextFiles([tmp_path / "none"], 2)

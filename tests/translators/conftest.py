@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from translators.teachers import lines, marian, save
+from translators.teachers import marian, save, shortest_pairs
 
 
 @pytest.fixture(autouse=True)
@@ -18,23 +18,19 @@ def converted(tmp_path_factory, monkeypatch):
 
 @pytest.fixture(scope="session")
 def trained_marian(corpus, tmp_path_factory):
-    """The folder of a Marian model that translates the phrasebook better than chance."""
+    """The folder of a Marian model that has learned the shortest training sentences."""
     torch.manual_seed(1)
     folder = tmp_path_factory.mktemp("marian")
     model, tokenizer = marian(folder, corpus / "pieces/subwords.model", source_lang="en", target_lang="de")
-    sources, targets = (lines(corpus / f"text/train.{language}") for language in ("en", "de"))
-    encoded = tokenizer(sources, text_target=targets)
-    by_length = sorted(range(len(sources)), key=lambda number: len(encoded["labels"][number]))
+    pairs = shortest_pairs(corpus)
     optimizer, draw = torch.optim.Adam(model.parameters(), lr=0.005), random.Random(1)
-    for _ in range(200):
-        first = draw.randrange(len(sources) - 30)
-        batch = by_length[first : first + 30]
-        inputs = tokenizer.pad({"input_ids": [encoded["input_ids"][number] for number in batch]}, return_tensors="pt")
-        labels = [torch.tensor(encoded["labels"][number]) for number in batch]
-        padded = torch.nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=-100)
-        model(**inputs, labels=padded).loss.backward()
+    for _ in range(250):
+        sources, targets = zip(*draw.sample(pairs, 25), strict=True)
+        batch = tokenizer(list(sources), text_target=list(targets), padding=True, return_tensors="pt")
+        batch["labels"][batch["labels"] == tokenizer.pad_token_id] = -100
+        model(**batch).loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        model.model.shared.weight.data[tokenizer.pad_token_id] = 0  # as Marian's own training leaves it
         optimizer.zero_grad()
+        model.model.shared.weight.data[tokenizer.pad_token_id] = 0  # as Marian's own training leaves it
     return save(folder, model, tokenizer)

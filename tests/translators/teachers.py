@@ -20,6 +20,12 @@ def write(path: Path, texts) -> Path:
     return path
 
 
+def shortest_pairs(corpus: Path) -> list[tuple[str, str]]:
+    """The 50 shortest training sentences, with their translations."""
+    pairs = zip(*(lines(corpus / f"text/train.{language}") for language in ("en", "de")), strict=True)
+    return sorted(pairs, key=lambda pair: len(pair[0]))[:50]
+
+
 def vocabulary_of(model: Path, folder: Path, *codes: str) -> Path:
     """A vocabulary file as Marian and M2M100 have it, of the pieces of a sentencepiece model."""
     processor = sentencepiece.SentencePieceProcessor(model_file=str(model))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from exporting.exports import export_student
@@ -26,10 +27,10 @@ def exported(corpus, seq_kd_teacher, tmp_path_factory):
 
 
 def test_an_export_finds_what_seq_kd_finds_with_ctranslate2(exported, corpus, data, seq_kd_teacher, tmp_path):
-    teacher = open_translator(TeacherOptions(str(exported), SEARCH, **LANGUAGES))
+    teacher = open_translator(TeacherOptions(str(exported), replace(SEARCH, max_len=150), **LANGUAGES))
     assert (teacher.settings["teacher_kind"], teacher.settings["precision"]) == ("ctranslate2", "float32")
     ours = teacher.translate(lines(corpus / "text/valid.en"), 1)
-    flags = ["--gen-subset", "valid", "--distill-backend", "ctranslate2"]
+    flags = ["--gen-subset", "valid", "--distill-backend", "ctranslate2", "--max-len-b", "150"]
     decode_binarised(data, tmp_path, seq_kd_teacher, *flags)
     theirs = [decoded.hypotheses for decoded in in_order(ShardFolder(tmp_path))]
     same = 0
@@ -54,7 +55,7 @@ def test_the_compute_type_chooses_the_model_of_an_export(exported):
 
 def test_another_folder_needs_its_subword_model(exported, corpus, tmp_path):
     shutil.copytree(exported / "float32", tmp_path / "model")
-    with pytest.raises(UserError, match="the subword model of .*model is needed; give it as --subword-model"):
+    with pytest.raises(UserError, match=r"the subword model of .*model is needed; give it as --subword-model"):
         open_translator(TeacherOptions(str(tmp_path / "model"), **LANGUAGES))
     named = corpus / "pieces/subwords.model"
     (tmp_path / "codes").write_text("#version: 0.2\ne r\ner n</w>\n", encoding="utf-8")
