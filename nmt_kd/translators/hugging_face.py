@@ -47,8 +47,7 @@ def open_teacher(options: TeacherOptions) -> "HuggingFaceTranslator":
             raise UserError(f"{name} is a model of type {config.model_type}; --teacher takes {', '.join(MODEL_TYPES)}")
         tokenizer = _tokenizer(name, **revision)
     except (OSError, ValueError, KeyError, AttributeError, TypeError, ImportError) as error:
-        detail = " ".join(str(error).split())[:200]
-        raise UserError(f"{name} is no Hugging Face model that can be read: {detail}") from None
+        raise UserError(f"{name} is no Hugging Face model that can be read: {_in_one_line(error)}") from None
     languages = Languages.of(tokenizer, options)  # before a conversion, which takes long
     fingerprint = revision["revision"][:12] if revision else folder_hash(Path(name), _files(Path(name)))
 
@@ -64,7 +63,10 @@ def open_teacher(options: TeacherOptions) -> "HuggingFaceTranslator":
             def load_tokenizer(self, *args, **kwargs):
                 return tokenizer
 
-        Converter(name, **revision).convert(str(folder), force=True)
+        try:
+            Converter(name, **revision).convert(str(folder), force=True)
+        except (OSError, RuntimeError, TypeError) as error:  # weights that are missing, damaged or of another model
+            raise UserError(f"CTranslate2 cannot convert {name}: {_in_one_line(error)}") from None
 
     model = kept_model(name, fingerprint, convert)
     return HuggingFaceTranslator(options, model, fingerprint, tokenizer, languages, config.max_position_embeddings)
@@ -94,6 +96,10 @@ def _check_start(model: Any, name: str) -> None:
             f"CTranslate2 cannot convert {name}: its <pad> embedding is not zero, as after fine-tuning in Hugging "
             "Face; give the model that it was fine-tuned from, or translate with it elsewhere and use nmt-kd import"
         )
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def _files(folder: Path) -> list[Path]:

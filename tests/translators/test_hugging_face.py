@@ -1,6 +1,7 @@
 """Hugging Face models translate as `generate` does, into the language that is asked for."""
 
 import json
+import shutil
 
 import pytest
 import sentencepiece
@@ -203,6 +204,14 @@ def test_a_model_that_ctranslate2_would_start_wrongly_is_refused(corpus, tmp_pat
     save(tmp_path, model, tokenizer)
     with pytest.raises(UserError, match="its <pad> embedding is not zero, as after fine-tuning in Hugging Face; give"):
         open_translator(TeacherOptions(str(tmp_path)))
+
+
+def test_missing_weights_are_named_and_leave_no_model_behind(multilingual, tmp_path, converted):
+    shutil.copytree(multilingual, tmp_path / "model", ignore=shutil.ignore_patterns("*.safetensors"))
+    before = sorted(converted.iterdir())
+    with pytest.raises(UserError, match=r"CTranslate2 cannot convert .*/model: .*no file named"):
+        open_translator(TeacherOptions(str(tmp_path / "model"), target_lang="deu"))
+    assert sorted(converted.iterdir()) == before
 
 
 def test_names_of_the_hub_are_recognised_and_paths_are_not(tmp_path, monkeypatch):
