@@ -3,10 +3,12 @@
 #
 #   bash scripts/evaluate.sh DATA METHOD [--dry-run]
 #
-# Writes runs/DATA/METHOD/{translations.txt,agreement.json}. Existing files are kept; delete one to have it written again.
-# If the data set's file says so, the student's last checkpoints are first averaged into average.pt, and tokenised BLEU, as
-# computed by multi-bleu.perl, is written to scores.txt. SYSTEM=NAME evaluates the folder NAME instead of METHOD.
-# TEACHER=PATH is the teacher (default: runs/DATA/teacher/checkpoint_best.pt).
+# Writes translations.txt and agreement.json to runs/DATA/METHOD. Existing files are kept; delete one to have it written
+# again. If the data set's file says so, the student's last checkpoints are first averaged into average.pt, and tokenised
+# BLEU, as computed by multi-bleu.perl, is written to scores.txt.
+#
+#   SYSTEM=NAME    evaluate the folder NAME instead of METHOD
+#   TEACHER=PATH   the teacher's checkpoint (default: runs/DATA/teacher/checkpoint_best.pt)
 . "$(dirname "$0")/common.sh"
 read_data_and_method "$@"
 folder=$work/${SYSTEM:-$method_name}

@@ -1,33 +1,33 @@
 #!/usr/bin/env bash
-# Get the text of a data set, split it into subwords and binarise it.
+# Download or generate the text of a data set, split it into subwords and binarise it.
 #
 #   bash scripts/prepare.sh DATA [--from DIR] [--for DIR] [--until STEP] [--dry-run]
 #   bash scripts/prepare.sh wmt14_en_de --from /path/to/wmt14
 #
 # DATA is a file name in configs/data. The steps are
 #
-#   originals   the published archives, if they have to be downloaded
-#   text        {train,valid,test}.LANGUAGE as plain text, which also provides the references for scoring (the train split
-#               of IWSLT contains its valid split here)
-#   tokens      text tokenised as by the Moses scripts, with cleaned training pairs (counts.json counts those dropped); for
-#               WMT and IWSLT only, as the other data sets are split into subwords directly
-#   subwords    text split into subwords by sentencepiece or BPE
-#   data-bin    data binarised for fairseq, with a joint dictionary
+#   originals   download the published archives, if there are any
+#   text        extract plain text, {train,valid,test}.LANGUAGE, which also provides the references for scoring (for IWSLT,
+#               the train split still contains the valid split here)
+#   tokens      tokenise as the Moses scripts do and clean the training pairs (counts.json says how many were dropped); only
+#               for WMT and IWSLT, as the other data sets are split into subwords directly
+#   subwords    split into subwords with sentencepiece or BPE
+#   data-bin    binarise for fairseq, with a joint dictionary
 #
-# and STEP writes runs/DATA/STEP (NMT_KD_RUNS=DIR replaces runs). Each folder appears only when it is complete, and existing
-# ones are kept; rerun to resume at the interrupted step, or an interrupted download where it stopped. To repeat a step,
-# delete its folder and the later ones.
+# Each step writes the folder runs/DATA/STEP (NMT_KD_RUNS=DIR replaces runs), and originals writes runs/originals. A folder
+# appears only when it is complete, and existing ones are kept; rerun to resume at the interrupted step or download. To
+# repeat a step, delete its folder and those of the later steps.
 #
-#   --from DIR     use the archives in DIR, named as in their URLs, or their unpacked contents, instead of downloading
-#                  them; same as ORIGINALS=DIR
+#   --from DIR     instead of downloading, use the archives in DIR, named as in their URLs, or their unpacked contents
+#                  (same as ORIGINALS=DIR)
 #   --for DIR      use the subwords and dictionaries of a published fairseq model: DIR contains bpecodes, dict.SOURCE.txt
-#                  and dict.TARGET.txt. Afterwards, TEACHER=DIR/model.pt can teach on this data.
-#   --until STEP   stop after this step; with originals, to download on one machine for another without a network
+#                  and dict.TARGET.txt. Afterwards, train students on this data with TEACHER=DIR/model.pt.
+#   --until STEP   stop after this step; use originals to download on one machine for another without network access
 #
-# WORKERS=N runs N processes (default: one per core). Data sets of the same year share their downloads, in runs/originals.
+# WORKERS=N runs N processes (default: one per core). Data sets of the same year share their downloads in runs/originals.
 # As the publishers do not provide SHA-256 checksums, the first download records them in SHA256SUMS next to the archives,
-# and an archive that changes later is refused; copy this file along with the archives to have them checked elsewhere too.
-# The MD5 checksums of a few archives are known, and checked after the download.
+# and an archive that changes later is refused. Copy this file with the archives so that other machines can check them too.
+# A few archives have published MD5 checksums, which are checked after the download.
 . "$(dirname "$0")/common.sh"
 
 steps="originals text tokens subwords data-bin" until=data-bin model='' arguments=()
@@ -74,7 +74,7 @@ step() {
             mv "$partial" "$work/$name"
         fi
     elif [ -n "$settings" ] && [ "$settings" != "$(cat "$kept" 2>/dev/null)" ]; then
-        fail "$work/$name was made with other settings (see $kept) than '$settings'; delete it and the later steps, and rerun"
+        fail "$work/$name was made with other settings (see $kept) than '$settings'; delete it and the folders of the later steps, then rerun"
     fi
     [ "$until" != "$name" ] || exit 0
 }
@@ -90,7 +90,7 @@ download() {
     if [ -n "$published" ]; then
         found=$(md5sum "$file.partial" | cut -d' ' -f1)
         [ "md5:$found" = "$published" ] ||
-            fail "$file.partial, from $url, has the checksum md5:$found instead of $published; delete it and rerun"
+            fail "$file.partial, from $url, has the checksum md5:$found instead of $published; delete the file and rerun"
     fi
     if [ -z "$(noted_checksum "$name")" ]; then
         (cd "$originals" && sha256sum "$name.partial" | sed 's/\.partial$//' >>SHA256SUMS)
@@ -108,7 +108,7 @@ check_originals() {
         noted=$(noted_checksum "$name")
         [ -z "$noted" ] || [ ! -f "$originals/$name" ] ||
             (cd "$originals" && sha256sum --check --status <<<"$noted") ||
-            fail "$originals/$name does not match $originals/SHA256SUMS; delete it and rerun, and if $url has changed for good, delete its line there too"
+            fail "$originals/$name does not match $originals/SHA256SUMS; delete it and rerun (if $url has really changed, also delete its line in SHA256SUMS)"
     done
 }
 
@@ -117,7 +117,7 @@ get_originals() {
     [ -z "${ORIGINALS:-}" ] && [ ! -d "$work/text" ] && [ ${#corpora[@]} -gt 0 ] || return 0
     say "$data: originals (in $originals)"
     if [ -z "$dry_run" ]; then
-        # data sets that share archives may be prepared at the same time
+        # another data set that shares these archives may be in preparation at the same time
         mkdir -p "$originals"
         exec {lock}>"$originals/.lock"
         flock "$lock"
@@ -176,7 +176,7 @@ of_a_model="BPE codes "
 if [ -n "$model" ]; then
     subword_settings=$of_a_model$(sha256sum <"$model/bpecodes" | cut -c1-12)
 elif [[ "$(cat "$work/subwords/settings" 2>/dev/null)" == "$of_a_model"* ]]; then
-    subword_settings=$(cat "$work/subwords/settings") # data prepared for a published model stay that way
+    subword_settings=$(cat "$work/subwords/settings") # data prepared with --for can be rerun without it
 fi
 step subwords "$subword_settings" split_subwords
 step data-bin "" binarise

@@ -1,4 +1,4 @@
-"""A training corpus made of decoded sentences and the data they were decoded from."""
+"""Assemble a training corpus from decoded sentences and the data they were decoded from."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from nmt_kd.errors import UserError
 
 @dataclass
 class Assembly:
-    """What an assembled corpus consists of."""
+    """The numbers of pairs in an assembled corpus."""
 
     pairs: Counter = field(default_factory=Counter)  # by part: base, kd, ...
     dropped: Counter = field(default_factory=Counter)  # by reason
@@ -63,7 +63,7 @@ class Decoding:
         return isinstance(self.originals, Originals)
 
     def distilled(self, choose: Choice, report: Assembly) -> Iterator[Pair]:
-        """Yield each source with the hypotheses that `choose` selects; counts sentences without any."""
+        """Yield each source with the hypotheses that `choose` selects; sentences without any are counted."""
         for sentence in self.sentences():
             source, reference = self.originals.pair(sentence)
             if not sentence.hypotheses:
@@ -89,11 +89,11 @@ def assemble(
     reverse_folder: Path | None = None,
     student: StudentText | None = None,
 ) -> tuple[Iterator[Pair], Assembly]:
-    """Return an iterator over the pairs of a corpus, and the counts of its pairs, which grow as it proceeds.
+    """Return an iterator over the pairs of a corpus, and their counts, which grow during iteration.
 
-    The corpus has one part of `parts` after the other: `base` (the original pairs), `kd`, `best-2`, `inter` (see
-    `choices`) or `bt` (the original targets with the sources that a reverse teacher decoded from them, which are in
-    `reverse_folder`). `student` is needed for, and only for, a decoding in text form (see `Decoding.open`).
+    The corpus consists of `parts`, in this order: `base` (the original pairs), `kd`, `best-2`, `inter` (see `choices`)
+    or `bt` (the original targets with the sources that a reverse teacher decoded from them into `reverse_folder`).
+    `student` is needed for, and only for, a decoding in text form (see `Decoding.open`).
 
     Raises UserError, at once or during iteration, if a decoding is incomplete or of other data.
     """

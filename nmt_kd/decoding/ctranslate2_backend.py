@@ -1,4 +1,4 @@
-"""Decoding with CTranslate2, on a model that is converted once and kept."""
+"""Decode with CTranslate2, on a model that is converted once and kept."""
 
 import logging
 import os
@@ -105,7 +105,7 @@ def why_not_ctranslate2(generation, paths: list[str]) -> str | None:
 
 
 def converted_model(checkpoint: str, data: str, source_lang: str, target_lang: str, fingerprint: str) -> Path:
-    """Return the folder of a checkpoint as a CTranslate2 model, which is converted unless it was before.
+    """Return the folder of a checkpoint's CTranslate2 model, after converting it if that has not been done yet.
 
     `fingerprint` is the hash of the checkpoint. Raises UserError if the architecture cannot be converted.
     """
