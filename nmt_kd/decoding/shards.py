@@ -76,12 +76,17 @@ class ShardFolder(BlockFolder[list[Decoded]]):
 
     suffix = ".jsonl"
 
-    def __init__(self, distill_dir: Path):
+    def __init__(
+        self,
+        distill_dir: Path,
+        command: str = "fairseq-generate --task seq_kd --distill-dir",
+        flag: str = "--distill-dir",
+        noted: dict | None = None,
+    ):
+        """`command` fills the folder, which its `flag` names; `noted` is stored with the settings, not compared."""
         self.distill_dir = Path(distill_dir)
         self.folder = self.distill_dir / "shards"
-        self.manifest = Manifest(
-            self.distill_dir, "decoded sentences", "fairseq-generate --task seq_kd --distill-dir", "--distill-dir"
-        )
+        self.manifest = Manifest(self.distill_dir, "decoded sentences", command, flag, noted or {})
 
     def claim(self, settings: dict) -> None:
         """Store the settings, or raise UserError if the folder was made with others."""
