@@ -1,4 +1,4 @@
-"""Binarised data: opening it with readable errors, dividing it into batches, and identifying it."""
+"""Open binarised data with readable errors, divide it into batches, and compute checksums of it."""
 
 import zlib
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def opening_subset(data: str, subset: str, source_lang: str, target_lang: str) -
 def batches_by_tokens(
     sizes: numpy.ndarray, numbers: numpy.ndarray, max_tokens: int | None, max_sentences: int | None
 ) -> Iterator[numpy.ndarray]:
-    """Divide sentence `numbers` into batches of at most `max_sentences`, and `max_tokens` including padding.
+    """Yield sentence `numbers` in batches of at most `max_sentences`, and of `max_tokens` including padding.
 
     `sizes` are the lengths of all sentences; `numbers` are sorted by length, longest first. A sentence longer than
     `max_tokens` is a batch by itself.
@@ -52,7 +52,7 @@ def subwords(dictionary: Dictionary, tokens: Tensor) -> str:
 
 
 def source_checksum(tokens: Tensor) -> str:
-    """Return a checksum of a sentence's tokens, which proves later that source and translation belong together."""
+    """Return a checksum of a sentence's tokens, which later shows that source and translation belong together."""
     return f"{zlib.crc32(numpy.ascontiguousarray(tokens.cpu().numpy(), dtype='<i8').tobytes()):08x}"
 
 

@@ -1,4 +1,4 @@
-"""Options of criterions and tasks: each is a flag with a default, a help text and allowed values."""
+"""Define options of criterions and tasks, each a flag with a default, a help text and allowed values."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields

@@ -1,4 +1,4 @@
-"""Progress of a long job, in the log every few seconds."""
+"""Log the progress of a long job every few seconds."""
 
 import logging
 import time
@@ -12,13 +12,13 @@ class Progress:
     """Counts finished items, and logs their number, their speed and the time left."""
 
     def __init__(self, total: int, unit: str = "sentences", name: str = ""):
-        """`total` is the number of items that are to be done, `unit` their plural, and `name` starts each line."""
+        """`total` is the number of items to do, `unit` their name in the plural, and `name` starts each line."""
         self.total, self.done, self.unit = total, 0, unit
         self.prefix = f"{name}: " if name else ""
         self.started = self.reported = time.monotonic()
 
     def add(self, items: int) -> None:
-        """Count `items` more as done, and report if the last report is some seconds old or nothing is left."""
+        """Count `items` more as done, and log the progress if some seconds have passed or nothing is left."""
         self.done += items
         now = time.monotonic()
         if now - self.reported >= SECONDS_BETWEEN_REPORTS or self.done == self.total:

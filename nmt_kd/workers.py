@@ -8,7 +8,7 @@ from nmt_kd.options import require
 
 
 def which_worker(shard_id: int, num_shards: int) -> tuple[int, int]:
-    """Return this worker's number, from 0, and the number of workers: those of the flags, or else torchrun's.
+    """Return this worker's number, from 0, and the number of workers, as given by the flags or else by torchrun.
 
     Raises UserError if the numbers are out of range.
     """

@@ -1,12 +1,13 @@
-"""Time and memory of a training step, distilled and plain, in one run on one machine.
+"""Measure the time and memory of training steps, with and without distillation, in one run on one machine.
 
     python scripts/benchmark.py --json benchmark.json
 
-Whole steps (forward, backward, optimiser) of fairseq models on random batches with padding, without a trained teacher,
-which changes nothing about the cost. "textbook" is a method as research code has it: both models' logits for the whole
-batch, padding included, once for each time that the decoders run. Systems take turns, so that a change of the machine's
-speed meets all of them; ratios are medians over the rounds. Memory is what a step adds at its peak, and the projections
-and losses alone: on the CPU to a process of its own, as Linux counts it; on a GPU as torch counts it.
+A step is a forward pass, a backward pass and an optimiser step of a fairseq model on a random batch with padding. The
+teacher is not trained, which does not affect the cost. "textbook" is the straightforward implementation, which holds
+both models' logits for the whole batch, including padding, each time the decoders run. Systems take turns, so that
+changes in the machine's speed affect all of them; ratios are medians over the rounds. Memory is measured for a whole
+step and for the output projections and losses alone, as the peak that they add: on the CPU to the memory of a separate
+process, according to Linux; on a GPU to the memory of torch's tensors.
 """
 
 import argparse
@@ -61,7 +62,7 @@ def transformer(layers: int, width: int) -> list[str]:
 
 
 class TextbookWordKD:
-    """Label-smoothed cross-entropy and KL divergence with whole tensors."""
+    """Label-smoothed cross-entropy and KL divergence, computed for the whole batch at once."""
 
     def __init__(self, plain, teacher):
         self.plain, self.teacher = plain, teacher
@@ -80,7 +81,7 @@ class TextbookWordKD:
 
 
 class TextbookTIEKD(TextbookWordKD):
-    """The same, with the ranking loss, and both models run from the start in each iteration."""
+    """The same with the ranking loss; each iteration runs both models completely, encoders included."""
 
     TOP_K = 5
 
@@ -149,7 +150,7 @@ class Bench:
         self.student_flags = [folder, *transformer(args.student_layers, args.student_width)]
         student_cfg = self._parse(self.student_flags)
         self.student = self.task.build_model(student_cfg.model).to(self.device, self.dtype).train()
-        # the usual 1e-8 is nothing in float16
+        # the usual 1e-8 would be rounded to 0 in float16
         self.optimizer = torch.optim.Adam(self.student.parameters(), lr=1e-6, eps=1e-4)
         self.criteria = {}
         for name in (PLAIN, *METHODS):
@@ -159,14 +160,14 @@ class Bench:
             cfg = self._parse([*self.student_flags, *shared, "--criterion", *method])
             self.criteria[name] = self.task.build_criterion(cfg.criterion).train().to(self.device, self.dtype)
         for name in METHODS:
-            self.criteria[name].chance_check.tokens = ChanceCheck.TOKENS  # the teacher is random
+            self.criteria[name].chance_check.tokens = ChanceCheck.TOKENS  # skip the check: the teacher is not trained
             self.criteria[name].teacher.follow(next(self.student.parameters()))
         self.teacher = self.criteria["word_kd"].teacher.models[0]
         self.criteria[TEXTBOOK_WORD_KD] = TextbookWordKD(self.criteria[PLAIN], self.teacher)
         self.criteria[TEXTBOOK_TIE_KD] = TextbookTIEKD(self.criteria[PLAIN], self.teacher, args.kd_iterations)
 
     def _build_cached(self, args, folder: Path) -> None:
-        """Put what the teacher predicts for the batch on disk, and build criteria that read it from there."""
+        """Cache the teacher's predictions for the batch, and build criteria that use the cache."""
         wanted = [name for name in CACHED if name in args.systems]
         if not wanted:
             return
@@ -179,7 +180,7 @@ class Bench:
             builder.finalize(f"{prefix}.idx")
         cache = folder / "cache"
         arguments = ["--teacher-path", folder / "t.pt", "--gen-subset", "train", "--top-k", "8"]
-        # in a process of its own, for what it leaves free would count as memory that a step need not add
+        # in a separate process, because a step could reuse the memory that this frees, and would seem to need less
         subprocess.run(
             [str(part) for part in [sys.executable, "-m", "nmt_kd.cli", "cache", folder, *arguments, cache]], check=True
         )
@@ -187,7 +188,7 @@ class Bench:
             method = [*CACHED[name], "--label-smoothing", "0.1", "--teacher-cache", cache]
             cfg = self._parse([*self.student_flags, "--disable-validation", "--criterion", *method])
             self.criteria[name] = self.task.build_criterion(cfg.criterion).train().to(self.device, self.dtype)
-            self.criteria[name].chance_check.tokens = ChanceCheck.TOKENS  # the teacher is random
+            self.criteria[name].chance_check.tokens = ChanceCheck.TOKENS  # skip the check: the teacher is not trained
 
     @staticmethod
     def _parse(flags):
@@ -196,7 +197,7 @@ class Bench:
         return convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, arguments))
 
     def _batch(self, args) -> dict:
-        """Sentences of 0.5 to 1 times the longest length: a fifth of the batch or so is padding."""
+        """Return a batch of sentences with 0.5 to 1 times the longest length, so about a quarter of it is padding."""
         longest = args.length
         lengths = torch.linspace(longest // 2, longest, max(1, args.tokens // longest)).long()
         padding, end = self.task.target_dictionary.pad(), self.task.target_dictionary.eos()
@@ -215,7 +216,7 @@ class Bench:
         }
 
     def step(self, name: str) -> float:
-        """Run one training step; returns its seconds."""
+        """Run one training step; return the seconds it took."""
         started = time.perf_counter()
         self.optimizer.zero_grad()
         loss, *_ = self.criteria[name](self.student, self.sample)
@@ -225,14 +226,14 @@ class Bench:
         return self._seconds_since(started)
 
     def teacher_forward(self) -> float:
-        """Run the teacher alone, once; returns its seconds."""
+        """Run the teacher alone, once; return the seconds it took."""
         started = time.perf_counter()
         with torch.no_grad():
             self.teacher(**self.sample["net_input"])
         return self._seconds_since(started)
 
     def decoders_again(self) -> float:
-        """Run both decoders once on what the encoders have said, the student's with gradients; returns the seconds."""
+        """Run both decoders once on encoder outputs, the student's with gradients; return the seconds it took."""
         net_input = self.sample["net_input"]
         previous, source = net_input["prev_output_tokens"], (net_input["src_tokens"], net_input["src_lengths"])
         with torch.no_grad():
@@ -252,21 +253,21 @@ class Bench:
 
 
 def in_own_process(function, *arguments) -> float:
-    """The result of a measurement of memory, undisturbed by what this process has used before."""
+    """Call a function that measures memory in a new process, unaffected by what this process has used before."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, arguments)
 
 
 def added_megabytes(work, device: torch.device) -> float:
-    """What `work` adds to the peak memory: of the process on the CPU, of torch's tensors on a GPU."""
+    """Return what `work` adds to the peak memory of the process on the CPU, or of torch's tensors on a GPU, in MB."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         work()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # what building the models left free would count as memory that is not added
-    Path("/proc/self/clear_refs").write_text("5")  # the kernel's way to forget the peak so far
+    ctypes.CDLL(None).malloc_trim(0)  # otherwise `work` would reuse memory freed while the models were built
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak so far
     before = _kernel_kilobytes("VmRSS")
     work()
     return (_kernel_kilobytes("VmHWM") - before) / 2**10
@@ -277,13 +278,13 @@ def _kernel_kilobytes(name: str) -> int:
 
 
 def step_memory(args, name: str) -> float:
-    """Peak memory of a training step of one system, in MB."""
+    """Return the peak memory that a training step of one system adds, in MB."""
     bench = Bench(argparse.Namespace(**{**vars(args), "systems": [name]}))
     return added_megabytes(lambda: bench.step(name), bench.device)
 
 
 def loss_memory(args, name: str) -> float:
-    """Peak memory of the projections, the losses and their gradients alone, of `tokens` tokens, in MB."""
+    """Return the peak memory that the output projections, losses and their gradients add for one batch, in MB."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.float16 if device.type == "cuda" else torch.float32
 
@@ -337,19 +338,22 @@ def main() -> None:
     parser.add_argument("--threads", default=torch.get_num_threads(), **number)
     parser.add_argument("--rounds", default=7, **number)
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS, help="what to time (default: all)")
-    parser.add_argument("--no-memory", action="store_true", help="measure time alone")
+    parser.add_argument("--no-memory", action="store_true", help="measure only the time")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args()
 
     bench = Bench(args)
-    systems = [name for name in SYSTEMS if name == PLAIN or name in args.systems]  # all is relative to plain
+    systems = [name for name in SYSTEMS if name == PLAIN or name in args.systems]  # speeds are relative to plain
     times: dict[str, list[float]] = {name: [] for name in systems}
     teacher_times, again_times = [], []
     for round_number in range(args.rounds + 1):
         for name in systems:
             seconds = bench.step(name)
             if not bench.loss.isfinite():
-                sys.exit(f"the loss of {name} is {bench.loss.item()}; the figures would be of no use")
+                sys.exit(
+                    f"benchmark.py: error: the loss of {name} is {bench.loss.item()}, so its figures would be "
+                    "meaningless; choose other systems with --systems"
+                )
             if round_number > 0:  # the first round warms up
                 times[name].append(seconds)
         teacher_times.append(bench.teacher_forward())
@@ -382,10 +386,10 @@ def main() -> None:
         for row in rows
     ]
     print(as_markdown(Table(header, cells)))
-    print("\nfloor: plain step + teacher forward + both decoders for each further iteration, all timed apart")
+    print("\nexpected speed: plain step + teacher forward + both decoders for each further iteration, timed separately")
     for name, seconds in floors.items():
-        reached = f"; it runs at {seconds / medians[name]:.2f} times that" if name in medians else ""
-        print(f"floor of {name}: {medians[PLAIN] / seconds:.2f} relative to plain{reached}")
+        reached = f"; measured: {medians[PLAIN] / medians[name]:.2f}" if name in medians else ""
+        print(f"expected speed of {name}, relative to plain: {medians[PLAIN] / seconds:.2f}{reached}")
     if args.json:
         settings = {name: value for name, value in vars(args).items() if name != "json"}
         floors = {name: medians[PLAIN] / seconds for name, seconds in floors.items()}

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Measure everything in one run: training steps of all methods beside textbook forms, how they grow, decoding, memory.
+# Measure the speed and memory of training steps of all methods and of textbook implementations, their growth, and decoding.
 #
 #   bash scripts/benchmark.sh OUTPUT [--dry-run]
 #
-# Writes tables (*.md, *.json) and plots (*.png) into the folder OUTPUT; a part that is there already is not measured again.
-# Decoding needs a trained teacher of Multi30k (bash scripts/quickstart.sh --data multi30k) and is left out without one.
-# About an hour on two CPU cores, on a machine that does nothing else.
+# Writes tables (*.md, *.json) and plots (*.png) into the folder OUTPUT; existing parts are not measured again. Decoding
+# needs a teacher trained on Multi30k (bash scripts/quickstart.sh --data multi30k) and is skipped without one. Takes about
+# an hour on two otherwise idle CPU cores.
 . "$(dirname "$0")/common.sh"
 read_arguments "$@"
 [ ${#names[@]} -eq 1 ] || fail "name a folder for the results"
 output=${names[0]}
 multi30k=${NMT_KD_RUNS:-$root/runs}/multi30k
 
-# part NAME SCRIPT [ARGUMENT...]: keep what a script prints in OUTPUT/NAME.md, unless it is there
+# part NAME SCRIPT [ARGUMENT...]: write the output of a script to OUTPUT/NAME.md, unless it exists
 part() {
     local name=$1 script=$2 file=$output/$1.md
     shift 2
@@ -22,7 +22,7 @@ part() {
         run python "$root/scripts/$script" "$@"
         return
     fi
-    python "$root/scripts/$script" "$@" >"$file.partial" || fail "$script failed"
+    python "$root/scripts/$script" "$@" >"$file.partial" || fail "$script failed; see its message above, then rerun"
     mv "$file.partial" "$file"
     cat "$file"
 }

@@ -1,11 +1,12 @@
-"""Decoding speed of stock fairseq-generate and of the task seq_kd with its backends, in one run on one machine.
+"""Measure the decoding speed of stock fairseq-generate and of the task seq_kd with its backends, on one machine.
 
     python scripts/benchmark_decoding.py runs/multi30k/data-bin --path runs/multi30k/teacher/checkpoint_best.pt \\
         --gen-subset train --json decoding.json
 
-Each system is a process of its own, one after the other, on the same sentences. Stock is fairseq-generate's loop with
-its count of the seconds that it searches; seq_kd's seconds are all from the first block to the last, with writing.
-"identical" is the share of sentences with stock's best hypothesis, BLEU is the best hypotheses' against the references.
+The systems decode the same sentences, one after the other, each in a separate process. For stock, fairseq-generate
+counts only the time spent in beam search; for seq_kd, the time from the first block to the last counts, including
+writing. "identical" is the share of sentences with the same best hypothesis as stock; BLEU compares the best hypotheses
+with the references.
 """
 
 import argparse
@@ -32,7 +33,7 @@ SYSTEMS = {
 
 
 def decode(system: str, flags: list[str], folder: Path) -> tuple[float, dict[int, str]]:
-    """Sentences a second, and the best hypotheses in subwords by the sentences' numbers."""
+    """Return the sentences per second, and the best hypotheses, in subwords, by sentence number."""
     command = ["fairseq-generate", *flags, "--no-progress-bar", "--user-dir", "nmt_kd"]
     if system != STOCK:
         command += ["--task", "seq_kd", "--distill-dir", str(folder), *SYSTEMS[system]]
@@ -53,7 +54,7 @@ def words(subwords: str) -> str:
 
 
 def table_of(rows: list[dict]) -> Table:
-    """The rows as text."""
+    """Format the rows as a table."""
     header = ["system", "sentences/s", "relative to stock", "identical, %", "BLEU"]
     cells = [
         [
@@ -90,7 +91,10 @@ def main() -> None:
             speed, best = decode(system, common, Path(folder))
         stock = stock or (speed, best)
         if len(best) != len(references):
-            sys.exit(f"{system} has decoded {len(best)} of {len(references)} sentences")
+            sys.exit(
+                f"benchmark_decoding.py: error: {system} decoded {len(best)} of {len(references)} sentences; "
+                "check that the flags do not skip any"
+            )
         rows.append(
             {
                 "system": system,

@@ -1,12 +1,12 @@
-"""Time and peak memory of what reads a whole data set, from a thousand sentences to a million.
+"""Measure time and peak memory of the programs that read a whole data set, from a thousand sentences to a million.
 
     python scripts/benchmark_growth.py --sentences 1000 10000 100000 1000000 --output growth
 
-Random sentences of 3 to 8 tokens and models so small that a million of them take minutes; what a program holds in
-memory does not depend on how good the teacher is. Measured are decoding and assembling a distilled corpus,
-caching the teacher's words, and an epoch of training: plain, and word_kd from the cache. Memory is a process's peak as
-the kernel counts it, the pages of mapped files that it has read included. Prints a table, and writes the figures into
-OUTPUT/growth.json and a plot, OUTPUT/growth.png.
+The programs decode and assemble a distilled corpus, cache the teacher's predictions, and train for an epoch: plain, and
+with word_kd from the cache. The sentences are random, with 3 to 8 tokens, and the models are so small that a million
+sentences take minutes; memory does not depend on the quality of the teacher. Memory is the peak of the process
+according to the kernel, including mapped file pages that it has read. Prints a table, and writes the figures to
+OUTPUT/growth.json and a plot to OUTPUT/growth.png.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from fairseq.data import Dictionary
 from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 from torch import from_numpy
 
-import nmt_kd  # noqa: F401  (makes fairseq work)
+import nmt_kd  # noqa: F401  (fixes fairseq)
 from nmt_kd.evaluation.drawing import as_png, legend_beside, logarithmic, pyplot, styles
 from nmt_kd.evaluation.tables import Table, as_markdown
 
@@ -38,7 +38,7 @@ TINY = (
 
 
 def write_data(folder: Path, sentences: int) -> None:
-    """A binarised training set of random sentences, and a validation set of ten."""
+    """Write a binarised training set of random sentences, and a validation set of ten."""
     dictionary = Dictionary()
     for symbol in range(SYMBOLS):
         dictionary.add_symbol(f"w{symbol}")
@@ -50,7 +50,7 @@ def write_data(folder: Path, sentences: int) -> None:
             prefix = folder / f"{split}.en-de.{language}"
             builder = MMapIndexedDatasetBuilder(f"{prefix}.bin", dtype=numpy.uint16)
             for length in random.integers(3, 9, size=count):
-                skewed = random.random(length + 1) ** 4  # so that some words are frequent, which a teacher can learn
+                skewed = random.random(length + 1) ** 4  # makes some words frequent, which a teacher can learn
                 tokens = dictionary.nspecial + (SYMBOLS * skewed).astype(int)
                 tokens[-1] = dictionary.eos()
                 builder.add_item(from_numpy(tokens))
@@ -58,7 +58,7 @@ def write_data(folder: Path, sentences: int) -> None:
 
 
 def programs(folder: Path) -> dict[str, str]:
-    """What is measured, in this order, and the command of each."""
+    """Return the command of each program that is measured, in this order."""
     data, teacher, decoded, cache = (folder / name for name in ("data-bin", "teacher", "decoded", "cache"))
     checkpoint = teacher / "checkpoint_last.pt"
     decode = f"fairseq-generate {data} {PLUGIN} --task seq_kd --gen-subset train --path {checkpoint}"
@@ -73,7 +73,7 @@ def programs(folder: Path) -> dict[str, str]:
 
 
 def measure(command: str) -> dict[str, float]:
-    """Run a command; its seconds and its peak memory in MB."""
+    """Run a command; return its time in seconds and its peak memory in MB."""
     started = time.monotonic()
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(command.split(), stdout=output, stderr=subprocess.STDOUT)
@@ -85,23 +85,23 @@ def measure(command: str) -> dict[str, float]:
 
 
 def measure_all(sentences: int) -> dict[str, dict[str, float]]:
-    """The figures of every program for a data set of so many sentences."""
+    """Return the figures of every program for a data set with this number of sentences."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_data(folder / "data-bin", sentences)
         teacher = f"fairseq-train {folder}/data-bin {PLUGIN} {TINY} --criterion label_smoothed_cross_entropy"
-        # a teacher that is no better than chance would be refused
+        # train it a little, as a teacher that is no better than chance would be refused
         measure(f"{teacher} --save-dir {folder}/teacher --max-update 30 --lr 0.01 --max-tokens 500")
         return {program: measure(command) for program, command in programs(folder).items()}
 
 
 def draw(results: dict[int, dict], file: Path) -> None:
-    """Seconds and megabytes against sentences, a line for each program."""
+    """Plot seconds and megabytes by number of sentences, with one line for each program."""
     pyplot_ = pyplot()
     figure, panels = pyplot_.subplots(1, 2, figsize=(7, 3), layout="constrained")
     names = list(next(iter(results.values())))
     for panel, (unit, label) in zip(
-        panels, {"seconds": "seconds", "megabytes": "MB of the process at its peak"}.items(), strict=True
+        panels, {"seconds": "seconds", "megabytes": "peak memory of the process, MB"}.items(), strict=True
     ):
         looks = styles()
         for name in names:

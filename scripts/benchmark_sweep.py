@@ -1,9 +1,10 @@
-"""How time and memory of a training step grow: with the vocabulary, the batch, TIE-KD's iterations, the teacher's size.
+"""Measure how time and memory of a training step grow with vocabulary, batch, TIE-KD's iterations and teacher size.
 
     python scripts/benchmark_sweep.py --output benchmark
 
-Runs scripts/benchmark.py once for each point, the other sizes at its defaults. Prints a table, writes all figures into
-OUTPUT/sweep.json and two plots, OUTPUT/time.png and OUTPUT/memory.png. A point that is there is not measured again.
+Runs scripts/benchmark.py once for each point, with the default for all other sizes. Prints a table, and writes all
+figures to OUTPUT/sweep.json and two plots, OUTPUT/time.png and OUTPUT/memory.png. Existing points are not measured
+again.
 """
 
 import argparse
@@ -25,7 +26,7 @@ SYSTEMS = ["word_kd, textbook", "word_kd", "word_kd, cached", "tie_kd, textbook"
 
 
 def measure(name: str, value: int, file: Path, rounds: int) -> dict:
-    """The figures of one point, measured unless `file` has them."""
+    """Return the figures of one point; measure them unless `file` exists."""
     if not file.is_file():
         command = [sys.executable, str(Path(__file__).with_name("benchmark.py")), f"--{name}", str(value)]
         command += ["--rounds", str(rounds), "--systems", *SYSTEMS, "--json", str(file)]
@@ -36,12 +37,12 @@ def measure(name: str, value: int, file: Path, rounds: int) -> dict:
 
 
 def figures_of(row: dict) -> tuple[str, str]:
-    """Time and memory as text."""
+    """Format time and memory."""
     return f"{1e6 / row['tokens_per_second']:.0f}", f"{row['step_megabytes']:.0f}"
 
 
 def draw(points: dict[str, dict[int, dict]], label: str, figure_of, file: Path) -> None:
-    """One panel for each sweep, a line for each system."""
+    """Draw one panel for each sweep, with one line for each system."""
     pyplot_ = pyplot()
     figure, axes = pyplot_.subplots(1, len(points), figsize=(3 * len(points), 3), sharey=True, squeeze=False)
     panels = axes[0]
@@ -86,8 +87,8 @@ def main() -> None:
             cells.append([f"{name} {value}", *figures])
     print(as_markdown(Table(header, cells)))
     tokens = "tokens_per_second"
-    draw(points, "microseconds a target token", lambda row: 1e6 / row[tokens], args.output / "time.png")
-    draw(points, "MB that a step adds", lambda row: row["step_megabytes"], args.output / "memory.png")
+    draw(points, "microseconds per target token", lambda row: 1e6 / row[tokens], args.output / "time.png")
+    draw(points, "MB added by a step", lambda row: row["step_megabytes"], args.output / "memory.png")
 
 
 if __name__ == "__main__":

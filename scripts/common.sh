@@ -31,7 +31,7 @@ read_arguments() {
     done
 }
 
-# read_data_and_method ARGUMENT...: the same, for scripts that take a data set and a method ($data and $method_name)
+# read_data_and_method ARGUMENT...: read_arguments, then load a data set and a method into $data and $method_name
 read_data_and_method() {
     read_arguments "$@"
     [ ${#names[@]} -eq 2 ] || fail "name a data set ($(config_names data)) and a method ($(config_names methods))"
@@ -58,7 +58,7 @@ load_data_config() {
     [ -f "$file" ] || fail "unknown data set '$1'; choose from: $(config_names data) $(own_data_sets)"
     data=$1
     test_sets=(test)
-    average=()  # test checkpoint_best.pt, unless the settings ask for an average
+    average=()  # evaluate checkpoint_best.pt unless the settings ask for an average of checkpoints
     # shellcheck source=/dev/null
     . "$file"
     work=${NMT_KD_RUNS:-$root/runs}/$data
@@ -68,13 +68,18 @@ load_data_config() {
 load_method_config() {
     local file="$root/configs/methods/$1.sh"
     [ -f "$file" ] || fail "unknown method '$1'; choose from: $(config_names methods)"
-    corpus= reversed=  # some methods train on a decoded corpus, or in the other direction
+    corpus= reversed=  # some methods train on a decoded corpus, or in the reverse direction
     # shellcheck source=/dev/null
     . "$file"
 }
 
 # the data sets that prepare.sh --text has made
-own_data_sets() { (cd "${NMT_KD_RUNS:-$root/runs}" 2>/dev/null && ls -d */settings.sh 2>/dev/null | sed 's/\/settings.sh//' | tr '\n' ' ') || true; }
+own_data_sets() {
+    local file
+    for file in "${NMT_KD_RUNS:-$root/runs}"/*/settings.sh; do
+        [ ! -f "$file" ] || basename "${file%/settings.sh}"
+    done | tr '\n' ' '
+}
 
 config_names() { (cd "$root/configs/$1" && echo *.sh | sed 's/\.sh//g'); }
 
@@ -82,7 +87,7 @@ config_names() { (cd "$root/configs/$1" && echo *.sh | sed 's/\.sh//g'); }
 gpus() {
     local count=(python -c 'import torch; print(torch.cuda.device_count())')
     if [ -n "$dry_run" ]; then
-        "${count[@]}" 2>/dev/null || echo 0 # before the set-up
+        "${count[@]}" 2>/dev/null || echo 0 # torch may not be installed yet
     else
         "${count[@]}"
     fi
@@ -97,7 +102,7 @@ device() {
     elif [ -z "${CUDA_VISIBLE_DEVICES-all}" ] || ! nvidia-smi -L 2>/dev/null | grep -q GPU; then
         echo cpu
     else
-        fail "nvidia-smi lists GPUs, but torch sees none (a driver too old for this torch?); to train on the CPU, set NMT_KD_DEVICE=cpu"
+        fail "nvidia-smi lists GPUs, but torch sees none; update the driver, or set NMT_KD_DEVICE=cpu to train on the CPU"
     fi
 }
 

@@ -5,8 +5,8 @@
 ORIGINALS is a folder with the archives (.tgz, .tar, .zip; named as in the URL) or with their unpacked contents. MEMBER
 is a file in the archive, with {lang} for the language and {side} for src or ref; * matches any characters. Members that
 end in .sgm or .xml are test sets with <seg> elements, train.tags.* are TED talks with metadata, and .gz files are
-unpacked; all others have one sentence per line. Writes OUT_DIR/SPLIT.LANGUAGE, with the corpora of a split in the given
-order.
+decompressed; all others have one sentence per line. Writes OUT_DIR/SPLIT.LANGUAGE, with the corpora of a split in the
+given order.
 """
 
 import argparse
@@ -42,7 +42,7 @@ class Corpus(NamedTuple):
 
 
 class Written(NamedTuple):
-    """The number of lines of a file, and its marks, which must be the same in the other language."""
+    """The number of lines in a file, and its segment ids or metadata lines, which must match the other language's."""
 
     lines: int
     marks: list
@@ -53,7 +53,7 @@ def fail(message: str) -> NoReturn:
 
 
 def copy_lines(stream: Stream, out: IO[bytes]) -> Written:
-    """Copy a file with one sentence per line; drop carriage returns, which some readers take for the end of a line."""
+    """Copy a file with one sentence per line, without carriage returns, which some readers treat as line ends."""
     number = 0
     for number, line in enumerate(stream, 1):  # noqa: B007
         out.write(line.rstrip(b"\r\n").replace(b"\r", b" ") + b"\n")
@@ -61,7 +61,7 @@ def copy_lines(stream: Stream, out: IO[bytes]) -> Written:
 
 
 def copy_talks(stream: Stream, out: IO[bytes]) -> Written:
-    """Copy TED talks without their lines of metadata, but with their titles and descriptions."""
+    """Copy TED talks without the metadata lines, but with titles and descriptions."""
     metadata: list[int] = []
     number = 0
     for number, line in enumerate(stream, 1):
@@ -81,7 +81,7 @@ def copy_segments(stream: Stream, out: IO[bytes]) -> Written:
 
 
 def copy_member(name: str, stream: Stream, part: Path) -> Written:
-    """Write the text of one file, whose format follows from its name."""
+    """Write the text of one file, whose name determines its format."""
     if name.endswith(".gz"):
         name, stream = name.removesuffix(".gz"), gzip.GzipFile(fileobj=stream)
     copy = copy_lines
@@ -106,7 +106,7 @@ def archive_files(archive: Path) -> Iterator[tuple[str, Stream]]:
             for entry in files:
                 if entry.isfile() and (file := files.extractfile(entry)) is not None:
                     yield entry.name.removeprefix("./"), file
-        while content.read(1 << 20):  # the checksum is at the very end, after everything that tar reads
+        while content.read(1 << 20):  # verify the checksum, which follows everything that tarfile reads
             pass
 
 
@@ -126,7 +126,7 @@ def read_unpacked(originals: Path, member: str, part: Path) -> Written | None:
 def read_archive(archive: Path, url: str, parts: dict[str, Path]) -> dict[str, Written]:
     """Write the text of members (the keys, which may contain a *) in one pass over an archive."""
     if not archive.is_file():
-        fail(f"{archive} is missing, and so is {archive.parent / next(iter(parts))}; get it from {url}")
+        fail(f"{archive} is missing (and so is its content, {archive.parent / next(iter(parts))}); get it from {url}")
     written: dict[str, Written] = {}
     name = archive.name
     try:
@@ -162,7 +162,7 @@ def check_parallel(url: str, source: tuple[str, Written], target: tuple[str, Wri
     if source_written.lines != target_written.lines:
         fail(
             f"{source_name} has {source_written.lines} lines and {target_name} has {target_written.lines}; "
-            f"they must correspond line by line; download them again from {url}"
+            f"they must correspond line by line; download both again from {url}"
         )
     for ours, theirs in zip(source_written.marks, target_written.marks, strict=False):
         if ours != theirs:

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Sequence-level distillation: decode a training set with its teacher and assemble a corpus from the translations.
+# Sequence-level distillation: decode a training set with the teacher and assemble a corpus from the translations.
 #
 #   bash scripts/distill.sh DATA CORPUS [--dry-run] [-- FAIRSEQ_GENERATE_FLAG...]
 #   bash scripts/distill.sh multi30k kd -- --distill-backend ctranslate2
 #
 # CORPUS is one that nmt-kd assemble can make: kd, best-2, inter, base+kd, base+best-2 ... Writes runs/DATA/decoded, which
 # all corpora share, and runs/DATA/data-bin-CORPUS. Rerun to resume. To train on the corpus, run scripts/train.sh DATA
-# METHOD with the method seq_kd (kd), seq_kd_base (base+kd) and so on, or with CORPUS=... and any method.
+# METHOD with a method that uses it, such as seq_kd (kd) or seq_kd_base (base+kd), or with CORPUS=... and any method.
 #
 # A corpus with bt (base+kd+bt) also contains back-translations of the targets, which the reverse teacher decodes into
 # runs/DATA/decoded-reverse. Train it with scripts/train.sh DATA reverse_teacher, or give one with REVERSE_TEACHER=PATH.

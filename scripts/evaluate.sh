@@ -3,10 +3,13 @@
 #
 #   bash scripts/evaluate.sh DATA METHOD [--dry-run]
 #
-# Writes runs/DATA/METHOD/{translations.txt,agreement.json}, and translations.NAME.txt for every further test
-# set NAME. Existing files are kept; delete one to have it written again. If the data set's file says so, the student's last checkpoints are first averaged into average.pt, and tokenised BLEU, as
-# computed by multi-bleu.perl, is written to scores.txt. SYSTEM=NAME evaluates the folder NAME instead of METHOD.
-# TEACHER=PATH is the teacher (default: runs/DATA/teacher/checkpoint_best.pt).
+# Writes translations.txt and agreement.json to runs/DATA/METHOD, and translations.NAME.txt for each further test set NAME.
+# Existing files are kept; delete one to have it written again. If the data set's file says so, the student's last
+# checkpoints are first averaged into average.pt, and tokenised BLEU, as computed by multi-bleu.perl, is written to
+# scores.txt.
+#
+#   SYSTEM=NAME    evaluate the folder NAME instead of METHOD
+#   TEACHER=PATH   the teacher's checkpoint (default: runs/DATA/teacher/checkpoint_best.pt)
 . "$(dirname "$0")/common.sh"
 read_data_and_method "$@"
 folder=$work/${SYSTEM:-$method_name}
@@ -40,7 +43,8 @@ for number in "${!test_sets[@]}"; do
     subset=test${number#0} translations=$folder/translations.txt
     [ "$number" = 0 ] || translations=$folder/translations.${test_sets[number]}.txt
     into "$translations" fairseq-generate "$work/data-bin" --user-dir "$root/nmt_kd" --path "$checkpoint" \
-        --gen-subset "$subset" --source-lang "$source_lang" --target-lang "$target_lang" "${remove_subwords[@]}" "${generation[@]}" $(device_flags --fp16)
+        --gen-subset "$subset" --source-lang "$source_lang" --target-lang "$target_lang" \
+        "${remove_subwords[@]}" "${generation[@]}" $(device_flags --fp16)
 done
 into "$folder/agreement.json" nmt-kd agreement "$checkpoint" "$teacher" "$work/data-bin" --json
 if [ -n "${tokenised_bleu:-}" ]; then

@@ -4,10 +4,11 @@
 #   bash scripts/experiment.sh DATA EXPERIMENT [--dry-run] [-- FAIRSEQ_TRAIN_FLAG...]
 #   bash scripts/experiment.sh wmt14_en_de ablation
 #
-# EXPERIMENT is a file name in configs/experiments. Systems that another experiment has trained are reused; rerun to
-# resume. Writes runs/DATA/reports/EXPERIMENT. SEEDS="1 2 3" trains every student once per seed (default: 1); the folders
-# of seeds other than 1 are named after them (tie_kd.seed2). TEACHER=PATH replaces the teacher that the experiment would
-# train.
+# EXPERIMENT is a file name in configs/experiments. The report is written to runs/DATA/reports/EXPERIMENT. Systems that
+# another experiment has trained are reused. Rerun to resume.
+#
+#   SEEDS="1 2 3"   train every student once per seed (default: 1); folders of other seeds have names such as tie_kd.seed2
+#   TEACHER=PATH    use this teacher instead of training one
 . "$(dirname "$0")/common.sh"
 read_arguments "$@"
 [ ${#names[@]} -eq 2 ] || fail "name a data set ($(config_names data)) and an experiment ($(config_names experiments))"
@@ -22,7 +23,7 @@ given_teacher=${TEACHER:-} default_teacher=teacher
 
 script() { bash "$root/scripts/$1.sh" "${@:2}"; }
 
-# one FOLDER_NAME METHOD [FLAG...]: train and evaluate one run
+# one NAME METHOD [FLAG...]: train and evaluate one run, in the folder NAME
 one() {
     local name=$1 method=$2
     shift 2
@@ -33,8 +34,8 @@ one() {
     folders+=("$work/$name")
 }
 
-# system NAME METHOD [FLAG...]: a system of the experiment, taught by the system $default_teacher; with `CORPUS=best-2`
-# before it, the system is trained on that corpus instead of the method's.
+# system NAME METHOD [FLAG...]: train and evaluate a system of the experiment, with the system $default_teacher as teacher.
+# After `CORPUS=best-2`, train it on that corpus instead of the method's.
 system() {
     local name=$1 method_name=$2 seed
     shift 2

@@ -2,9 +2,9 @@
 
     python scripts/moses.py TEXT_DIR OUT_DIR --languages en de --normalise punctuation --split-hyphens --max-ratio 1.5
 
-Reads TEXT_DIR/{train,valid,test}.LANGUAGE and writes files of the same names to OUT_DIR, and counts.json, which counts
-the pairs. Cleaning drops training pairs that are empty, too long, or too different in length. The valid and test splits
-are not cleaned.
+Reads TEXT_DIR/{train,valid,test}.LANGUAGE and writes files of the same names to OUT_DIR, and the numbers of pairs to
+counts.json. Cleaning drops training pairs that are empty, too long, or too different in length. The valid and test
+splits are not cleaned.
 """
 
 import argparse
@@ -22,10 +22,10 @@ try:
     import regex
     from sacremoses import MosesPunctNormalizer, MosesTokenizer
 except ImportError:
-    raise SystemExit("moses.py: error: sacremoses is not installed; pip install 'nmt-kd[recipes]'") from None
+    raise SystemExit("moses.py: error: sacremoses is not installed; run: pip install 'nmt-kd[recipes]'") from None
 
 CONTROL = regex.compile(r"\p{C}")
-# old encodings have s and t with a cedilla instead of the Romanian letters with a comma
+# older text has s and t with a cedilla instead of the Romanian letters with a comma
 ROMANIAN_LETTERS = str.maketrans("ŞşŢţ", "ȘșȚț")
 ROMANIAN_PLAIN = str.maketrans("ȘșȚțĂăÂâÎî", "SsTtAaAaIi")
 
@@ -43,7 +43,7 @@ def tokeniser(language: str) -> MosesTokenizer:
 def tokenise(line: str, language: str, options: argparse.Namespace) -> str:
     """Return a sentence as tokens separated by spaces."""
     if options.normalise == "punctuation":
-        # like remove-non-printing-char.perl: replaced by nothing, a control character could join two words
+        # like remove-non-printing-char.perl; deleting a control character could join two words
         line = CONTROL.sub(" ", normaliser(language).normalize(line))
     elif options.normalise == "apostrophes":
         line = line.replace("\u2019", "'")
@@ -74,7 +74,7 @@ def tokenise_pairs(
     kept: list[list[str]] = []
     dropped: Counter[str] = Counter()
     for pair in pairs:
-        # crawled text contains some invalid bytes
+        # crawled text contains invalid bytes
         texts = [line.decode("utf-8", errors="replace") for line in pair]
         tokens = [tokenise(text, language, options) for text, language in zip(texts, options.languages, strict=True)]
         if clean and (reason := fault(tokens, options)):

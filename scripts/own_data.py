@@ -1,4 +1,4 @@
-"""Write the settings of a data set made of the user's own text, and copy the text; used by scripts/prepare.sh --text.
+"""Write the settings of a data set made from the user's own text, and copy the text; used by scripts/prepare.sh --text.
 
     python scripts/own_data.py settings captions FOLDER --languages en fr > settings.sh
     python scripts/own_data.py text FOLDER OUT_DIR --languages en fr [--clean]

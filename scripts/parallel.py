@@ -1,4 +1,4 @@
-"""Process big files in several processes, chunk by chunk and in the order of the lines."""
+"""Process large files in several processes, in chunks and preserving the order of the lines."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +16,7 @@ def chunks(lines: Iterable) -> Iterator[list]:
 
 
 def map_in_order(function: Callable, items: Iterable, workers: int) -> Iterator:
-    """`map` in several processes, reading only slightly ahead of the results, as a corpus does not fit into memory."""
+    """`map` in several processes that reads only slightly ahead, because a corpus may not fit into memory."""
     if workers == 1:
         yield from map(function, items)
         return

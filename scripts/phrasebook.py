@@ -2,13 +2,12 @@
 
     python scripts/phrasebook.py OUT_DIR --train 1200 --valid 300 --test 500
 
-The translations follow from rules, so a corpus of any size can be generated offline, yet a model has to learn real
-phenomena of translation: German puts units before tens in one long word, says "halb sieben" for half past six, inflects
-articles and adjectives by gender and case, splits verbs, and moves them to the end of subordinate clauses. As in real
-text, the reference is only one of many correct translations: a sentence may start with the time, Saturday is "Samstag"
-or "Sonnabend", and "because" is "weil" or "denn", each with its own word order. Writes
-OUT_DIR/{train,valid,test}.{en,de}; no test or validation sentence occurs in the training set. The same seed gives the
-same corpus.
+Rules generate the translations, so a corpus of any size can be made offline, yet a model has to learn real phenomena of
+translation: German puts units before tens in one long word, says "halb sieben" for half past six, inflects articles and
+adjectives by gender and case, splits verbs, and moves them to the end of subordinate clauses. As in real text, the
+reference is only one of many correct translations: a sentence may start with the time, Saturday is "Samstag" or
+"Sonnabend", and "because" is "weil" or "denn", each with its own word order. Writes OUT_DIR/{train,valid,test}.{en,de};
+no test or validation sentence occurs in the training set. The same seed gives the same corpus.
 """
 
 import argparse
@@ -71,7 +70,7 @@ def english_ordinal(day: int) -> str:
 
 
 def german_ordinal(day: int) -> str:
-    """In the dative, as after "am": "dritten"."""
+    """Return an ordinal in the dative, as after "am": "dritten"."""
     return GERMAN_ORDINALS.get(day) or german_number(day) + ("ten" if day < 20 else "sten")
 
 
@@ -271,7 +270,7 @@ def sentence(draw: random.Random) -> tuple[str, str]:
 
 
 def corpus(sizes: dict[str, int], seed: int) -> dict[str, list[tuple[str, str]]]:
-    """Generate all splits; no source sentence occurs twice in all of them together."""
+    """Generate all splits; no source sentence occurs twice, neither within a split nor across splits."""
     draw = random.Random(seed)
     seen: set[str] = set()
     splits: dict[str, list[tuple[str, str]]] = {}

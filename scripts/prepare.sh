@@ -1,47 +1,49 @@
 #!/usr/bin/env bash
-# Get the text of a data set, split it into subwords and binarise it.
+# Download or generate the text of a data set, or check your own, split it into subwords and binarise it.
 #
-#   bash scripts/prepare.sh DATA [--from DIR] [--for DIR] [--until STEP] [--dry-run]
+#   bash scripts/prepare.sh DATA [--from DIR] [--for DIR] [--until STEP] [--restart] [--dry-run]
 #   bash scripts/prepare.sh wmt14_en_de --from /path/to/wmt14
 #   bash scripts/prepare.sh NAME --text FOLDER --languages SOURCE TARGET [--clean] [--vocabulary-size N] [--scale SCALE]
 #
-# The last prepares your own text and makes NAME a data set for all scripts; see the end. Otherwise, DATA is a file name in configs/data. The steps are
+# DATA is a file name in configs/data, or a NAME given to your own text (see below). The steps are
 #
-#   originals   the published archives, if they have to be downloaded
-#   text        {train,valid,test}.LANGUAGE as plain text, which also provides the references for scoring (the train split
-#               of IWSLT contains its valid split here)
-#   tokens      text tokenised as by the Moses scripts, with cleaned training pairs (counts.json counts those dropped); for
-#               WMT and IWSLT only, as the other data sets are split into subwords directly
-#   subwords    text split into subwords by sentencepiece or BPE
-#   data-bin    data binarised for fairseq, with a joint dictionary
+#   originals   download the published archives, if there are any
+#   text        extract plain text, {train,valid,test}.LANGUAGE, which also provides the references for scoring (for IWSLT,
+#               the train split still contains the valid split here)
+#   tokens      tokenise as the Moses scripts do and clean the training pairs (counts.json says how many were dropped); only
+#               for WMT and IWSLT, as the other data sets are split into subwords directly
+#   subwords    split into subwords with sentencepiece or BPE
+#   data-bin    binarise for fairseq, with a joint dictionary
 #
-# and STEP writes runs/DATA/STEP (NMT_KD_RUNS=DIR replaces runs). Each folder appears only when it is complete, and existing
-# ones are kept; rerun to resume at the interrupted step, or an interrupted download where it stopped. To repeat a step,
-# delete its folder and the later ones.
+# Each step writes the folder runs/DATA/STEP (NMT_KD_RUNS=DIR replaces runs), and originals writes runs/originals. A folder
+# appears only when it is complete, and existing ones are kept; rerun to resume at the interrupted step or download. To
+# repeat a step, delete its folder and those of the later steps.
 #
-#   --from DIR     use the archives in DIR, named as in their URLs, or their unpacked contents, instead of downloading
-#                  them; same as ORIGINALS=DIR
+#   --from DIR     instead of downloading, use the archives in DIR, named as in their URLs, or their unpacked contents
+#                  (same as ORIGINALS=DIR)
 #   --for DIR      use the subwords and dictionaries of a published fairseq model: DIR contains bpecodes, dict.SOURCE.txt
-#                  and dict.TARGET.txt. Afterwards, TEACHER=DIR/model.pt can teach on this data.
-#   --until STEP   stop after this step; with originals, to download on one machine for another without a network
-#   --restart      if the text or a setting has changed, remove all that was made of the old one and start over, instead
-#                  of refusing the change
+#                  and dict.TARGET.txt. Afterwards, train students on this data with TEACHER=DIR/model.pt.
+#   --until STEP   stop after this step; use originals to download on one machine for another without network access
+#   --restart      if the text or a setting has changed, remove everything made from the old one and start over (default:
+#                  refuse the change)
 #
-# WORKERS=N runs N processes (default: one per core). Data sets of the same year share their downloads, in runs/originals.
+# WORKERS=N runs N processes (default: one per core). Data sets of the same year share their downloads in runs/originals.
 # As the publishers do not provide SHA-256 checksums, the first download records them in SHA256SUMS next to the archives,
-# and an archive that changes later is refused; copy this file along with the archives to have them checked elsewhere too.
-# The MD5 checksums of a few archives are known, and checked after the download.
+# and an archive that changes later is refused. Copy this file with the archives so that other machines can check them too.
+# A few archives have published MD5 checksums, which are checked after the download.
 #
-# Your own text (see docs/own-data.md) is FOLDER/{train,valid,test*}.LANGUAGE, one sentence per line; every file test*
-# is a test set. It is checked before anything is written. The settings follow from its size and go to
-# runs/NAME/settings.sh, to which you can add your own.
+# Your own text (see docs/own-data.md) is FOLDER/{train,valid,test*}.LANGUAGE, one sentence per line; every file test* is a
+# test set. The text is checked before anything is written. Its size determines the settings, which are written to
+# runs/NAME/settings.sh; you can add your own there. All scripts then accept NAME as DATA.
 #
-#   --languages S T       translate from S to T
+#   --languages SOURCE TARGET   direction of translation
 #   --clean               drop empty and very long pairs, and training pairs with a validation or test sentence
 #   --vocabulary-size N   number of subwords
 #   --scale SCALE         models and training settings: a file name in configs/own
-#   --updates N           number of updates of the teacher and of the students
+#   --updates N           number of updates of the teacher and of each student
 . "$(dirname "$0")/common.sh"
+. "$root/scripts/steps.sh"
+. "$root/scripts/own_text.sh"
 
 steps="originals text tokens subwords data-bin" until=data-bin model='' restart='' own_text='' own_options=() arguments=()
 while [ $# -gt 0 ]; do
@@ -74,24 +76,10 @@ while [ $# -gt 0 ]; do
 done
 [[ " $steps " == *" $until "* ]] || fail "unknown step '$until'; choose from $steps"
 
-# draft_settings NAME: check the user's text and write its settings to a new file, $settings_file
-draft_settings() {
-    local present=${NMT_KD_RUNS:-$root/runs}/$1
-    [[ "$1" =~ ^[A-Za-z0-9][A-Za-z0-9_.-]*$ && "$1" != originals ]] ||
-        fail "cannot name a data set '$1'; use letters, digits, '_', '.' and '-'"
-    [ ! -f "$root/configs/data/$1.sh" ] || fail "$1 is a data set of this project; choose another name for your text"
-    [ -d "$own_text" ] || fail "--text $own_text is not a folder; give the one that contains train.LANGUAGE"
-    own_text=$(cd "$own_text" && pwd)
-    [[ "$own_text/" != "$(realpath -m "$present")/"* ]] || fail "move $own_text out of $present, where prepared text goes"
-    settings_file=$(mktemp)
-    trap 'rm -f "$settings_file"' EXIT
-    python "$root/scripts/own_data.py" settings "$1" "$own_text" "${own_options[@]}" --keep "$present/settings.sh" \
-        >"$settings_file" || exit 1
-}
-
 read_arguments "${arguments[@]}"
 [ ${#names[@]} -eq 1 ] || fail "name one data set ($(config_names data))"
-corpora=() tokenising=() bpe_operations='' text_folder='' clean='' # defaults, which the data set's file may override
+# defaults, which the data set's file may override
+corpora=() tokenising=() bpe_operations='' vocabulary_size='' text_folder='' clean=''
 [ -n "$own_text" ] || [ ${#own_options[@]} -eq 0 ] || fail "${own_options[0]} is for your own text; add --text FOLDER"
 [ -z "$own_text" ] || draft_settings "${names[0]}"
 load_data_config "${names[0]}"
@@ -104,76 +92,6 @@ if [ -n "$model" ]; then
     done
 fi
 
-# check_step NAME: refuse a folder $work/NAME that was made with other settings or of other text, or, with --restart,
-# remove it with all that was made of it
-check_step() {
-    local name=$1 settings=${settings_of[$1]} kept=$work/$1/settings files changed
-    [ -d "$work/$name" ] || return 0
-    if [ -n "$settings" ] && [ -f "$kept" ] && [ "$settings" != "$(cat "$kept")" ]; then
-        [ -n "$restart" ] || fail "$work/$name was made with other settings ('$(cat "$kept")') than '$settings'; add --restart" \
-            "to remove it and all that was made of it"
-        remove_from "$name"
-        return
-    fi
-    mapfile -t files < <(inputs_of "$name")
-    changed=$(python "$root/scripts/inputs.py" check "$work/$name" "${files[@]}") || {
-        [ -n "$restart" ] || fail "$changed has changed since $work/$name was made of it; restore it, or add --restart to" \
-            "remove $work/$name and all that was made of it"
-        remove_from "$name"
-    }
-}
-
-# inputs_of STEP: the files that a step reads
-inputs_of() {
-    local folder split
-    case $1 in
-    text) folder=$text_folder ;;
-    tokens) folder=$work/text ;;
-    subwords) folder=$sentences ;;
-    data-bin) folder=$work/subwords ;;
-    esac
-    [ -n "$folder" ] || return 0
-    for split in train valid $([ "$1" = text ] && echo "${test_sets[@]}" || echo "${splits[@]:2}"); do
-        printf '%s\n' "$folder/$split.$source_lang" "$folder/$split.$target_lang"
-    done
-}
-
-# remove_from STEP: remove the folders of this step and the later ones, and all systems and corpora made of them
-remove_from() {
-    local name reached='' removed=()
-    for name in $steps; do
-        [ "$name" != "$1" ] || reached=yes
-        [ -z "$reached" ] || removed+=("$work/$name")
-    done
-    removed+=("$work"/data-bin-* "$work"/decoded* "$work"/reports "$work"/results.{md,json})
-    for name in "$work"/*/; do
-        [ ! -f "$name/flags" ] && [ ! -f "$name/train.log" ] || removed+=("${name%/}")
-    done
-    for name in "${removed[@]}"; do
-        [ ! -e "$name" ] || run rm -rf "$name"
-    done
-}
-
-# step NAME COMMAND...: run COMMAND with a new folder as its last argument, which becomes $work/NAME. Its settings and the
-# checksums of what it read are saved in it, so that a result made with others is not reused.
-step() {
-    local name=$1 settings=${settings_of[$1]} partial=$work/$1.partial files
-    shift
-    mapfile -t files < <(inputs_of "$name")
-    check_step "$name"
-    if [ ! -d "$work/$name" ] || [ -n "$dry_run" ]; then
-        say "$data: $name"
-        [ -n "$dry_run" ] || { rm -rf "$partial" && mkdir -p "$partial"; }
-        run "$@" "$partial"
-        if [ -z "$dry_run" ]; then
-            [ -z "$settings" ] || echo "$settings" >"$partial/settings"
-            [ ${#files[@]} -eq 0 ] || python "$root/scripts/inputs.py" note "$partial" "${files[@]}"
-            mv "$partial" "$work/$name"
-        fi
-    fi
-    [ "$until" != "$name" ] || exit 0
-}
-
 # download URL [md5:CHECKSUM]: download into $originals, unless the file exists
 download() {
     local url=$1 published=${2:-} name=${1##*/} found
@@ -185,7 +103,7 @@ download() {
     if [ -n "$published" ]; then
         found=$(md5sum "$file.partial" | cut -d' ' -f1)
         [ "md5:$found" = "$published" ] ||
-            fail "$file.partial, from $url, has the checksum md5:$found instead of $published; delete it and rerun"
+            fail "$file.partial, from $url, has the checksum md5:$found instead of $published; delete the file and rerun"
     fi
     if [ -z "$(noted_checksum "$name")" ]; then
         (cd "$originals" && sha256sum "$name.partial" | sed 's/\.partial$//' >>SHA256SUMS)
@@ -203,7 +121,7 @@ check_originals() {
         noted=$(noted_checksum "$name")
         [ -z "$noted" ] || [ ! -f "$originals/$name" ] ||
             (cd "$originals" && sha256sum --check --status <<<"$noted") ||
-            fail "$originals/$name does not match $originals/SHA256SUMS; delete it and rerun, and if $url has changed for good, delete its line there too"
+            fail "$originals/$name does not match $originals/SHA256SUMS; delete it and rerun (if $url has really changed, also delete its line in SHA256SUMS)"
     done
 }
 
@@ -212,7 +130,7 @@ get_originals() {
     [ -z "${ORIGINALS:-}" ] && [ ! -d "$work/text" ] && [ ${#corpora[@]} -gt 0 ] || return 0
     say "$data: originals (in $originals)"
     if [ -z "$dry_run" ]; then
-        # data sets that share archives may be prepared at the same time
+        # another data set that shares these archives may be in preparation at the same time
         mkdir -p "$originals"
         exec {lock}>"$originals/.lock"
         flock "$lock"
@@ -232,17 +150,13 @@ extract() {
     python "$root/scripts/corpora.py" "$originals" "$1" --languages "$source_lang" "$target_lang" "${flags[@]}"
 }
 
-copy_text() {
-    python "$root/scripts/own_data.py" text "$text_folder" "$1" --languages "$source_lang" "$target_lang" ${clean:+--clean}
-}
-
 tokenise() {
     python "$root/scripts/moses.py" "$work/text" "$1" --languages "$source_lang" "$target_lang" "${tokenising[@]}" \
         --workers "$workers"
 }
 
 split_subwords() {
-    local size=(--vocabulary-size "${vocabulary_size:-}")
+    local size=(--vocabulary-size "$vocabulary_size")
     [ -z "$bpe_operations" ] || size=(--bpe-operations "$bpe_operations")
     [ -z "$model" ] || size=(--bpe-codes "$model/bpecodes")
     python "$root/scripts/subwords.py" "$sentences" "$1" --languages "$source_lang" "$target_lang" "${size[@]}" \
@@ -262,17 +176,18 @@ binarise() {
 originals=${ORIGINALS:-${work%/*}/originals/${originals_name:-$data}}
 sentences=$work/text
 [ ${#tokenising[@]} -eq 0 ] || sentences=$work/tokens
-subword_settings="${bpe_operations:-${vocabulary_size:-}} ${bpe_operations:+BPE operations}${vocabulary_size:+subwords}"
+subword_settings="$vocabulary_size subwords"
+[ -z "$bpe_operations" ] || subword_settings="$bpe_operations BPE operations"
 of_a_model="BPE codes "
 if [ -n "$model" ]; then
     subword_settings=$of_a_model$(sha256sum <"$model/bpecodes" | cut -c1-12)
 elif [[ "$(cat "$work/subwords/settings" 2>/dev/null)" == "$of_a_model"* ]]; then
-    subword_settings=$(cat "$work/subwords/settings") # data prepared for a published model stay that way
+    subword_settings=$(cat "$work/subwords/settings") # data prepared with --for can be rerun without it
 fi
 declare -A settings_of=([text]="" [tokens]="${tokenising[*]}" [subwords]=$subword_settings [data-bin]="")
 [ -z "$text_folder" ] || settings_of[text]="$source_lang to $target_lang, test sets ${test_sets[*]}${clean:+, clean}"
 for name in ${steps#originals}; do check_step "$name"; done
-[ -z "$settings_file" ] || [ -n "$dry_run" ] || { mkdir -p "$work" && mv "$settings_file" "$work/settings.sh"; }
+[ -z "$settings_file" ] || [ -n "$dry_run" ] || save_settings
 
 get_originals
 [ "$until" != originals ] || exit 0

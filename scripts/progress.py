@@ -1,4 +1,4 @@
-"""Summarise fairseq-train's log, read from standard input, in a line of progress; pass warnings and errors on.
+"""Read fairseq-train's log from standard input and print one line of progress, along with warnings and errors.
 
     fairseq-train ... --log-format json 2>&1 | tee train.log | python scripts/progress.py
 

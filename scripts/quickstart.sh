@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Distil a model end to end: prepare data, train a teacher, train a small student with and without it, translate the test
+# Distil a model end to end: prepare data, train a teacher, train small students with and without it, translate the test
 # set, and print a table of the results. Rerun to resume.
 #
-#   bash scripts/quickstart.sh                    on a generated English-German corpus, offline after the set-up
+#   bash scripts/quickstart.sh                    on a generated English-German corpus, without downloading data
 #   bash scripts/quickstart.sh --data multi30k    on real text, from MULTI30K_DIR or the public repository
 #
 #   --data NAME        data set: phrasebook (default), multi30k, or another file name in configs/data
 #   --from DIR         take the data set's files from DIR instead of downloading them
-#   --methods "A B"    students to train after the teacher (default: "plain word_kd"); "all" trains one with each method
+#   --methods "A B"    methods to train students with (default: "plain word_kd"), or "all"
 #   --dry-run          print the commands instead of running them
 #
-# It needs Python 3.11 or 3.12 (PYTHON=/path/to/python names one) and, for 3.11, a C++ compiler, and sets up .venv with
-# scripts/setup.sh. With the default data set, on two idle CPU cores and a fast network, the set-up takes 1 to 2
-# minutes, the rest about 5. Models, logs and results.md go to runs/NAME (NMT_KD_RUNS=DIR replaces runs).
+# The script first sets up .venv with scripts/setup.sh, which needs Python 3.11 or 3.12 (PYTHON=/path/to/python selects
+# one) and, for 3.11, a C++ compiler. With the default data set, two idle CPU cores and a fast network, the set-up takes 1
+# to 2 minutes and the rest about 6. Models, logs and results.md are written to runs/NAME (NMT_KD_RUNS=DIR replaces runs).
 . "$(dirname "$0")/common.sh"
 data=phrasebook methods="plain word_kd"
 while [ $# -gt 0 ]; do
@@ -51,7 +51,7 @@ for system in teacher $methods; do
     script train "$data" "$system"
     script evaluate "$data" "$system"
     finished+=("$system")
-    # rewritten after each system, so that a long run shows its results so far
+    # update the table after each system, so that results.md shows the results so far during a long run
     [ -n "$dry_run" ] || table=$(python "$root/scripts/results.py" "$work" "${finished[@]}")
 done
 [ -z "$dry_run" ] || exit 0

@@ -2,9 +2,9 @@
 
     python scripts/results.py runs/multi30k teacher plain word_kd
 
-Test sets after the first, in translations.NAME.txt, have columns of their own. Also writes the table to results.md and
+Test sets after the first, in translations.NAME.txt, get extra columns. Also writes the table to results.md and
 results.json in the same folder. Training speed is in target tokens per second, decoding speed in sentences per second,
-both on this machine. For significance and learning curves, see nmt-kd report.
+both as measured during the runs. For significance tests and learning curves, use nmt-kd report.
 """
 
 import argparse
@@ -32,12 +32,12 @@ COLUMNS = {
 
 
 def read_system(run: Run) -> dict:
-    """Return all columns of the row of one system."""
+    """Return all columns of a system's row."""
     if run.hypotheses is None or run.agreement is None:
-        raise SystemExit(f"{run.folder} is not evaluated; run: bash scripts/evaluate.sh {run.data_set} {run.name}")
+        raise SystemExit(f"{run.folder} is not evaluated yet; run: bash scripts/evaluate.sh {run.data_set} {run.name}")
     if len(run.hypotheses) != len(run.references):
         raise SystemExit(
-            f"{run.folder} has {len(run.hypotheses)} translations of {len(run.references)} sentences; "
+            f"{run.folder} has {len(run.hypotheses)} translations for {len(run.references)} test sentences; "
             f"delete its translations.txt and rerun: bash scripts/evaluate.sh {run.data_set} {run.name}"
         )
     return {

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Set up a virtual environment in .venv with nmt-kd and its dependencies. Rerun at any time: it installs what is missing.
+# Set up a virtual environment in .venv with nmt-kd and its dependencies. Rerun at any time to install what is missing.
 #
 #   bash scripts/setup.sh [train|dev] [--dry-run]
 #
-#   train   what preparing data, training, decoding and the table of results need (default; 1 to 2 minutes)
-#   dev     the same with COMET, CTranslate2, matplotlib, and the linters and test tools (1 to 2 minutes more)
+#   train   everything needed to prepare data, train, decode and print results (default; 1 to 2 minutes)
+#   dev     also COMET, CTranslate2, matplotlib, linters and test tools (1 to 2 minutes more)
 #
 # PYTHON=/path/to/python   Python 3.11 or 3.12 (default: the first of python3.12, python3 and python3.11 that works)
-# TORCH=VERSION            another version of torch than scripts/constraints.txt names, 2.6 or newer
+# TORCH=VERSION            version of torch, 2.6 or newer (default: the one in scripts/constraints.txt)
 #
-# The times are those of a fast network and a CPU build of torch. PyPI's torch for Linux includes CUDA, which is several
-# gigabytes; for a machine without a GPU, set PIP_EXTRA_INDEX_URL to an index with CPU builds.
+# The times are for a fast network and a CPU build of torch. PyPI's torch for Linux includes CUDA, which takes several
+# gigabytes; on a machine without a GPU, set PIP_EXTRA_INDEX_URL to an index with CPU builds.
 . "$(dirname "$0")/common.sh"
 extra=train
 while [ $# -gt 0 ]; do
@@ -27,13 +27,13 @@ done
 cd "$root"
 venv=$root/.venv
 log=$root/setup.log
-PATH=${PATH//"$venv/bin:"/} # an environment cannot be made from itself
+PATH=${PATH//"$venv/bin:"/} # the environment must not be created with its own Python
 
 works() { "$1" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; }
 
 find_python() {
     local candidate
-    # 3.12 first: fairseq has a wheel for it, but has to be compiled for 3.11
+    # 3.12 first, because fairseq has a wheel for it but must be compiled for 3.11
     for candidate in ${PYTHON:-python3.12 python3 python3.11}; do
         if works "$candidate"; then
             "$candidate" -c 'import sys; print(sys.executable)'
@@ -46,7 +46,7 @@ find_python() {
 constraints() { sed "s/^torch==.*/torch==${TORCH:-$pinned_torch}/" scripts/constraints.txt; }
 pinned_torch=$(sed -n 's/^torch==//p' scripts/constraints.txt)
 
-# what an environment for $1 is made from; the folder is part of it, because an environment cannot be moved
+# everything that determines the environment for $1, including the folder, because an environment cannot be moved
 recipe() { echo "$1 in $root" && cat pyproject.toml && constraints; }
 
 is_installed() { [ ! -e "$venv/unfinished" ] && [ -f "$venv/installed" ] && [ "$(<"$venv/installed")" = "$(recipe "$1")" ]; }
@@ -58,18 +58,18 @@ step() {
         return
     fi
     say_time "$1"
-    run "${@:2}" >>"$log" 2>&1 || { tail -5 "$log" >&2 && fail "could not finish $1; see $log, then rerun"; }
+    run "${@:2}" >>"$log" 2>&1 || { tail -5 "$log" >&2 && fail "$1 failed; see $log, then rerun"; }
 }
 
 say_time() { printf '%5d s  %s\n' "$SECONDS" "$*"; }
 
-# byte-compiling everything takes longer than compiling the modules that are imported when they are
+# byte-compiling all modules now takes longer than compiling those that are used when they are imported
 install() { step "$1" "$venv/bin/python" -m pip install --no-compile "${@:2}"; }
 
 is_unusable() {
     local made_for
     made_for=$(head -1 "$venv/installed" 2>/dev/null || true)
-    [ -e "$venv/unfinished" ] || # the set-up was killed
+    [ -e "$venv/unfinished" ] || # an earlier set-up was interrupted
         ! "$venv/bin/python" -m pip --version >/dev/null 2>&1 ||
         [[ "$made_for" == *" in "* && "$made_for" != *" in $root" ]] # the folder was moved
 }
@@ -79,7 +79,7 @@ if [ -z "$dry_run" ]; then
     if is_installed "$extra" || is_installed dev; then
         exit 0
     fi
-    # what the tests need stays when pyproject.toml changes
+    # keep the test tools when pyproject.toml changes
     if grep -qs "^dev in " "$venv/installed"; then
         extra=dev
     fi
@@ -91,7 +91,7 @@ export PIP_CONSTRAINT=$venv/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1
 if [ -z "$dry_run" ]; then
     : >"$log"
     if [ -e "$venv" ] && is_unusable; then
-        say_time "removing a .venv that is incomplete, broken or moved"
+        say_time "removing .venv, which is incomplete, broken or moved"
         rm -rf "$venv"
     fi
     [ -e "$venv" ] || python=$(find_python)
@@ -101,12 +101,12 @@ if [ -z "$dry_run" ]; then
 else
     python=$(find_python)
 fi
-[ -x "$venv/bin/python" ] || step "creating it with $python" "$python" -m venv "$venv"
+[ -x "$venv/bin/python" ] || step "creating .venv with $python" "$python" -m venv "$venv"
 
 built=()
 if [ -z "$dry_run" ] && ! "$venv/bin/python" -m pip show --quiet fairseq-fixed 2>/dev/null; then
-    install "installing what fairseq is built with" "setuptools>=77" cython numpy
-    # on the second core while torch is installed, which it does without (see scripts/fairseq_build)
+    install "installing fairseq's build requirements" "setuptools>=77" cython numpy
+    # fairseq is built while torch is installed, which the build does not need (see scripts/fairseq_build)
     say_time "building fairseq in the background"
     wheels=$(mktemp -d)
     env PYTHONPATH="$root/scripts/fairseq_build" "$venv/bin/python" -m pip wheel --no-deps --no-build-isolation \
@@ -119,7 +119,7 @@ if [ -n "${building:-}" ]; then
     wait "$building" || {
         cat "$wheels/log" >>"$log"
         tail -5 "$log" >&2
-        fail "could not build fairseq, which takes a C++ compiler and Python's headers; see $log, then rerun"
+        fail "building fairseq failed; it needs a C++ compiler and Python's header files; see $log, then rerun"
     }
     built=("$wheels"/*.whl)
 fi

@@ -1,12 +1,13 @@
-"""Learn joint subwords on a parallel corpus and split all its text into them.
+"""Learn a joint subword model on a parallel corpus and split the text into subwords.
 
     python scripts/subwords.py TEXT_DIR OUT_DIR --languages en de --vocabulary-size 6000
     python scripts/subwords.py TEXT_DIR OUT_DIR --languages en de --bpe-operations 32000
     python scripts/subwords.py TEXT_DIR OUT_DIR --languages en de --bpe-codes teacher/bpecodes
 
-The first learns a sentencepiece model with this vocabulary size, for plain text; the second learns subword-nmt's BPE
-with this number of merges, for tokenised text; the third uses the BPE of another model. Reads TEXT_DIR/SPLIT.LANGUAGE;
-writes OUT_DIR/SPLIT.LANGUAGE, one sentence per line, and OUT_DIR/subwords.model or OUT_DIR/subwords.codes.
+The first command learns a sentencepiece model with this vocabulary size, for plain text; the second learns subword-nmt
+BPE codes with this number of merges, for tokenised text; the third uses existing BPE codes. Reads
+TEXT_DIR/SPLIT.LANGUAGE; writes OUT_DIR/SPLIT.LANGUAGE, one sentence per line, and OUT_DIR/subwords.model or
+OUT_DIR/subwords.codes.
 """
 
 import argparse
@@ -46,11 +47,12 @@ def train_subwords(text_files: list[Path], model_prefix: Path, vocabulary_size: 
 
 @contextmanager
 def explained_import() -> Iterator[None]:
-    """Explain how to install subword-nmt if it is missing; data sets with sentencepiece do not need it."""
+    """Explain how to install subword-nmt if it is missing; data sets that use sentencepiece do not need it."""
     try:
         yield
     except ImportError:
-        raise SystemExit("subwords.py: error: subword-nmt is not installed; pip install 'nmt-kd[recipes]'") from None
+        message = "subword-nmt is not installed; run: pip install 'nmt-kd[recipes]'"
+        raise SystemExit(f"subwords.py: error: {message}") from None
 
 
 def count_words(lines: list[bytes]) -> Counter:
@@ -60,7 +62,7 @@ def count_words(lines: list[bytes]) -> Counter:
 def learn_bpe(text_files: list[Path], codes: Path, operations: int, workers: int) -> None:
     """Learn joint BPE codes on all files and write them to `codes`."""
     if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_DISABLE", "1")  # its progress bar would fill the log
+        os.environ.setdefault("TQDM_DISABLE", "1")  # a progress bar would fill the log
     with explained_import():
         from subword_nmt.learn_bpe import learn_bpe
 
@@ -100,7 +102,7 @@ def encode_bpe(codes: Path, lines: list[bytes]) -> list[str]:
 
 
 def encode_file(encode: Callable[[list[bytes]], list[str]], source: Path, target: Path, workers: int) -> None:
-    """Write `source` in subwords to `target`, which appears only when it is complete."""
+    """Split `source` into subwords and write them to `target`, which appears only when it is complete."""
     partial_file = target.with_name(target.name + ".partial")
     with source.open("rb") as lines, partial_file.open("w", encoding="utf-8", newline="\n") as out:
         for encoded in map_in_order(encode, chunks(lines), workers):

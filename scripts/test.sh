@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set up what the tests need (scripts/setup.sh dev), then lint, check types and test.
+# Set up what the tests need (scripts/setup.sh dev), then run the linters, the type checker and the tests.
 #
 #   bash scripts/test.sh [--dry-run] [PYTEST_ARGUMENT...]
 #   bash scripts/test.sh tests/losses -k projection

@@ -4,19 +4,19 @@
 #   bash scripts/train.sh DATA METHOD [--dry-run] [-- FAIRSEQ_FLAG...]
 #   SYSTEM=word_kd_0.7 bash scripts/train.sh multi30k word_kd -- --kd-alpha 0.7
 #
-# DATA is a file name in configs/data, METHOD one in configs/methods. The model is saved to runs/DATA/METHOD; rerun to
-# resume from the last checkpoint. Flags after -- are passed to fairseq-train after all others, and cannot be changed for
-# a folder once its training has started.
+# DATA is a file name in configs/data, METHOD one in configs/methods, both without .sh. Checkpoints and the log are written
+# to runs/DATA/METHOD; rerun to resume from the last checkpoint. Flags after -- are passed to fairseq-train and override all
+# others. Once training has started they cannot be changed; use another folder with SYSTEM=NAME.
 #
 #   SYSTEM=NAME         name of the folder (default: METHOD)
 #   TEACHER=PATH        the teacher's checkpoint (default: runs/DATA/teacher/checkpoint_best.pt)
 #   TEACHER_CACHE=DIR   use a cache written by nmt-kd cache instead of the teacher
-#   CORPUS=kd           train on a corpus made by scripts/distill.sh
+#   CORPUS=NAME         train on a corpus made by scripts/distill.sh, such as kd
 #   NPROC=N             number of workers on this machine (default: one per GPU, or one)
-#   MAX_TOKENS=N        tokens per worker and batch, if the data set's default does not fit into memory
-#   NNODES=N MASTER=HOST:PORT   number of machines, each running this script, as scripts/train.slurm does
+#   MAX_TOKENS=N        tokens in one worker's batch; lower it if the data set's default does not fit into memory
+#   NNODES=N MASTER=HOST:PORT   number of machines, and address of the first; run this script on each of them
 #
-# The effective batch size is set by the data set's file; --update-freq is derived from the number of workers.
+# The data set's file sets the number of tokens per update; --update-freq is derived from it and the number of workers.
 . "$(dirname "$0")/common.sh"
 read_data_and_method "$@"
 
@@ -42,10 +42,10 @@ all_workers=$((nodes * workers))
 tokens=${MAX_TOKENS:-$max_tokens}
 [ $((tokens * all_workers)) -le "$effective_tokens" ] || tokens=$((effective_tokens / all_workers))
 [ $((effective_tokens % (tokens * all_workers))) -eq 0 ] ||
-    fail "$effective_tokens tokens per update are not divisible by $all_workers workers with $tokens tokens; set NPROC or MAX_TOKENS"
+    fail "$effective_tokens tokens per update are not divisible by $all_workers workers with $tokens tokens; change NPROC or MAX_TOKENS"
 
 command=(
-    # even without a teacher: without the plugin, fairseq on new torch cannot read its own checkpoints
+    # plain training needs the plugin too: without it, fairseq cannot read its checkpoints with torch 2.6 or newer
     fairseq-train "$train_data" --user-dir "$root/nmt_kd" "${languages[@]}"
     --save-dir "$save_dir" "${training[@]}" "${model[@]}" "${method[@]}"
     --max-tokens "$tokens" --update-freq $((effective_tokens / (tokens * all_workers)))
@@ -55,7 +55,7 @@ if [ "$all_workers" -gt 1 ]; then
     command+=(--distributed-world-size "$all_workers" --distributed-init-method env:// --distributed-no-spawn)
     [ "$device" = gpu ] || command+=(--distributed-backend gloo --ddp-backend legacy_ddp)
     rendezvous=(--standalone)
-    [ "$nodes" -eq 1 ] || rendezvous=(--rdzv-backend c10d --rdzv-endpoint "${MASTER:?give the first machine with MASTER=HOST:PORT}")
+    [ "$nodes" -eq 1 ] || rendezvous=(--rdzv-backend c10d --rdzv-endpoint "${MASTER:?set it to HOST:PORT of the first machine}")
     command=(
         torchrun "${rendezvous[@]}" --nnodes "$nodes" --nproc-per-node "$workers" --max-restarts 3 --no-python
         bash -c 'exec "$@" --distributed-rank "$RANK" --device-id "$LOCAL_RANK"' worker "${command[@]}"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Translate plain text, one sentence per line, with a system trained on a data set.
+# Translate plain text from standard input, one sentence per line, with a trained system.
 #
+#   bash scripts/translate.sh DATA METHOD [--dry-run]
 #   echo "The train to Vienna leaves at half past six in the morning." | bash scripts/translate.sh phrasebook word_kd
 #
 # DATA is a file name in configs/data, METHOD one in configs/methods. SYSTEM=NAME uses the folder NAME instead of METHOD.

@@ -1,5 +1,6 @@
 """A small corpus, a trained teacher, and fairseq's commands as functions."""
 
+import argparse
 import json
 import logging
 import os
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fairseq import options, tasks
+from fairseq import options, tasks, utils
 from fairseq.criterions import CRITERION_DATACLASS_REGISTRY, CRITERION_REGISTRY
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import preprocess, train
@@ -25,6 +26,8 @@ import phrasebook  # noqa: E402
 import subwords  # noqa: E402
 
 torch.set_num_threads(1)  # the models are tiny, and the last bits of results depend on it
+for user_dir in os.environ.get("NMT_KD_USER_DIR", "").split(":"):  # methods to test that are not in the package
+    utils.import_user_module(argparse.Namespace(user_dir=user_dir or None))
 METHODS = sorted(name for name, kind in CRITERION_REGISTRY.items() if issubclass(kind, DistillationCriterion))
 import seams  # noqa: E402, F401  (registers a method for each seam)
 

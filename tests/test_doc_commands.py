@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT, parse_training, run_command, train_here
 from doc_commands import Command, commands_of, run
 from doc_pages import PAGES, TEXTS, blocks
+from translators.teachers import marian, save
 
 from nmt_kd.errors import UserError
 
@@ -28,6 +29,12 @@ def workplace(corpus, data, seq_kd_teacher, tmp_path_factory) -> Path:
     for language in ("en", "de"):
         _copy(corpus / f"text/test.{language}", folder / f"test.{language}")
     _copy(corpus / "text/valid.en", folder / "monolingual.en")
+    save(
+        folder / "opus-mt-en-de",
+        *marian(folder / "opus-mt-en-de", folder / "subwords.model", source_lang="en", target_lang="de"),
+    )
+    entry = '{"source": "a red hat", "translations": ["ein roter Hut", "ein Hut"], "scores": [-0.1, -0.5]}'
+    (folder / "translations.jsonl").write_text(entry + "\n", encoding="utf-8")
     references = (folder / "test.de").read_text(encoding="utf-8").splitlines()
     for name in ("plain", "word_kd"):
         for number, seed in enumerate(("", ".seed1", ".seed2")):

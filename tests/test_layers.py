@@ -37,7 +37,7 @@ LAYERS = (
     {"engine"},
     {"caching"},
     {"criterions", "decoding", "architectures"},
-    {"exporting", "evaluation", "tasks"},
+    {"exporting", "evaluation", "tasks", "translators"},
     {"commands"},
     {"cli"},
 )

@@ -1,5 +1,5 @@
 # IWSLT14 German-English, 160,000 pairs of TED talks, in lower case, prepared as in fairseq's example: every 23rd pair is
-# used for validation, and the test set combines five older ones.
+# used for validation, and the test set combines five older development and test sets.
 . "$root/configs/models.sh"
 . "$root/configs/scale/shared.sh"
 
@@ -20,7 +20,7 @@ corpora=(
 tokenising=(--normalise apostrophes --lowercase --max-tokens 175 --max-ratio 1.5 --hold-out 23)
 bpe_operations=10000
 
-# The teacher is the model of fairseq's example; the student has a quarter of its parameters, without the embeddings.
+# The teacher is the model of fairseq's example; excluding embeddings, the student has an eighth of its parameters.
 training+=(--weight-decay 0.0001 --warmup-updates 4000 --warmup-init-lr 1e-7 --keep-last-epochs 5 --log-interval 100)
 teacher_model=($(transformer 6 6 512 1024 4))
 teacher_training=(--max-update 50000 --lr 0.0005 --dropout 0.3 $(choose_by_bleu 5 1))

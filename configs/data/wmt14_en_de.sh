@@ -13,7 +13,7 @@ corpora=(
     "valid https://www.statmt.org/wmt14/dev.tgz dev/newstest2013-{side}.{lang}.sgm"
     "test https://www.statmt.org/wmt14/test-full.tgz test-full/newstest2014-deen-{side}.{lang}.sgm md5:a8cd784e006feb32ac6f3d9ec7eb389a"
 )
-# the ratio of 9 is that of Moses; fairseq's example has 1.5, which keeps fewer than the papers' 4.5 million pairs
+# Moses uses a ratio of 9; the 1.5 of fairseq's example keeps fewer than the papers' 4.5 million pairs
 tokenising=(--normalise punctuation --split-hyphens --max-tokens 250 --max-ratio 9)
 bpe_operations=32000
 

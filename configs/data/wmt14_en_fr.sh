@@ -20,7 +20,7 @@ corpora=(
 tokenising=(--normalise punctuation --split-hyphens --max-tokens 250 --max-ratio 1.5)
 bpe_operations=32000
 
-# 200,000 updates are five or six epochs, whose checkpoints are too far apart to average
+# 200,000 updates are only five or six epochs, so epoch checkpoints are too far apart to average
 training+=(--keep-interval-updates 5)
 average=(--last-updates 5)
 student_training+=(--max-update 200000)

@@ -12,8 +12,8 @@ corpora=(
     "valid https://data.statmt.org/wmt16/translation-task/dev.tgz dev/newsdev2016-enro-{side}.{lang}.sgm md5:4a3dc2760bb077f4308cce96b06e6af6"
     "test https://data.statmt.org/wmt16/translation-task/test.tgz test/newstest2016-enro-{side}.{lang}.sgm md5:3d809cd0c2c86adb2c67034d15c4e446"
 )
-# ROMANIAN=normalise or ROMANIAN=remove changes the diacritics in all splits, so BLEU is not comparable with keep.
-# The ratio of 9, that of Moses, keeps about 608,000 pairs, as in the papers.
+# ROMANIAN=normalise or ROMANIAN=remove changes the diacritics in all splits, so BLEU is not comparable with keep, the
+# default. The ratio of 9, as in Moses, keeps about 608,000 pairs, as in the papers.
 tokenising=(--normalise punctuation --split-hyphens --max-tokens 250 --max-ratio 9 --romanian-diacritics "${ROMANIAN:-keep}")
 bpe_operations=32000
 

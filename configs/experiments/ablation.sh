@@ -1,4 +1,4 @@
-# TIE-KD without either or both of its parts (TIE-KD paper, table 7); without both, it is word_kd.
+# TIE-KD without ranking, without iterations, and without both, which is word_kd (TIE-KD paper, table 7).
 system teacher teacher
 system plain plain
 system tie_kd tie_kd

@@ -1,4 +1,4 @@
-# Token-level methods on the teacher's translations (TIE-KD paper, table 8).
+# Word-level distillation and TIE-KD on the teacher's translations (TIE-KD paper, table 8).
 system teacher teacher
 system plain plain
 system word_kd word_kd

@@ -1,4 +1,4 @@
-# The number of iterations of iterative distillation (TIE-KD paper, figure 5).
+# The number of iterations in TIE-KD (TIE-KD paper, figure 5).
 system teacher teacher
 system plain plain
 for iterations in 1 2 4 5; do

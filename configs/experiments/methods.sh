@@ -1,4 +1,4 @@
-# The methods, the plain student and the teacher (TIE-KD paper, table 6).
+# Five methods, the plain student and the teacher (TIE-KD paper, table 6).
 system teacher teacher
 system plain plain
 system word_kd word_kd

@@ -1,4 +1,4 @@
-# Which mix of original pairs and teacher translations to train on (Gordon & Duh, 2019; Kim & Rush, 2016).
+# Which mix of original pairs and the teacher's translations is best (Gordon & Duh, 2019; Kim & Rush, 2016)?
 system teacher teacher
 system plain plain
 system seq_kd seq_kd

@@ -1,4 +1,4 @@
-# Which part of the teacher's distribution carries the knowledge (TIE-KD paper, section 3, tables 2 to 4).
+# Which part of the teacher's distribution carries the knowledge (TIE-KD paper, section 3, tables 2 to 4)?
 system teacher teacher
 system plain plain
 system word_kd word_kd

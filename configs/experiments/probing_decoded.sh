@@ -1,4 +1,4 @@
-# Which of the teacher's translated tokens help: its first choices or the others? (TIE-KD paper, section 3, table 5)
+# Which tokens of the teacher's translations help: its first choices or the others (TIE-KD paper, section 3, table 5)?
 system teacher teacher
 system plain plain
 system seq_kd seq_kd

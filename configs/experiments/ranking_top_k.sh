@@ -1,4 +1,4 @@
-# The number of the teacher's words in the ranking loss (TIE-KD paper, figure 4).
+# The number of words of each model in the ranking loss (TIE-KD paper, figure 4).
 system teacher teacher
 system plain plain
 for top_k in 1 3 7 10; do

@@ -1,5 +1,5 @@
 # A teacher with 18 encoder layers and Admin initialisation (TIE-KD paper, section 6.3), for data sets the size of WMT.
-# The pre-norm equivalent in stock fairseq is --arch transformer_wmt_en_de_big_t2t --encoder-layers 18.
+# Stock fairseq has a pre-norm equivalent: --arch transformer_wmt_en_de_big_t2t --encoder-layers 18.
 default_teacher=teacher_deep
 system teacher_deep teacher --arch transformer_wmt_en_de_big_18l_admin
 system plain plain

@@ -1,4 +1,4 @@
-# A teacher for the reverse direction, which back-translates the targets (Gordon & Duh, 2019).
+# The reverse teacher, which back-translates the targets (Gordon & Duh, 2019).
 role=teacher
 reversed=yes
 method=(--criterion label_smoothed_cross_entropy)

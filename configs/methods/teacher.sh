@@ -1,3 +1,3 @@
-# The teacher: the teacher's model, trained without distillation.
+# The teacher, trained without distillation.
 role=teacher
 method=(--criterion label_smoothed_cross_entropy)

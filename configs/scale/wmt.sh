@@ -13,6 +13,6 @@ teacher_model=(--arch transformer_vaswani_wmt_en_de_big)
 teacher_training=(--dropout 0.3 --lr 0.0005)
 max_tokens=4096
 effective_tokens=32768  # 4 GPUs with 4,096 tokens each, gradients accumulated over 2 batches
-average=(--last-epochs 5)  # the checkpoints averaged for evaluating a student
+average=(--last-epochs 5)  # the checkpoints to average before a student is evaluated
 remove_subwords=(--remove-bpe subword_nmt --tokenizer moses)
 tokenised_bleu=yes      # as reported in the papers

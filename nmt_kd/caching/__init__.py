@@ -1,1 +1,1 @@
-"""A teacher's most probable words at every target position of a data set, on disk."""
+"""Cache a teacher's most probable words at every target position of a data set."""

@@ -1,4 +1,4 @@
-"""Fills a cache of predictions: one pass of the teacher over the data."""
+"""Build a cache of predictions in one pass of the teacher over the data."""
 
 import logging
 from dataclasses import dataclass
@@ -51,8 +51,8 @@ def build_cache(
 ) -> None:
     """Write the teacher's `top_k` most probable words at every target position of `subsets` into the folder `out`.
 
-    Computes the blocks that are missing, or this worker's share of them, and logs its progress. `teacher_path` is a
-    checkpoint, or several that are separated by ":" (an ensemble). By default, `block_sentences` is chosen so that a
+    Computes the missing blocks, or this worker's share of them, and logs its progress. `teacher_path` is a checkpoint,
+    or several separated by ":" (an ensemble). By default, `block_sentences` is chosen so that a
     subset has 200 blocks at most. The files do not depend on the workers; the machine and `max_tokens` change only the
     last bits of what is computed. Runs on a GPU if there is one. Raises UserError if the teacher does not fit the
     data, or `out` was made with other settings.
@@ -99,7 +99,7 @@ def _settings(task: FairseqTask, source: PredictionSource, top_k: int) -> dict:
 
 @dataclass(frozen=True)
 class _Builder:
-    """A source of predictions, and how many of them are kept."""
+    """Computes the blocks of a cache with a teacher, keeping `top_k` words per position."""
 
     task: FairseqTask
     source: PredictionSource

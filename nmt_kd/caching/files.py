@@ -168,7 +168,7 @@ class SubsetFolder(BlockFolder[Block]):
         return content.parts()
 
     def is_whole(self, block: int) -> bool:
-        """Tell whether a block is undamaged; raises FileNotFoundError if it is absent."""
+        """Return whether a block is undamaged; raises FileNotFoundError if it is absent."""
         return self._map(block, check=True) is not None
 
     def open(self, block: int, check: bool) -> Block:

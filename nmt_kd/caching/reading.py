@@ -1,4 +1,4 @@
-"""Reads a cache of a teacher's predictions while a student is trained."""
+"""Read a cache of a teacher's predictions while a student is trained."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def paddings(task: FairseqTask) -> tuple[int, int]:
 
 
 class TeacherCache:
-    """A folder that `nmt-kd cache` has written. Its files are mapped into memory, and processes share them."""
+    """A folder written by `nmt-kd cache`, whose files are mapped into memory that processes share."""
 
     def __init__(self, folder: Path, settings: dict, data: str, padding: tuple[int, int]):
         self.folder, self.data, self._paddings = folder, data, padding
@@ -60,7 +60,7 @@ class TeacherCache:
         return self.top_of(self.sentences_of(sample), training, sample["target"].device)
 
     def sentences_of(self, sample: dict) -> Sentences:
-        """Return what `top_of` needs to know of fairseq's `sample`."""
+        """Return the sentences of fairseq's `sample`, for `top_of`."""
         return Sentences.of(sample, self._paddings)
 
     def top_of(self, sentences: Sentences, training: bool, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

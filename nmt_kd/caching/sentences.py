@@ -1,4 +1,4 @@
-"""The sentences of a batch, and checksums that tell them from others."""
+"""The sentences of a batch, with checksums that identify them."""
 
 import zlib
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Sentences:
 
     @classmethod
     def of(cls, sample: dict, paddings: tuple[int, int]) -> "Sentences":
-        """Return those of fairseq's `sample`, given the padding symbols of both sides."""
+        """Return the sentences of fairseq's `sample`, given the padding symbols of both sides."""
         sources, targets = (tensor.cpu().numpy() for tensor in (sample["net_input"]["src_tokens"], sample["target"]))
         kept = targets != paddings[1]
         checksums = sentence_checksums(sources, targets, paddings)

@@ -1,7 +1,6 @@
-"""A teacher whose predictions lie on disk (`nmt-kd cache`): its models are not loaded."""
+"""A teacher whose predictions are read from a cache (`nmt-kd cache`), without loading its models."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -10,25 +9,25 @@ from torch import Tensor, nn
 
 from nmt_kd.caching.reading import TeacherCache
 from nmt_kd.engine.distribution import Distribution, TopDistribution
-from nmt_kd.engine.predictions import Need, Predictions, TopWords
+from nmt_kd.engine.predictions import Need, Predictions, TeacherSource, TopWords
 from nmt_kd.errors import UserError
 
 
-@dataclass(frozen=True)
-class CachedTeacher:
-    """Takes the place of a `Teacher` where its most probable words are enough."""
+class CachedTeacher(TeacherSource):
+    """Replaces a `Teacher` for methods that need only its most probable words."""
 
-    cache: TeacherCache
-    vocabulary_size: int
-    criterion: nn.Module  # says whether this is training or validation
+    def __init__(self, cache: TeacherCache, vocabulary_size: int, criterion: nn.Module):
+        """Make a teacher of an open `cache`; `criterion.training` distinguishes training from validation."""
+        self.cache, self.vocabulary_size, self.criterion = cache, vocabulary_size, criterion
+        self.fingerprint = cache.fingerprint
 
     @classmethod
     def open(
         cls, folder: str, task: FairseqTask, need: Need, criterion: nn.Module, method: str = "this method"
     ) -> "CachedTeacher":
-        """Open a cache that meets the `need` of a method.
+        """Return the teacher in the cache `folder`, which must meet the `need` of a method.
 
-        Raises UserError where no cache can, or this one has too few words or does not fit the data.
+        Raises UserError if no cache can meet it, or if this one has too few words or does not fit the data.
         """
         if not isinstance(need, TopWords) or need.at_new_prefixes:
             raise UserError(
@@ -38,26 +37,15 @@ class CachedTeacher:
         cache = TeacherCache.open(folder, task)
         if need.k > cache.top_k:
             raise UserError(
-                f"{folder} has the teacher's {cache.top_k} most probable words, these settings need {need.k}; make "
+                f"{folder} has only the teacher's top {cache.top_k} words, but these settings need {need.k}; make "
                 f"another with nmt-kd cache --top-k {need.k}"
             )
         return cls(cache, len(task.target_dictionary), criterion)
 
-    @property
-    def fingerprint(self) -> str:
-        """The fingerprint of the teacher that the cache was made with."""
-        return self.cache.fingerprint
-
-    @property
-    def models(self) -> list[nn.Module]:
-        """None."""
-        return []
-
     def read(self, sample: dict, token_index: Tensor, like: Tensor) -> "CachedPredictions":
-        """The predictions for fairseq's `sample`; see `TeacherSource`.
+        """Return the predictions for fairseq's `sample`, see `TeacherSource`.
 
-        The sentences are identified at once, before a GPU has work to wait for; they are looked up when something is
-        first asked for.
+        The sentences are identified right away, before the GPU is busy, and looked up when predictions are first used.
         """
         sentences, training = self.cache.sentences_of(sample), self.criterion.training
 
@@ -65,7 +53,7 @@ class CachedTeacher:
             words, log_q, log_rest = (
                 part.flatten(0, 1)[token_index] for part in self.cache.top_of(sentences, training, token_index.device)
             )
-            # probabilities were rounded on disk; they sum to one again
+            # normalise, because the probabilities on disk are rounded
             total = torch.cat([log_q, log_rest.unsqueeze(-1)], dim=-1).logsumexp(-1)
             return TopDistribution(words, log_q - total.unsqueeze(-1), log_rest - total, self.vocabulary_size)
 
@@ -73,14 +61,14 @@ class CachedTeacher:
 
 
 class CachedPredictions(Predictions):
-    """The predictions of a cache for some target tokens, looked up when something is first asked for."""
+    """The predictions of a cache for some target tokens, looked up when they are first used."""
 
     def __init__(self, look_up: Callable[[], TopDistribution]):
         self._look_up = look_up
 
     @cached_property
     def distribution(self) -> TopDistribution:
-        """The distributions at all of the tokens."""
+        """The distributions at all tokens."""
         return self._look_up()
 
     def predict(self, rows: slice) -> Distribution:

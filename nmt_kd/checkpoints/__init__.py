@@ -1,1 +1,1 @@
-"""Read checkpoints as data, average them, and set up the task that one was trained for."""
+"""Read checkpoints as data, average them, and set up the task of a checkpoint."""

@@ -1,1 +1,1 @@
-"""One file a method: what it needs of the two models, which losses it combines, and with which weights."""
+"""The distillation methods, one file each: what a method needs, which losses it combines, and with which weights."""

@@ -1,4 +1,4 @@
-"""Annealing distillation (Jafari et al., EACL 2021): first a softened teacher that sharpens, then no teacher."""
+"""Annealing distillation (Jafari et al., EACL 2021): first a teacher at a falling temperature, then none."""
 
 import math
 from dataclasses import dataclass
@@ -31,25 +31,23 @@ class AnnealingKDConfig(TeacherConfig):
     )
     annealing_temperature: float = option(
         0.0,
-        "temperature at the first update, which falls in equal steps to 1 at the end of the first stage; "
+        "temperature at the first update; it falls linearly to 1 at the end of the first stage; "
         "0 means 1.1 for kl and 10 for mse",
         Allowed("1 or more, or 0 for the default", lambda value: value >= 1 or value == 0),
     )
-    annealing_share: float = option(
-        2 / 3, "share of the training, in updates, that is the first stage; from 0 to 1", SHARE
-    )
+    annealing_share: float = option(2 / 3, "share of the updates that form the first stage, from 0 to 1", SHARE)
     max_update: int = II("optimization.max_update")
     max_epoch: int = II("optimization.max_epoch")
-    update_freq: Any = II("optimization.update_freq")  # noqa: RUF009  (a string that stands for a list)
+    update_freq: Any = II("optimization.update_freq")  # noqa: RUF009  (II returns a string that stands for a list)
     skip_remainder_batch: bool = II("optimization.skip_remainder_batch")
     train_subset: str = II("dataset.train_subset")
 
 
 @register_criterion("annealing_kd", dataclass=AnnealingKDConfig)
 class AnnealingKD(DistillationCriterion):
-    """`(1 - alpha) CE + alpha KD(T)` for the first 2/3 of the training, CE without the teacher for the rest.
+    """`(1 - alpha) CE + alpha KD(T)` for the first 2/3 of the training, then CE without the teacher.
 
-    The schedule depends on the number of updates and the length of the training alone, so a restart continues it. In
+    The schedule depends only on the number of updates and the length of the training, so it survives a restart. In
     validation, `kd_loss` is the divergence at temperature 1 in both stages.
     """
 
@@ -68,7 +66,7 @@ class AnnealingKD(DistillationCriterion):
 
     @property
     def first_stage_updates(self) -> int:
-        """The number of updates that distil."""
+        """The number of updates in the first stage."""
         return math.floor(self.cfg.annealing_share * self.training_updates + 1e-6)
 
     @property
@@ -84,10 +82,10 @@ class AnnealingKD(DistillationCriterion):
                     "(several data folders, or --update-epoch-batch-itr); give --max-update instead of --max-epoch"
                 )
             batches = len(iterator)
-            batches -= self.cfg.skip_remainder_batch  # fairseq then drops the last batch, and any rest of an update
-            rounded = math.floor if self.cfg.skip_remainder_batch else math.ceil
+            batches -= self.cfg.skip_remainder_batch  # fairseq then drops the last batch and incomplete updates
+            round_up_or_down = math.floor if self.cfg.skip_remainder_batch else math.ceil
             frequencies = [self.cfg.update_freq[min(epoch, len(self.cfg.update_freq) - 1)] for epoch in epochs]
-            limits.append(sum(rounded(batches / frequency) for frequency in frequencies))
+            limits.append(sum(round_up_or_down(batches / frequency) for frequency in frequencies))
         return min(limits)
 
     @property

@@ -1,7 +1,7 @@
-"""What all methods share: running the models, padding, chunks, precision, logging and validation.
+"""The base class of all methods: it runs the models, and handles padding, chunks, precision, logging and validation.
 
-A method subclasses `DistillationCriterion` and says what it needs of a teacher, which loss terms it adds to the
-cross-entropy, and with which weights; `word_kd.py` is the shortest example, docs/extending.md explains all of it.
+A method subclasses `DistillationCriterion` and defines what it needs of a teacher, which loss terms it adds to the
+cross-entropy, and with which weights. `word_kd.py` is the shortest example; see docs/extending.md.
 """
 
 import logging
@@ -35,9 +35,9 @@ Weights = dict[str, float | Tensor]
 
 
 class DistillationCriterion(FairseqCriterion):
-    """Cross-entropy plus the terms of a method; the base class of every criterion here."""
+    """Cross-entropy plus the weighted loss terms of a method; the base class of all criterions of this package."""
 
-    # Whether a token's loss is the same in any batch. Selection among the batch's tokens makes it depend on the others.
+    # Whether a token's loss is the same in any batch; not if the method selects among the tokens of a batch.
     tokens_are_independent = True
     # Whether the method works with models that are not transformers.
     any_architecture = True
@@ -49,7 +49,7 @@ class DistillationCriterion(FairseqCriterion):
         super().__init__(task)
         self.cfg = cfg
         self.check_settings()
-        # Past torch's registration of modules: nothing of a teacher may be saved or optimised with the student.
+        # Bypass torch's registration of modules, so that the teacher is not saved or optimised with the student.
         object.__setattr__(self, "teacher", self.open_teacher(task))
         self.chance_check = ChanceCheck()
         self.progress = Progress.of(task)
@@ -62,31 +62,31 @@ class DistillationCriterion(FairseqCriterion):
 
     @property
     def needs(self) -> Need | None:
-        """What the method needs of its teacher: TopWords(k), FullDistribution() or HiddenStates(); None without one.
+        """What the method needs of its teacher: TopWords(k), FullDistribution() or HiddenStates(); None for no teacher.
 
-        Where TopWords suffice, `--teacher-cache` can replace `--teacher-path`.
+        If TopWords are enough, `--teacher-cache` can replace `--teacher-path`.
         """
         return None
 
     def token_losses(self, chunk: Chunk) -> dict[str, Tensor]:
-        """The method's own terms, by their log names (`..._loss`), each [tokens], unweighted, in nats."""
+        """Return the method's loss terms by their names in the log (`..._loss`), each [tokens], unweighted, in nats."""
         return {}
 
     def loss_weights(self, batch: Batch) -> Weights:
-        """The weight of `ce_loss` and of each term in the training loss: a number, or one for each token, [tokens].
+        """Return the weights of `ce_loss` and of each term in the training loss, each a number or a tensor [tokens].
 
-        A pure function of the batch and the method's state.
+        This must be a pure function of the batch and the method's state.
         """
         raise NotImplementedError
 
     # -- what a method may define -------------------------------------------------------------------------------------
 
     def check_settings(self) -> None:
-        """Raise UserError for settings that make no sense; a method may add checks to those of its options."""
+        """Raise UserError for settings that are not allowed; a method may add checks."""
         check_options(self.cfg, CRITERION_DATACLASS_REGISTRY[self.cfg._name])
 
     def open_teacher(self, task: FairseqTask) -> TeacherSource | None:
-        """Open what the predictions come from: by default `--teacher-path` or `--teacher-cache`, if there are needs."""
+        """Return the teacher: by default, that of `--teacher-path` or `--teacher-cache`, or None without needs."""
         if self.needs is None:
             return None
         if not self.cfg.teacher_cache:
@@ -94,38 +94,42 @@ class DistillationCriterion(FairseqCriterion):
         if self.cfg.teacher_path:
             raise UserError("--teacher-cache replaces --teacher-path; give only one of them")
         teacher = CachedTeacher.open(self.cfg.teacher_cache, task, self.needs, self, self.cfg._name)
-        if not self.cfg.disable_validation:  # now, before an epoch's work would be lost
+        if not self.cfg.disable_validation:  # fail now, not after the first epoch
             for subset in self.cfg.valid_subset.split(","):
                 teacher.cache.check(subset)
         return teacher
 
     def prepare(self, model: BaseFairseqModel, sample: dict) -> dict:
-        """The batch to train on, given fairseq's `sample`, which must stay as it is: sampled targets, noise."""
+        """Return the batch to train on, such as `sample` with sampled targets or noise.
+
+        It has the form of fairseq's `sample`, which must not be changed.
+        """
         return sample
 
     def update_state(self, batch: Batch) -> None:
-        """Change the method's state, once for each training batch and before its loss.
+        """Update the method's state, once for each training batch and before its loss is computed.
 
-        Every worker calls it equally often: where fairseq trains on a dummy batch, `batch` has no tokens.
+        `batch.student.model` is the student. Every worker calls this equally often: where fairseq trains on a dummy
+        batch, `batch` has no tokens.
         """
 
     def passes(self, batch: Batch) -> Iterator[Batch]:
-        """The views of a batch whose losses are added; validation looks at the first alone.
+        """Yield the views of a batch whose losses are summed; validation uses only the first.
 
-        A view is asked for once all chunks of the one before are done, so it may depend on what was noted of them.
+        A view is requested when all chunks of the previous one are done, so it may depend on their notes.
         """
         yield batch
 
     def batch_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Terms that do not belong to target tokens, summed over the batch; without a weight they are only logged."""
+        """Return scalar terms that do not belong to target tokens; those without a weight are only logged."""
         return {}
 
     # -- one batch ----------------------------------------------------------------------------------------------------
 
     def forward(self, model, sample, reduce=True):
-        """The loss summed over the batch's tokens, fairseq's sample size, and what is logged, all summed.
+        """Return the loss summed over the batch's tokens, fairseq's sample size, and the sums to log.
 
-        In validation the loss is the cross-entropy alone, so that runs with and without a teacher compare.
+        In validation the loss is the cross-entropy alone, so that runs with and without a teacher are comparable.
         """
         prepared = self.prepare(model, sample) if self.training else sample
         batch = self.read(model, prepared, is_reference=prepared is sample)
@@ -134,7 +138,7 @@ class DistillationCriterion(FairseqCriterion):
         total = SummedLoss(self.cfg.kd_chunk_tokens)
         for view in self.passes(batch) if self.training else islice(self.passes(batch), 1):
             weights = self.loss_weights(view) if self.training else {}
-            for chunk in total.chunks(view):  # the logits of one chunk, which `add` frees
+            for chunk in total.chunks(view):  # `add` frees the chunk's logits
                 total.add(chunk, *self.objective(chunk, weights))
         loss, sums = total.result()
         terms = self.batch_losses(batch)
@@ -142,7 +146,7 @@ class DistillationCriterion(FairseqCriterion):
         if self.training and terms:
             weights = self.loss_weights(batch)
             loss = loss + sum(weights[name] * term for name, term in terms.items() if name in weights)
-        if "saved_with_the_model" in self._parameters:  # a wrapper for several workers wants a gradient for it
+        if "saved_with_the_model" in self._parameters:  # a wrapper for several workers waits for its gradient
             loss = loss + 0 * self.saved_with_the_model.sum()
         sample_size = prepared["target"].size(0) if self.cfg.sentence_avg else prepared["ntokens"]
         logging_output = {
@@ -155,15 +159,17 @@ class DistillationCriterion(FairseqCriterion):
         return loss, sample_size, logging_output
 
     def read(self, model: BaseFairseqModel, sample: dict, is_reference: bool = True) -> Batch:
-        """Run the student on `sample`, which stays as it is, and keep what belongs to target tokens."""
+        """Run the student on `sample` and return its batch; the teacher's models run when they are first used."""
         if not (is_reference or self.needs is None or self.needs.at_new_prefixes):
-            raise UndeclaredNeedError("`prepare` changes the batch; declare needs = ...(at_new_prefixes=True)")
+            raise UndeclaredNeedError(
+                "the method changes the batch in `prepare`; declare needs = ...(at_new_prefixes=True)"
+            )
         target = model.get_targets(sample, None)
         token_index = target_token_index(target, self.padding_idx, self.cfg.ignore_prefix_size)
         net_input = sample["net_input"]
         teacher = None
         if self.teacher is not None and self.needs is not None:
-            # before the student: a cache looks at the sentences on the CPU, and would wait for a student that runs
+            # before the student: a cache copies the sentences to the CPU, which would wait for the student to finish
             predictions = self.teacher.read(sample, token_index, like=next(model.parameters()))
             teacher = DeclaredPredictions(predictions, self.needs)
         return Batch(
@@ -179,7 +185,7 @@ class DistillationCriterion(FairseqCriterion):
         )
 
     def objective(self, chunk: Chunk, weights: Weights) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of some tokens of a view, [tokens], and what is logged of them."""
+        """Return the loss of a chunk's tokens, [tokens], and the values to log, [tokens] each."""
         terms = {}
         logged = {}
         if not chunk.batch.auxiliary:
@@ -189,14 +195,20 @@ class DistillationCriterion(FairseqCriterion):
         terms |= self.token_losses(chunk)
         logged |= terms
         if not chunk.batch.auxiliary:
-            if self.training and chunk.teacher_was_read and chunk.batch.is_reference and self.teacher is not None:
+            if self.training and chunk.teacher_was_used and self.must_beat_chance(chunk.batch):
                 self.chance_check.observe(chunk.teacher, chunk.gold)
             if self.cfg.report_accuracy or not self.training:
                 logged |= self.measures(chunk)
         return weighted_sum(terms, weights, chunk.rows) if self.training else terms["ce_loss"], logged
 
+    def must_beat_chance(self, batch: Batch) -> bool:
+        """Whether the batch has the references as targets and the predictions of a trained source for them."""
+        if self.teacher is None or not isinstance(batch.teacher, DeclaredPredictions):
+            return False  # the predictions do not come from the source
+        return self.teacher.is_trained and batch.is_reference
+
     def measures(self, chunk: Chunk) -> dict[str, Tensor]:
-        """Counts, [tokens], of which validation reports the shares."""
+        """Return counts, [tokens] each, that are logged as percentages of the target tokens."""
         first_choice = chunk.student_logits.argmax(-1)
         counts = {"n_counted": torch.ones_like(first_choice)}
         if not self.training and chunk.batch.teacher is not None:
@@ -209,28 +221,28 @@ class DistillationCriterion(FairseqCriterion):
 
     @property
     def signature(self) -> str:
-        """One line that says what this run depends on: method, settings, teacher and versions."""
+        """One line with all that the results depend on: method, settings, teacher and versions."""
         return signature(self.cfg, self.teacher.fingerprint if self.teacher is not None else None)
 
     def load_state_dict(self, state_dict, *args, **kwargs):
-        """Start with a fresh state where the checkpoint, one of plain training for instance, has none."""
+        """Load the state; keep the fresh one if the checkpoint has none, such as one of plain training."""
         if state_dict is not None:
             return super().load_state_dict(state_dict, *args, **kwargs)
-        logger.warning(f"the checkpoint has no state of {self.cfg._name}; starting with a fresh one")
+        logger.warning(f"the checkpoint has no state for {self.cfg._name}; starting with a fresh one")
 
     @classmethod
     def reduce_metrics(cls, logging_outputs) -> None:
-        """Log the averages over all workers; see `log_averages`."""
+        """Log the averages over all workers, see `log_averages`."""
         log_averages(logging_outputs)
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:
-        """Always: every value that is logged is a sum."""
+        """Return True: every logged value is a sum."""
         return True
 
 
 def weighted_sum(terms: dict[str, Tensor], weights: Weights, rows: slice) -> Tensor:
-    """The training loss of some tokens, [tokens]."""
+    """Return the weighted sum of the terms of the tokens in `rows`, [tokens]."""
     parts = []
     for name, term in terms.items():
         weight = weights[name]

@@ -1,4 +1,4 @@
-"""A batch as methods see it: its non-padding target tokens, what the models say about them, and chunks of both."""
+"""The batch that methods work on: its target tokens without padding, the models' outputs, and chunks of both."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -18,30 +18,30 @@ from nmt_kd.losses.precision import log_probabilities
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One view of a batch: its non-padding target tokens in one list, and the models' output for them.
+    """One view of a batch: its target tokens without padding, in one list, and the models' outputs for them.
 
     Methods make further views of a batch: other decoder inputs, another decoder, another teacher.
     """
 
-    gold: Tensor  # [tokens], the target tokens
+    gold: Tensor  # [tokens], the gold tokens
     token_index: Tensor  # [tokens], the position of each in the flattened [batch * length] target
     sentence_ids: Tensor  # [batch], the sentences' numbers in the data set
     source_tokens: Tensor  # [batch, source length]
     prev_output_tokens: Tensor  # [batch, length], the decoder inputs
     student: ModelOutput
-    teacher: Predictions | None = None  # models run when they are first asked for
-    peers: tuple[ModelOutput, ...] = ()  # outputs whose logits a chunk has beside the student's, with gradients
-    is_reference: bool = True  # the gold tokens are the data's own, not what `prepare` put in their place
-    auxiliary: bool = False  # a further view, without cross-entropy; of its terms alone is logged
+    teacher: Predictions | None = None  # its models run when they are first used
+    peers: tuple[ModelOutput, ...] = ()  # outputs whose logits each chunk also has, with gradients
+    is_reference: bool = True  # whether the gold tokens are those of the data; False if `prepare` replaced them
+    auxiliary: bool = False  # a further view, without cross-entropy; only its terms are logged
     notes: dict[str, Tensor] = field(default_factory=dict)  # [tokens] each, filled in by `Chunk.note`
     chunk_tokens: int = 0  # --kd-chunk-tokens
 
     # -- further views ------------------------------------------------------------------------------------------------
 
     def decode(self, prev_output_tokens: Tensor) -> "Batch":
-        """View the same tokens with other decoder inputs [batch, length] for both models.
+        """Return a view of the same tokens with other decoder inputs [batch, length] for both models.
 
-        The encoders do not run again; the student's decoder has fresh dropout.
+        The encoders do not run again; dropout in the student's decoder is fresh.
         """
         return replace(
             self,
@@ -51,27 +51,29 @@ class Batch:
         )
 
     def with_decoder(self, decoder: nn.Module, prev_output_tokens: Tensor | None = None) -> "Batch":
-        """View the same tokens through another decoder, on the output of the student's encoder."""
+        """Return a view of the same tokens through another decoder, which reads the student's encoder output."""
         inputs = self.prev_output_tokens if prev_output_tokens is None else prev_output_tokens
         return replace(self, prev_output_tokens=inputs, student=self.student.decode(inputs, decoder))
 
     def with_peer(self, peer: ModelOutput) -> "Batch":
-        """View the same tokens with another output beside the student's, both with gradients."""
+        """Return a view of the same tokens with another output besides the student's, both with gradients."""
         return replace(self, peers=(*self.peers, peer))
 
     def taught_by(self, output: ModelOutput) -> "Batch":
-        """View the same tokens with the predictions of `output`, without gradients, as the teacher's."""
+        """Return a view of the same tokens with the predictions of `output`, without gradients, as the teacher's."""
         return replace(self, teacher=ModelPredictions(lambda: [output]))
 
     def without_tokens(self) -> "Batch":
-        """The same batch as if all of it were padding."""
-        none = slice(0)
-        projection = replace(self.student.projection, features=self.student.projection.features[none])
-        student = replace(self.student, token_index=self.token_index[none], projection=projection)
-        teacher = self.teacher and EmptyPredictions(self.teacher)
-        return replace(self, gold=self.gold[none], token_index=self.token_index[none], student=student, teacher=teacher)
+        """Return the batch as if none of its target tokens counted."""
+        return replace(
+            self,
+            gold=self.gold[:0],
+            token_index=self.token_index[:0],
+            student=self.student.without_tokens(),
+            teacher=self.teacher and EmptyPredictions(self.teacher),
+        )
 
-    # -- what methods ask for -----------------------------------------------------------------------------------------
+    # -- what methods use ---------------------------------------------------------------------------------------------
 
     @cached_property
     def student_nll(self) -> Tensor:
@@ -87,23 +89,23 @@ class Batch:
     def teacher_first_choices(self) -> Tensor:
         """The teacher's most probable word at each token, [tokens]."""
         if self.teacher is None:
-            raise UndeclaredNeedError("the method reads a teacher without declaring needs")
+            raise UndeclaredNeedError("the method uses a teacher; declare needs = TopWords(1)")
         return self.teacher.first_choices(self.chunk_tokens)
 
     # -- for SummedLoss -----------------------------------------------------------------------------------------------
 
     @property
     def projections(self) -> list[Projection]:
-        """What a chunk's logits are computed from."""
+        """The projections of the student and of its peers, from which a chunk's logits are computed."""
         return [output.projection for output in (self.student, *self.peers)]
 
     def chunk(self, rows: slice, logits: Sequence[Tensor]) -> "Chunk":
-        """The tokens in `rows` with these logits."""
+        """Return the chunk of the tokens in `rows` with these logits, [rows, V] each."""
         return Chunk(self, rows, logits)
 
 
 class Chunk(chunks.Chunk):
-    """Some tokens of a batch, with what the models predict; computed when first asked for."""
+    """Some tokens of a batch and the models' predictions for them, which are computed when they are first used."""
 
     def __init__(self, batch: Batch, rows: slice, logits: Sequence[Tensor]):
         super().__init__(rows, logits)
@@ -111,7 +113,7 @@ class Chunk(chunks.Chunk):
 
     @property
     def gold(self) -> Tensor:
-        """The target tokens, [tokens]."""
+        """The gold tokens, [tokens]."""
         return self.batch.gold[self.rows]
 
     @property
@@ -126,14 +128,14 @@ class Chunk(chunks.Chunk):
 
     @cached_property
     def peers_log_p(self) -> list[Tensor]:
-        """The same of each of the batch's peers."""
+        """The log-probabilities of each of the batch's peers, [tokens, V], like the student's."""
         return [log_probabilities(logits) for logits in self.logits[1:]]
 
     @cached_property
     def teacher(self) -> Distribution:
-        """The teacher's predictions."""
+        """The teacher's distributions at the chunk's tokens."""
         if self.batch.teacher is None:
-            raise UndeclaredNeedError("the method reads a teacher without declaring needs")
+            raise UndeclaredNeedError("the method uses a teacher; declare needs = TopWords(k) or FullDistribution()")
         return self.batch.teacher.predict(self.rows)
 
     @property
@@ -149,14 +151,16 @@ class Chunk(chunks.Chunk):
     @property
     def _whole(self) -> WholeDistribution:
         if not isinstance(self.teacher, WholeDistribution):
-            raise UndeclaredNeedError("all of the teacher's distribution is used; declare needs = FullDistribution()")
+            raise UndeclaredNeedError(
+                "the method uses the teacher's full distribution; declare needs = FullDistribution()"
+            )
         return self.teacher
 
     @property
-    def teacher_was_read(self) -> bool:
-        """Whether anything has asked for the teacher's predictions."""
+    def teacher_was_used(self) -> bool:
+        """Whether the teacher's predictions have been computed."""
         return "teacher" in vars(self)
 
     def note(self, name: str, values: Tensor) -> None:
-        """Keep `values` [tokens] in the batch's notes of that name."""
+        """Write `values` [tokens] into the tensor `name` of the batch's notes, at the chunk's tokens."""
         self.batch.notes[name][self.rows] = values

@@ -44,21 +44,21 @@ class CKDConfig(TeacherConfig):
     )
     ckd_fusion: str = option(
         "student-up",
-        "'student-up' projects the student to the concatenated teacher layers and compares directions (the published "
-        "numbers), 'teacher-down' projects these to the student's width and takes the mean squared error",
+        "'student-up' projects the student to the width of the concatenated teacher layers and compares directions "
+        "(the published results), 'teacher-down' projects these to the student's width and takes the squared error",
         one_of("student-up", "teacher-down"),
     )
     ckd_attention: float = option(
         0.0,
-        "weight, within the hidden layers' loss, of the encoder's self-attention scores against those of the last "
-        "teacher layer of each map; 0 leaves them out",
+        "weight, within the hidden layers' loss, of the squared error between the self-attention scores of each "
+        "encoder layer and of the last teacher layer in its map; 0 leaves them out",
         AT_LEAST_0,
     )
     seed: int = II("common.seed")
 
 
 class HiddenMatch(nn.Module):
-    """The projections of one side, encoder or decoder, and the loss of its layers."""
+    """The projections and the loss of the layers of one side, encoder or decoder."""
 
     def __init__(self, layers: LayerMap, student_width: int, teacher_width: int, fusion: str, seed: int):
         super().__init__()
@@ -66,8 +66,8 @@ class HiddenMatch(nn.Module):
         self.student_up = fusion == "student-up"
         widths = [len(group) * teacher_width for group in layers]
         # fairseq's legacy_ddp does not broadcast initial values, so all workers must draw the same
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed GPUs
             self.projections = nn.ModuleList(
                 nn.Identity()
                 if len(group) == 1 and width == student_width
@@ -76,10 +76,10 @@ class HiddenMatch(nn.Module):
             )
 
     def forward(self, student: list[Tensor], teacher: list[Tensor], index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return losses, and norms of both sides in the common width, each [tokens], summed over the layers.
+        """Return losses, and norms of both models' states in the common width, each [tokens], summed over the layers.
 
         `student` and `teacher` are fairseq's states, the embeddings first, [length, batch, width] each; `index`
-        [tokens] says which tokens count, in the flattened [batch * length].
+        [tokens] contains the positions of the tokens in the flattened [batch * length].
         """
 
         def tokens(states: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ class CKD(DistillationCriterion):
     # -- what is compared ---------------------------------------------------------------------------------------------
 
     def _student_outline(self, task) -> FairseqEncoderDecoderModel:
-        """Build the student's model without its weights, since fairseq does not show criteria the model they train."""
+        """Return the student's model without weights, because fairseq does not pass the model to its criterion."""
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             return models.build_model(self.cfg._get_root().model, task)
 
@@ -186,7 +186,9 @@ class CKD(DistillationCriterion):
         }
 
     def batch_losses(self, batch: Batch):
-        restored_or_trained = self.training or self.progress.updates > 0  # fairseq-validate restores no criterion
+        restored_or_trained = (
+            self.training or self.progress.updates > 0
+        )  # fairseq-validate does not restore the criterion
         if batch.teacher is None or not (self.matches and restored_or_trained):
             return {}
         (teacher,) = batch.teacher.outputs
@@ -228,9 +230,9 @@ class CKD(DistillationCriterion):
 
 
 def self_attention_scores(layer: TransformerEncoderLayerBase, layer_input: Tensor) -> Tensor:
-    """What an encoder layer's self-attention computes before its softmax, [batch, heads, queries, keys].
+    """Return the self-attention scores of an encoder layer before the softmax, [batch, heads, queries, keys].
 
-    `layer_input` is [length, batch, width], the state that enters the layer.
+    `layer_input` is the input of the layer, [length, batch, width].
     """
     states = layer.self_attn_layer_norm(layer_input) if layer.normalize_before else layer_input
     attention = layer.self_attn

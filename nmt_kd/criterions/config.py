@@ -1,4 +1,4 @@
-"""The options that methods share; a method's own dataclass inherits from one of these."""
+"""Options that methods share; the dataclass of a method inherits from one of these."""
 
 from dataclasses import dataclass
 
@@ -19,23 +19,25 @@ class DistillationConfig(FairseqDataclass):
     )
     report_accuracy: bool = option(False, "log how many gold tokens are the student's first choice, in percent")
     ignore_prefix_size: int = option(
-        0, "leave the first N target tokens out of every loss (language tags, for example)", AT_LEAST_0
+        0, "leave the first N target tokens out of every loss, such as language tags", AT_LEAST_0
     )
     kd_chunk_tokens: int = option(
-        0, "target tokens whose logits are held at a time; 0 chooses by vocabulary size and device", AT_LEAST_0
+        0,
+        "number of target tokens whose logits are in memory at a time; 0 chooses by vocabulary size and device",
+        AT_LEAST_0,
     )
     sentence_avg: bool = II("optimization.sentence_avg")
 
 
 @dataclass
 class TeacherConfig(DistillationConfig):
-    """For methods with a teacher."""
+    """The options of every method with a teacher."""
 
     teacher_path: str = option(
-        "", "checkpoint of the teacher; several, separated by ':', are an ensemble (required, or --teacher-cache)"
+        "", "checkpoint of the teacher; several, separated by ':', form an ensemble (required, or --teacher-cache)"
     )
     teacher_cache: str = option(
-        "", "folder of nmt-kd cache with the teacher's top words; replaces --teacher-path where a method needs no more"
+        "", "folder written by nmt-kd cache; replaces --teacher-path if the method needs only the teacher's top words"
     )
     valid_subset: str = II("dataset.valid_subset")
     disable_validation: bool = II("dataset.disable_validation")
@@ -43,7 +45,7 @@ class TeacherConfig(DistillationConfig):
 
 @dataclass
 class InterpolationConfig(TeacherConfig):
-    """For methods whose loss is `(1 - alpha) CE + alpha KD`."""
+    """The options of every method whose loss is `(1 - alpha) CE + alpha KD`."""
 
     kd_alpha: float = option(
         0.5, "share of the distillation terms: loss = (1 - alpha) CE + alpha KD; from 0 to 1", SHARE

@@ -1,4 +1,4 @@
-"""Probes of word-level distillation: what is left without parts of the teacher's knowledge (TIE-KD, section 3)."""
+"""Probes of word-level distillation: distil only a part of the teacher's knowledge (TIE-KD paper, section 3)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,29 +24,29 @@ class ProbingKDConfig(InterpolationConfig):
     )
     probing_top_k: int = option(
         1,
-        "number of the teacher's words that --probing-loss top-k keeps; 1 leaves no correlation between words",
+        "number of the teacher's words that --probing-loss top-k keeps; 1 removes all correlation between words",
         AT_LEAST_1,
     )
     probing_above: float = option(
         0.0,
-        "leave out the distillation term where the teacher's highest probability is at most this",
+        "leave out the distillation term if the teacher's highest probability is at most this",
         Allowed("from 0 to below 1", lambda value: 0 <= value < 1),
     )
     probing_up_to: float = option(
         1.0,
-        "leave out the distillation term where the teacher's highest probability is above this",
+        "leave out the distillation term if the teacher's highest probability is above this",
         Allowed("above 0 and at most 1", lambda value: 0 < value <= 1),
     )
     probing_targets: str = option(
         "all",
-        "for a corpus that the teacher has decoded, whether its target tokens are the teacher's first choice: CE only "
-        "on those that are ('top-1'), are not ('not-top-1'), on a share of those that are ('share-of-top-1'), or CE on "
-        "those that are and half CE, half the distillation term on the others ('top-1-information'); 'all' is "
-        "(1 - alpha) CE + alpha KD everywhere",
+        "for a corpus that the teacher has decoded, the loss of tokens that are or are not the teacher's first choice: "
+        "CE only on those that are ('top-1'), only on those that are not ('not-top-1'), or only on a share of those "
+        "that are ('share-of-top-1'); CE on those that are, and half CE, half the distillation term on the others "
+        "('top-1-information'); or (1 - alpha) CE + alpha KD on all tokens ('all')",
         one_of("all", "top-1", "not-top-1", "share-of-top-1", "top-1-information"),
     )
     probing_share: float = option(
-        0.5, "the share of --probing-targets share-of-top-1, chosen by sentence and position alone; from 0 to 1", SHARE
+        0.5, "the share of --probing-targets share-of-top-1, chosen by sentence and position only; from 0 to 1", SHARE
     )
 
 
@@ -62,7 +62,7 @@ NEEDS: dict[str, Callable[[ProbingKDConfig], Need]] = {
     "no-top-1": lambda cfg: FullDistribution(),
 }
 
-# The weights of cross-entropy and distillation, [tokens], for target tokens that are the teacher's first choice or not.
+# The weights of cross-entropy and distillation, [tokens] or a number, depending on whether tokens are the first choice.
 TARGETS: dict[str, Callable[[Tensor, Tensor, ProbingKDConfig], tuple]] = {
     "top-1": lambda is_first, chance, cfg: (is_first.float(), 0.0),
     "not-top-1": lambda is_first, chance, cfg: ((~is_first).float(), 0.0),
@@ -73,7 +73,7 @@ TARGETS: dict[str, Callable[[Tensor, Tensor, ProbingKDConfig], tuple]] = {
 
 @register_criterion("probing_kd", dataclass=ProbingKDConfig)
 class ProbingKD(DistillationCriterion):
-    """Word-level distillation from part of the teacher's distribution, or on part of the tokens."""
+    """Word-level distillation of a part of the teacher's distribution, or on a part of the tokens."""
 
     @property
     def needs(self):
@@ -97,7 +97,7 @@ class ProbingKD(DistillationCriterion):
         return {"kd_loss": term * inside}
 
     def loss_weights(self, batch: Batch):
-        if self.cfg.probing_targets == "all":  # do not compute the teacher's first choices, which cost a projection
+        if self.cfg.probing_targets == "all":  # saves computing the teacher's first choices
             return {"ce_loss": 1 - self.cfg.kd_alpha, "kd_loss": self.cfg.kd_alpha}
         length = batch.prev_output_tokens.size(1)
         is_first = batch.teacher_first_choices == batch.gold

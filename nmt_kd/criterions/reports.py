@@ -1,4 +1,4 @@
-"""What criteria tell fairseq, and fairseq criteria."""
+"""The progress of the training, the signature of a run, and the averages that are logged."""
 
 import functools
 import math
@@ -13,33 +13,33 @@ from fairseq.tasks import FairseqTask
 
 from nmt_kd.version import __version__
 
-NOT_LEARNT_FROM = ("_name", "valid_subset", "disable_validation")  # settings that change nothing about what is learnt
+WITHOUT_EFFECT = ("_name", "valid_subset", "disable_validation")  # settings that do not affect what is learnt
 
 
 @dataclass
 class Progress:
-    """The state of the training, as fairseq tells the task and no criterion."""
+    """The progress of the training, which fairseq passes to the task but not to the criterion."""
 
-    updates: int = 0  # done before the current batch
-    is_dummy_batch: bool = False  # fairseq repeats a batch, without its gradients, on a worker that has run dry
+    updates: int = 0  # finished before the current batch
+    is_dummy_batch: bool = False  # a worker without batches left repeats one, and fairseq discards its gradients
 
     @classmethod
     def of(cls, task: FairseqTask) -> "Progress":
-        """A progress that follows the training steps of `task`."""
+        """Return a progress that is updated at each training step of `task`."""
         progress, train_step = cls(), task.train_step
 
         @functools.wraps(train_step)
-        def train_step_with_note(sample, model, criterion, optimizer, update_num, ignore_grad=False, **kwargs):
+        def train_step_with_progress(sample, model, criterion, optimizer, update_num, ignore_grad=False, **kwargs):
             progress.updates, progress.is_dummy_batch = update_num, ignore_grad
             return train_step(sample, model, criterion, optimizer, update_num, ignore_grad=ignore_grad, **kwargs)
 
-        task.train_step = train_step_with_note
+        task.train_step = train_step_with_progress
         return progress
 
 
 def signature(cfg, teacher_fingerprint: str | None) -> str:
-    """One line that says what a run depends on: method, settings, teacher and versions."""
-    facts = {"method": cfg._name, **{name: value for name, value in cfg.items() if name not in NOT_LEARNT_FROM}}
+    """Return one line with all that the results depend on: method, settings, teacher and versions."""
+    facts = {"method": cfg._name, **{name: value for name, value in cfg.items() if name not in WITHOUT_EFFECT}}
     if teacher_fingerprint is not None:
         facts["teacher_sha256"] = teacher_fingerprint
     facts |= {"nmt_kd": __version__, "fairseq": fairseq.__version__, "torch": torch.__version__}
@@ -47,10 +47,10 @@ def signature(cfg, teacher_fingerprint: str | None) -> str:
 
 
 def log_averages(logging_outputs: Iterable[dict]) -> None:
-    """Log the averages of summed `logging_outputs` over all workers, losses in base 2 as everywhere in fairseq.
+    """Log the averages of the summed `logging_outputs` of all workers, with losses in bits as everywhere in fairseq.
 
-    Terms that do not measure information (a ranking loss, a squared error) are divided by ln 2 too, so that the
-    weighted terms add up to `loss`.
+    Terms that are not in nats, such as a ranking loss or a squared error, are divided by ln 2 too, so that the weighted
+    terms add up to `loss`.
     """
     outputs = list(logging_outputs)
 

@@ -21,12 +21,12 @@ class SelectiveKDConfig(TeacherConfig):
     )
     selection: str = option(
         "global",
-        "what a token is compared with: the other tokens of its batch, or the newest scores of all workers (global)",
+        "scores to compare a token's with: those of its batch ('batch'), or the latest ones of all workers ('global')",
         one_of("batch", "global"),
     )
     selection_rate: float = option(
         0.5,
-        "share of the tokens that are selected, above 0 to 1",
+        "share of the tokens to select, above 0 and at most 1",
         Allowed("above 0 and at most 1", lambda value: 0 < value <= 1),
     )
     selection_queue_size: int = option(30000, "number of scores kept for --selection global", AT_LEAST_1)
@@ -39,8 +39,8 @@ class SelectiveKDConfig(TeacherConfig):
 class SelectiveKD(DistillationCriterion):
     """`CE + alpha KL` on the tokens with the largest negative log-likelihood of the gold token, CE on the others.
 
-    All workers share one queue: each pushes the scores of all, in order of rank. So every checkpoint holds the whole
-    queue, and a training can resume with more or fewer workers.
+    Every worker has the same queue, because each pushes the scores of all workers, in order of rank. So every
+    checkpoint contains the whole queue, and training can resume with more or fewer workers.
     """
 
     tokens_are_independent = False
@@ -67,10 +67,10 @@ class SelectiveKD(DistillationCriterion):
         return {"ce_loss": 1 - kd_weight if self.cfg.selection_interpolate else 1.0, "kd_loss": kd_weight}
 
     def select(self, scores: Tensor) -> Tensor:
-        """Which of the batch's tokens are distilled, [tokens], by their scores."""
+        """Return a mask of the tokens to distil, given their scores, both [tokens]."""
         if self.queue is None:
             return largest(scores, self.cfg.selection_rate)
-        return scores.float() >= self.queue.threshold(self.cfg.selection_rate)  # in the queue's precision
+        return scores.float() >= self.queue.threshold(self.cfg.selection_rate)  # as the queue's scores are
 
     def get_extra_state(self):
         return {"size": self.queue.size, "values": self.queue.values.cpu()} if self.queue else {}
@@ -80,14 +80,14 @@ class SelectiveKD(DistillationCriterion):
             return
         if state["size"] != self.queue.size:
             raise UserError(
-                f"--selection-queue-size is {self.queue.size}, the checkpoint has a queue of {state['size']}; "
+                f"--selection-queue-size is {self.queue.size}, but the checkpoint has a queue of {state['size']}; "
                 f"resume with --selection-queue-size {state['size']}, or train in another --save-dir"
             )
         self.queue.values = state["values"]
 
 
 def _from_all_workers(scores: Tensor) -> Tensor:
-    """Return the scores of all workers in order of rank; a collective call, so every worker must make it."""
+    """Return the scores of all workers, in order of rank; every worker must call this."""
     workers = distributed_utils.get_data_parallel_world_size() if torch.distributed.is_initialized() else 1
     if workers == 1:
         return scores

@@ -1,4 +1,4 @@
-"""TIE-KD (Zhang et al., ACL 2023): rank as the teacher does, and distil on the student's own predictions too."""
+"""TIE-KD (Zhang et al., ACL 2023): learn the teacher's ranking, and distil on the student's own predictions too."""
 
 from dataclasses import dataclass, replace
 
@@ -20,8 +20,8 @@ class TIEKDConfig(InterpolationConfig):
     )
     kd_iterations: int = option(
         3,
-        "number of decoder passes: the first on the gold prefixes, each other on the student's predictions in the pass "
-        "before; 1 or more",
+        "number of decoder passes: the first on the gold prefixes, each other on the student's predictions in the "
+        "previous pass; 1 or more",
         AT_LEAST_1,
     )
 
@@ -30,7 +30,7 @@ class TIEKDConfig(InterpolationConfig):
 class TIEKD(DistillationCriterion):
     """`(1 - alpha) CE + alpha / N sum_i (KL_i + ranking_i)`; the cross-entropy is that of the first iteration.
 
-    `kd_loss` and `ranking_loss` are logged as means over the iterations; validation has only the first.
+    `kd_loss` and `ranking_loss` are logged as means over the iterations; validation runs only the first.
     """
 
     def check_settings(self):
@@ -54,7 +54,7 @@ class TIEKD(DistillationCriterion):
         return {name: term / self.iterations for name, term in terms.items()}
 
     def ranking_loss(self, chunk: Chunk) -> Tensor:
-        """The hierarchical ranking loss, [tokens]."""
+        """Return the hierarchical ranking loss, [tokens]."""
         log_p, top_k = chunk.student_log_p, self.cfg.ranking_top_k
         (t, q_t), s = chunk.teacher.top(top_k), top_k_indices(log_p, top_k)
         p_s, p_t = log_p.gather(-1, s).exp(), log_p.gather(-1, t).exp()
@@ -78,17 +78,17 @@ class TIEKD(DistillationCriterion):
         return super().objective(chunk, weights)
 
     def first_choices(self, logits: Tensor) -> Tensor:
-        """Return the most probable symbol other than padding, [tokens], of logits [tokens, V]."""
+        """Return the most probable words other than padding, [tokens], given the logits [tokens, V]."""
         first, second = top_k_indices(logits, 2).unbind(-1)
         return torch.where(first == self.padding_idx, second, first)
 
     def decoder_inputs(self, batch: Batch, predictions: Tensor) -> Tensor:
-        """Return the predictions [tokens], shifted right behind each sentence's first symbol, [batch, length].
+        """Return decoder inputs [batch, length]: each sentence's first symbol, then its predictions, from [tokens].
 
-        Padding stays padding, and symbols that follow an ignored prefix token stay gold.
+        Padding stays padding, and tokens of an ignored prefix stay gold.
         """
         inputs = batch.prev_output_tokens
-        # what follows each position: the prediction, or the gold symbol where there is none
+        # the symbol after each position: the prediction, or the gold token if there is none
         following = inputs.roll(-1, 1).flatten().index_copy(0, batch.token_index, predictions).view_as(inputs)[:, :-1]
         is_padding = inputs[:, 1:] == self.padding_idx
         return torch.cat([inputs[:, :1], torch.where(is_padding, self.padding_idx, following)], dim=1)

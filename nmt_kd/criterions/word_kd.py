@@ -14,14 +14,14 @@ from nmt_kd.options import Allowed, option
 class WordKDConfig(InterpolationConfig):
     kd_temperature: float = option(
         1.0,
-        "divides both models' logits, above 0; the divergence is multiplied by its square",
+        "temperature that divides both models' logits, above 0; the divergence is multiplied by its square",
         Allowed("above 0", lambda value: value > 0),
     )
 
 
 @register_criterion("word_kd", dataclass=WordKDConfig)
 class WordKD(DistillationCriterion):
-    """`(1 - alpha) CE + alpha KL(teacher || student)`. RKD of the CKD paper is this with alpha = 0.1."""
+    """`(1 - alpha) CE + alpha KL(teacher || student)`; with alpha = 0.1 it is RKD in the CKD paper."""
 
     @property
     def needs(self):

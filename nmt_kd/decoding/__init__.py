@@ -1,1 +1,1 @@
-"""Decoding a training set for sequence-level distillation, and the corpus that is made of it."""
+"""Decode a training set for sequence-level distillation, and assemble a corpus from the result."""

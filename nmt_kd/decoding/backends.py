@@ -1,4 +1,4 @@
-"""The choice of a decoder: fairseq's own beam search, or CTranslate2's on a converted model."""
+"""Choose the beam search: fairseq's, or CTranslate2's on a converted model."""
 
 import logging
 from pathlib import Path

@@ -1,7 +1,8 @@
-"""Decoding with CTranslate2, on a model that is converted once and kept."""
+"""Decode with CTranslate2, on a model that is converted once and kept."""
 
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy
@@ -104,22 +105,34 @@ def why_not_ctranslate2(generation, paths: list[str]) -> str | None:
 
 
 def converted_model(checkpoint: str, data: str, source_lang: str, target_lang: str, fingerprint: str) -> Path:
-    """Return the folder of a checkpoint as a CTranslate2 model, which is converted unless it was before.
+    """Return the folder of a checkpoint's CTranslate2 model, after converting it if that has not been done yet.
 
-    Models are kept in ~/.cache/nmt-kd, or under XDG_CACHE_HOME if that is set, each in a folder named by the hash
-    `fingerprint` of its checkpoint. Raises UserError if the architecture cannot be converted.
+    `fingerprint` is the hash of the checkpoint. Raises UserError if the architecture cannot be converted.
     """
     from ctranslate2.converters import FairseqConverter
 
+    def convert(folder: Path) -> None:
+        FairseqConverter(checkpoint, data, source_lang, target_lang).convert(str(folder), force=True)
+
+    return kept_model(checkpoint, fingerprint, convert)
+
+
+def kept_model(name: str, fingerprint: str, convert: Callable[[Path], None]) -> Path:
+    """Return the folder of a model for CTranslate2, which `convert` writes unless it is there already.
+
+    Models are kept in ~/.cache/nmt-kd, or under XDG_CACHE_HOME if that is set, each in a folder named by the
+    `fingerprint` of the model that was converted, which messages call `name`. Raises UserError if it cannot be
+    converted.
+    """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nmt-kd/ctranslate2"
     folder = cache / fingerprint
     if (folder / "model.bin").is_file():
         return folder
-    logger.info(f"converting {checkpoint} for CTranslate2 into {folder}")
+    logger.info(f"converting {name} for CTranslate2 into {folder}")
     try:
         with atomic_folder(folder, overwrite=False) as partial:
-            FairseqConverter(checkpoint, data, source_lang, target_lang).convert(str(partial), force=True)
+            convert(partial)
     except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
         detail = " ".join(str(error).split())[:200]
-        raise UserError(f"CTranslate2 cannot convert {checkpoint}: {detail}") from None
+        raise UserError(f"CTranslate2 cannot convert {name}: {detail}") from None
     return folder

@@ -1,4 +1,4 @@
-"""Decoding a block of sentences with the teacher."""
+"""Decode a block of sentences with the teacher."""
 
 import logging
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 class Backend(Protocol):
     """Runs the beam search."""
 
-    counts: dict[str, int]  # of what is worth a warning at the end
+    counts: dict[str, int]  # logged as warnings at the end, if not 0
 
     @property
     def name(self) -> str:
@@ -45,8 +45,8 @@ class Decoder:
     limit: SourceLimit
     seed: int | None  # of sampling; None for a search
     first_choices: bool  # whether to record which tokens are the teacher's first choice
-    max_tokens: int  # in a batch for that
-    loops: int = 0  # best hypotheses with a repetition loop so far
+    max_tokens: int  # per batch, for recording first choices
+    loops: int = 0  # number of best hypotheses with a repetition loop so far
 
     def decode(self, dataset: FairseqDataset, numbers: numpy.ndarray, block: int) -> list[Decoded]:
         """Return the sentences `numbers` of a block with their hypotheses; a source that is skipped has none."""

@@ -1,4 +1,4 @@
-"""Decoding with fairseq's own beam search."""
+"""Decode with fairseq's own beam search."""
 
 import copy
 import math
@@ -14,7 +14,7 @@ from nmt_kd.decoding.shards import Hypothesis
 
 
 class FairseqBackend:
-    """fairseq's beam search; sentences on which float16 breaks are decoded again in float32."""
+    """fairseq's beam search; sentences whose float16 output is broken are decoded again in float32."""
 
     name = "fairseq"
 

@@ -1,4 +1,4 @@
-"""Which decoded pairs are left out of a corpus."""
+"""Filter decoded pairs that should not go into a corpus."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from nmt_kd.decoding.repetition import has_loop
 
 @dataclass(frozen=True)
 class Filters:
-    """Which decoded pairs are left out; by default, only those with an empty side."""
+    """Settings of which decoded pairs to leave out; by default, only those with an empty side."""
 
     longest_ratio: float | None = None  # number of tokens of the longer side, divided by the shorter's
     loops: bool = False

@@ -23,7 +23,7 @@ def first_choices(
     like = next(models[0].parameters())
     encode = task.target_dictionary.encode_line
     targets = {number: encode(text, add_if_not_exist=False).long() for number, text in translations.items()}
-    numbers = numpy.array(list(translations), dtype=numpy.int64)  # none if all sources are too long
+    numbers = numpy.array(list(translations), dtype=numpy.int64)  # empty if all sources are too long
     lengths = numpy.zeros(int(numbers.max(initial=-1)) + 1, dtype=numpy.int64)
     for number, target in targets.items():
         lengths[number] = max(len(target), dataset.src_sizes[number])

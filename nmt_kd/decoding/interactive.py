@@ -1,4 +1,4 @@
-"""The decoding of text that fairseq-interactive reads."""
+"""Decode text that fairseq-interactive reads."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class InteractiveDecoding:
-    """Stores the sentences that are read together (--buffer-size) as a block, with their sources."""
+    """Stores sentences that are read together (--buffer-size) as a block, with their sources."""
 
     folder: ShardFolder
     dictionary: Dictionary  # of the sources
@@ -44,7 +44,7 @@ class InteractiveDecoding:
         logger.info(f"{self.sentences:,} sentences are in {self.folder.distill_dir}")
 
     def _has_all(self, block: int, dataset: FairseqDataset, first: int) -> bool:
-        """Tell whether a finished block has all sentences of `dataset`: an earlier input may have ended within it."""
+        """Return whether a finished block has all sentences of `dataset`; an earlier input may have ended within it."""
         finished = list(self.folder.read(block))
         for sentence in finished:
             index = sentence.id - first

@@ -22,7 +22,7 @@ def decode_subset(
 ) -> None:
     """Decode the blocks of `dataset` that are missing in `folder`, or this worker's share of them.
 
-    Raises UserError if the system refuses to write, or a source is too long and that is an error.
+    Raises UserError if the system refuses to write, or if a source is too long and neither skipped nor truncated.
     """
     blocks = BlocksByLength(dataset.src_sizes, block_sentences)
 

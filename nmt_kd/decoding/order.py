@@ -1,4 +1,4 @@
-"""Decoded sentences in the order of the data they were decoded from."""
+"""Sort decoded sentences into the order of the data they were decoded from."""
 
 import tempfile
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ BUCKET_SENTENCES = 100_000  # sorted in memory at a time
 
 
 def in_order(folder: ShardFolder) -> Iterator[Decoded]:
-    """Yield all sentences of a finished decoding in the order of their numbers, with memory for one bucket of them.
+    """Yield all sentences of a finished decoding in the order of their numbers, with one bucket in memory at a time.
 
-    Raises UserError if blocks are missing, or do not belong together.
+    Raises UserError if blocks are missing or do not belong together.
     """
     settings = folder.settings()
     sentences, block_sentences = settings["sentences"], settings["block_sentences"]
@@ -40,7 +40,7 @@ def in_order(folder: ShardFolder) -> Iterator[Decoded]:
             for decoded in sorted(map(Decoded.from_line, bucket), key=lambda decoded: decoded.id):
                 if decoded.id != expected:
                     raise UserError(
-                        f"{folder.distill_dir} has sentence {decoded.id} in place of {expected}: its blocks do not "
+                        f"{folder.distill_dir} has sentence {decoded.id} instead of {expected}: its blocks do not "
                         "belong together; decode again into another folder"
                     )
                 expected += 1

@@ -25,7 +25,7 @@ class Originals:
 
     @classmethod
     def load(cls, data: Path, source_lang: str, target_lang: str, subset: str) -> "Originals":
-        """Open a subset of a binarised data folder; raises UserError if there is none."""
+        """Open a subset of a binarised data folder; raises UserError if it does not exist."""
         settings = {
             "_name": "translation",
             "data": str(data),

@@ -1,4 +1,4 @@
-"""Hypotheses in which the decoder got stuck."""
+"""Detect hypotheses in which the decoder got stuck in a loop."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ SHORTEST_LOOP = 8  # tokens; three dots in a row are not a loop
 
 
 def has_loop(tokens: Sequence) -> bool:
-    """Tell whether a group of up to 8 tokens occurs at least 4 times in a row, over 8 tokens or more."""
+    """Return whether a group of up to 8 tokens occurs at least 4 times in a row, over 8 tokens or more."""
     for period in range(1, min(LONGEST_PERIOD, len(tokens) // REPETITIONS) + 1):
         needed = max(period * (REPETITIONS - 1), SHORTEST_LOOP - period)
         run = 0

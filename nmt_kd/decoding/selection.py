@@ -1,4 +1,4 @@
-"""Which hypotheses go into a corpus."""
+"""Select the hypotheses that go into a corpus."""
 
 from collections.abc import Callable
 

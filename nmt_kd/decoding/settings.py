@@ -1,4 +1,4 @@
-"""The settings of a decoding, which its manifest keeps: all that determines the decoded sentences."""
+"""The settings in a decoding's manifest: everything that determines the decoded sentences."""
 
 from pathlib import Path
 

@@ -54,7 +54,7 @@ class Decoded:
 
 @dataclass(frozen=True)
 class BlocksByLength:
-    """How sentences are divided into blocks: sorted by length, the longest in the first block."""
+    """The division of sentences into blocks, sorted by length, with the longest in the first block."""
 
     sizes: numpy.ndarray  # source tokens of each sentence
     block_sentences: int
@@ -72,16 +72,21 @@ class BlocksByLength:
 
 
 class ShardFolder(BlockFolder[list[Decoded]]):
-    """The blocks of one decoding (--distill-dir), with the settings that they were made with."""
+    """The blocks of one decoding (--distill-dir), with the settings they were made with."""
 
     suffix = ".jsonl"
 
-    def __init__(self, distill_dir: Path):
+    def __init__(
+        self,
+        distill_dir: Path,
+        command: str = "fairseq-generate --task seq_kd --distill-dir",
+        flag: str = "--distill-dir",
+        noted: dict | None = None,
+    ):
+        """`command` fills the folder, which its `flag` names; `noted` is stored with the settings, not compared."""
         self.distill_dir = Path(distill_dir)
         self.folder = self.distill_dir / "shards"
-        self.manifest = Manifest(
-            self.distill_dir, "decoded sentences", "fairseq-generate --task seq_kd --distill-dir", "--distill-dir"
-        )
+        self.manifest = Manifest(self.distill_dir, "decoded sentences", command, flag, noted or {})
 
     def claim(self, settings: dict) -> None:
         """Store the settings, or raise UserError if the folder was made with others."""
@@ -89,7 +94,7 @@ class ShardFolder(BlockFolder[list[Decoded]]):
         self.folder.mkdir(exist_ok=True)
 
     def settings(self) -> dict:
-        """Return the settings; raises UserError if the folder holds no decoded sentences."""
+        """Return the settings; raises UserError if the folder contains no decoded sentences."""
         return self.manifest.read()
 
     def encode(self, content: list[Decoded]) -> list[bytes]:
@@ -99,7 +104,7 @@ class ShardFolder(BlockFolder[list[Decoded]]):
         return [body, f"{end}\n".encode()]
 
     def is_whole(self, block: int) -> bool:
-        """Tell whether the checksum in a block's last line is right."""
+        """Return whether the checksum in a block's last line is correct."""
         body, _, end = self.path(block).read_bytes().rstrip(b"\n").rpartition(b"\n")
         if body:
             body += b"\n"

@@ -1,4 +1,4 @@
-"""Sources that are longer than the teacher can read."""
+"""Handle sources that are longer than the teacher accepts."""
 
 import logging
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ NUMBERS_SHOWN = 5
 
 @dataclass
 class SourceLimit:
-    """The teacher's longest source in tokens, and what is done with longer ones: "error", "skip" or "truncate"."""
+    """The teacher's longest source in tokens, and what to do with longer ones: "error", "skip" or "truncate"."""
 
     longest: int
     action: str
     exceeded: int = 0  # sentences so far
 
     def apply(self, dataset: FairseqDataset, numbers: numpy.ndarray) -> tuple[FairseqDataset, numpy.ndarray]:
-        """Return the data set to decode these sentences from, and the numbers of those to decode.
+        """Return the data set to decode from, and which of the sentences `numbers` to decode.
 
-        Raises UserError if a source is too long and that is an error.
+        Raises UserError if a source is too long and the action is "error".
         """
         too_long = dataset.src_sizes[numbers] > self.longest
         if not too_long.any():
@@ -47,7 +47,7 @@ class SourceLimit:
 
 
 class _Truncated:
-    """A data set whose sources are cut to a length but keep their end-of-sentence symbols."""
+    """A data set whose sources are truncated but keep their end-of-sentence symbols."""
 
     def __init__(self, dataset: FairseqDataset, length: int):
         self.dataset, self.length = dataset, length
@@ -55,7 +55,7 @@ class _Truncated:
 
     @property
     def src_sizes(self) -> numpy.ndarray:
-        """The lengths after the cut."""
+        """The lengths after truncation."""
         return numpy.minimum(self.dataset.src_sizes, self.length)
 
     def __getitem__(self, number):

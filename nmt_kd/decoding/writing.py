@@ -1,4 +1,4 @@
-"""A corpus as text, and binarised for training."""
+"""Write a corpus as text, and binarise it for training."""
 
 import shutil
 from collections.abc import Iterator

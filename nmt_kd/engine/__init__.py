@@ -1,1 +1,1 @@
-"""Running models and reading teachers: outputs, predictions, and losses summed a chunk of tokens at a time."""
+"""Run models, query teachers, and sum losses over chunks of tokens."""

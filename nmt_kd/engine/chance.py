@@ -1,4 +1,4 @@
-"""A check that a teacher belongs to the data."""
+"""Check that a teacher fits the data."""
 
 import math
 
@@ -9,7 +9,7 @@ from nmt_kd.errors import UserError
 
 
 class ChanceCheck:
-    """Refuses a teacher that predicts the first tokens no better than chance: its data is not this data."""
+    """Raises UserError if a teacher predicts the first tokens no better than chance, so was trained on other data."""
 
     TOKENS = 1000
 
@@ -19,17 +19,17 @@ class ChanceCheck:
 
     @property
     def done(self) -> bool:
-        """Whether enough tokens were observed."""
+        """Whether enough tokens have been observed."""
         return self.tokens >= self.TOKENS
 
     def observe(self, teacher: Distribution, gold: Tensor) -> None:
-        """Count `gold` [tokens] under the teacher's predictions; raises UserError once enough tokens were observed."""
+        """Add the teacher's loss on the `gold` tokens, [tokens]; UserError if its mean is no better than chance."""
         if self.done:
             return
         self.tokens += gold.numel()
         self.nll += teacher.nll(gold).sum().item()
         chance = math.log(teacher.vocabulary_size)
-        if self.done and not self.nll / self.tokens < chance:
+        if self.done and not self.nll / self.tokens < chance:  # unlike >=, true for NaN
             raise UserError(
                 f"the teacher predicts the first {self.tokens} training tokens no better than chance "
                 f"({self.nll / self.tokens:.2f} nats a token; a uniform guess has {chance:.2f}); "

@@ -1,9 +1,9 @@
-"""From decoder features to a summed loss, one chunk of tokens at a time.
+"""Compute a summed loss from decoder features, one chunk of tokens at a time.
 
 The logits of a batch are by far the largest tensor in the training of a translation model: 4,096 tokens times a
-vocabulary of 37,184 are 600 MB in float32, and a loss needs several tensors of that size for each model. Here logits
-exist for one chunk at a time: `SummedLoss` computes them, the caller computes the chunk's losses, and their gradient is
-carried on to the features and the output weights at once. Nothing is computed twice.
+vocabulary of 37,184 take 600 MB in float32, and a loss needs several tensors of that size for each model. Here only one
+chunk's logits exist at a time: `SummedLoss` computes them, the caller computes the chunk's losses, and `SummedLoss`
+backpropagates these to the features and the output weights right away. So the backward pass recomputes nothing.
 
     total = SummedLoss()
     for chunk in total.chunks(view):
@@ -19,15 +19,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# float16 cannot hold the gradient of a rare word's logit, about 1e-7. These factors (powers of two, so exact) lift it,
-# and what becomes of it in the weight's gradient; the second is small because that gradient sums over many tokens.
+# In float16 the gradient of a rare word's logit, about 1e-7, would underflow. These factors scale up the gradients of
+# logits and weights; powers of two make this exact. The second is smaller because that gradient sums over many tokens.
 FLOAT16_LOGIT_SCALE = 256.0
 FLOAT16_WEIGHT_SCALE = 16.0
-FLOAT16_MOST_TOKENS = 1024  # in one such sum, which could otherwise exceed the range of float16
+FLOAT16_MOST_TOKENS = 1024  # per sum; a sum over more tokens could overflow
 
-# Logits of one chunk: they should stay in the processor's cache, or be large enough to fill a GPU.
+# The number of logits in a chunk: few enough for a CPU's cache, or enough to keep a GPU busy.
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**25}
-# With fewer tokens, reading the output weights for each chunk takes longer than computing with them.
+# With fewer tokens per chunk, loading the output weights takes longer than computing with them.
 FEWEST_TOKENS = 64
 
 
@@ -50,24 +50,24 @@ class Projection:
 
     @property
     def trained(self) -> list[Tensor]:
-        """The tensors of the projection that want gradients."""
+        """The tensors of the projection that require gradients."""
         tensors = (self.features, self.weight, self.bias)
         return [tensor for tensor in tensors if tensor is not None and tensor.requires_grad]
 
     def logits(self, rows: slice) -> Tensor:
-        """The logits of some tokens, [rows, V], in the precision of the model."""
+        """Return the logits of the tokens in `rows`, [rows, V], in the precision of the model."""
         features = self.features[rows]
         return features if self.weight is None else functional.linear(features, self.weight, self.bias)
 
 
 def default_chunk_tokens(vocabulary_size: int, device: torch.device) -> int:
-    """A number of tokens whose logits make a good chunk for this vocabulary on this kind of device."""
+    """Return the number of tokens in a chunk that suits this vocabulary size and kind of device."""
     elements = CHUNK_ELEMENTS.get(device.type, CHUNK_ELEMENTS["cuda"])
     return max(FEWEST_TOKENS, elements // vocabulary_size)
 
 
 def chunk_slices(tokens: int, chunk_tokens: int) -> Iterator[slice]:
-    """Slices of `chunk_tokens` that cover `tokens` rows in order; without tokens, one empty slice."""
+    """Yield slices of up to `chunk_tokens` that cover `tokens` rows in order; without tokens, one empty slice."""
     for start in range(0, max(tokens, 1), chunk_tokens):
         yield slice(start, min(start + chunk_tokens, tokens))
 
@@ -78,9 +78,9 @@ def per_token(
     function: Callable[[Tensor, slice], Tensor],
     chunk_tokens: int = 0,
 ) -> Tensor:
-    """`function(logits(rows), rows)`, [rows], for all tokens, [tokens], without gradients and a chunk at a time.
+    """Return the values, [tokens], that `function(logits(rows), rows)`, [rows], has for each chunk, without gradients.
 
-    `like` is a projection of the same tokens to the same vocabulary; `chunk_tokens` is that of `SummedLoss`.
+    `like` is a projection of the same tokens to the same vocabulary; `chunk_tokens` is as in `SummedLoss`.
     """
     tokens, device = like.features.size(0), like.features.device
     chunk_tokens = chunk_tokens or default_chunk_tokens(like.vocabulary_size, device)
@@ -91,8 +91,8 @@ def per_token(
 class Chunk:
     """Some tokens of a view, and their logits under each of its projections, [tokens, V] each.
 
-    In training the logits are leaves that want gradients. `SummedLoss.add` empties the chunk: the caller's variable
-    would otherwise keep its tensors while the next chunk is computed.
+    In training the logits are leaves that require gradients. `SummedLoss.add` empties the chunk: the caller's variable
+    would otherwise keep its tensors alive while the next chunk is computed.
     """
 
     def __init__(self, rows: slice, logits: Sequence[Tensor]):
@@ -100,7 +100,7 @@ class Chunk:
         self.logits = logits
 
     def free(self) -> None:
-        """Forget everything."""
+        """Drop all tensors."""
         vars(self).clear()
 
 
@@ -108,7 +108,7 @@ ChunkType = TypeVar("ChunkType", bound=Chunk, covariant=True)
 
 
 class View(Protocol, Generic[ChunkType]):
-    """Tokens under one or several projections, which makes its own kind of chunk."""
+    """Tokens with one or several projections to logits, divided into chunks of a type that the view chooses."""
 
     @property
     def projections(self) -> Sequence[Projection]: ...
@@ -119,8 +119,8 @@ class View(Protocol, Generic[ChunkType]):
 class SummedLoss:
     """The sum of token losses over chunks and views, with its gradients.
 
-    Gradients are kept by the tensor they belong to, so views may share an output layer, have another one, or compute
-    several projections of the same tokens side by side. Memory does not grow with the number of views.
+    Gradients are kept by the tensor they belong to, so views may share an output layer, have different ones, or project
+    the same tokens several times side by side. However many views there are, only one chunk's logits exist at a time.
     """
 
     def __init__(self, chunk_tokens: int = 0):
@@ -129,10 +129,10 @@ class SummedLoss:
         self._loss = torch.zeros(())
         self._sums: dict[str, Tensor] = {}
         self._gradients: dict[Tensor, Tensor] = {}
-        self._projections: Sequence[Projection] | None = None  # of the chunk that is to be added next
+        self._projections: Sequence[Projection] | None = None  # of the chunk to be added next
 
     def chunks(self, view: View[ChunkType]) -> Iterator[ChunkType]:
-        """The chunks of a view in order; each must be added before the next is asked for."""
+        """Yield the chunks of a view in order; each must be added before the next is requested."""
         first = view.projections[0]
         tokens, device = first.features.size(0), first.features.device
         self._loss = self._loss.to(device, torch.promote_types(self._loss.dtype, _accumulation_dtype(first.features)))
@@ -140,7 +140,9 @@ class SummedLoss:
         for rows in chunk_slices(tokens, chunk_tokens):
             yield self._next_chunk(view, rows)
             if self._projections is not None:
-                raise RuntimeError("a chunk was not added to the loss before the next one was asked for")
+                raise RuntimeError(
+                    "a chunk was not added to the loss before the next one was requested; add each chunk in the loop"
+                )
 
     def _next_chunk(self, view: View[ChunkType], rows: slice) -> ChunkType:
         self._projections = view.projections
@@ -156,9 +158,9 @@ class SummedLoss:
         return view.chunk(rows, logits)
 
     def add(self, chunk: Chunk, losses: Tensor, named: Mapping[str, Tensor]) -> None:
-        """Add the chunk's `losses` [tokens], and sum the `named` values, [tokens] each; then empty the chunk."""
+        """Add the chunk's `losses` [tokens] and `named` values, [tokens] each, to their sums, and empty the chunk."""
         if self._projections is None:
-            raise RuntimeError("this chunk has been added already")
+            raise RuntimeError("this chunk has been added already; add each chunk once")
         loss = losses.sum()
         if loss.requires_grad:
             self._differentiate(loss, chunk)
@@ -171,9 +173,9 @@ class SummedLoss:
         chunk.free()
 
     def result(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, a scalar with gradients that can be asked for once, and the sums of the named values.
+        """Return the loss, a scalar that can be differentiated once, and the sums of the named values.
 
-        Both are float32, or float64 where the features are.
+        The loss is float32, or float64 for float64 features.
         """
         if not self._gradients:
             return self._loss, self._sums
@@ -181,7 +183,7 @@ class SummedLoss:
 
     @torch.no_grad()
     def _differentiate(self, loss: Tensor, chunk: Chunk) -> None:
-        """Carry the gradient of a chunk's loss on to the features and output layers that its logits came from."""
+        """Backpropagate a chunk's loss to the features and output layers that its logits were computed from."""
         sources = [
             (projection, logits)
             for projection, logits in zip(self._projections or (), chunk.logits, strict=True)
@@ -194,12 +196,13 @@ class SummedLoss:
         )
         for (projection, _), of_logits in zip(sources, gradients, strict=True):
             if of_logits is not None:
-                self._carry_on(projection, chunk.rows, of_logits, scale)
+                self._add_gradients(projection, chunk.rows, of_logits, scale)
 
-    def _carry_on(self, projection: Projection, rows: slice, of_logits: Tensor, scale: float) -> None:
+    def _add_gradients(self, projection: Projection, rows: slice, of_logits: Tensor, scale: float) -> None:
+        """Add the gradients of a projection's tensors, given that of its logits, [rows, V], times `scale`."""
         of_features = self._gradients.get(projection.features)
         if projection.weight is None:
-            assert of_features is not None  # the projection is the features alone
+            assert of_features is not None  # the logits are the features themselves
             of_features[rows] += of_logits.to(of_features.dtype) / scale
             return
         features = projection.features[rows]
@@ -207,12 +210,12 @@ class SummedLoss:
         exact = of_logits.dtype == _accumulation_dtype(of_logits)
         if of_features is not None:
             if exact:
-                of_features[rows].addmm_(of_logits, projection.weight)
+                of_features[rows].addmm_(of_logits, projection.weight, alpha=1 / scale)
             else:
                 of_features[rows] += (of_logits @ projection.weight).to(of_features.dtype) / scale
         if of_weight is not None:
             if exact:
-                of_weight.addmm_(of_logits.t(), features)
+                of_weight.addmm_(of_logits.t(), features, alpha=1 / scale)
             else:
                 weight_scale = FLOAT16_WEIGHT_SCALE if of_logits.dtype == torch.float16 else 1.0
                 for part in chunk_slices(len(features), FLOAT16_MOST_TOKENS):
@@ -224,7 +227,7 @@ class SummedLoss:
 
 
 class _WithGradients(torch.autograd.Function):
-    """A scalar whose gradients with respect to `inputs` are known already, and given away when they are asked for."""
+    """Returns a scalar whose gradients with respect to `inputs` are already known; backward releases them."""
 
     @staticmethod
     def forward(ctx, value: Tensor, gradients: list[Tensor], *inputs: Tensor) -> Tensor:
@@ -236,9 +239,11 @@ class _WithGradients(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, upstream: Tensor):
         if ctx.gradients is None:
-            raise RuntimeError("this loss can be differentiated only once: its gradients were given away")
+            raise RuntimeError(
+                "this loss can be differentiated only once, because backward frees its gradients; compute it again"
+            )
         gradients, ctx.gradients = ctx.gradients, None
-        # In place: the weight's gradient is as large as the embeddings.
+        # In place, because the weight's gradient is as large as the embeddings.
         scaled = (gradient.mul_(upstream) for gradient in gradients)
         return (None, None, *(gradient.to(dtype) for gradient, dtype in zip(scaled, ctx.dtypes, strict=True)))
 

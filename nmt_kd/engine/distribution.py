@@ -1,4 +1,4 @@
-"""What a teacher predicts at some tokens: all of its distribution, or its most probable words and the rest's mass."""
+"""A teacher's predictions for some tokens: full distributions, or the most probable words and the mass of the rest."""
 
 import math
 from abc import ABC, abstractmethod
@@ -14,15 +14,15 @@ from nmt_kd.losses.top_k import top_k_indices
 
 
 class Distribution(ABC):
-    """A teacher's soft targets for some tokens, whatever the teacher is; nothing in it has gradients.
+    """A teacher's soft targets for some tokens, whatever kind of teacher it is; no tensor has gradients.
 
-    Log-probabilities are float32, or float64 where the teacher's logits are.
+    Log-probabilities are float32, or float64 for float64 logits.
     """
 
     @property
     @abstractmethod
     def vocabulary_size(self) -> int:
-        """The number of words that the distribution is over, V."""
+        """The number of words in the vocabulary, V."""
 
     @property
     @abstractmethod
@@ -41,26 +41,26 @@ class Distribution(ABC):
 
     @abstractmethod
     def divergence(self, student_log_p: Tensor) -> Tensor:
-        """`KL(teacher || student)`, [tokens], in nats, as far as the distribution is known.
+        """Return `KL(teacher || student)`, [tokens], in nats; words whose probabilities are unknown form one bucket.
 
         `student_log_p` are the student's log-probabilities, [tokens, V].
         """
 
     @abstractmethod
     def top(self, top_k: int) -> tuple[Tensor, Tensor]:
-        """The `top_k` most probable words and their log-probabilities, both [tokens, top_k], most probable first."""
+        """Return the `top_k` most probable words and their log-probabilities, both [tokens, top_k], best first."""
 
     @abstractmethod
     def log_q_of(self, words: Tensor) -> Tensor:
-        """The log-probabilities of `words` [tokens, n]; words that are not known count as improbable."""
+        """Return the log-probabilities of `words`, both [tokens, n]; `LOG_OF_NOTHING` where they are unknown."""
 
     @abstractmethod
     def nll(self, gold: Tensor) -> Tensor:
-        """The negative log-likelihood of the words `gold`, both [tokens], in nats."""
+        """Return the negative log-likelihood of the `gold` tokens, both [tokens], in nats."""
 
     @abstractmethod
     def coarse(self, top_k: int) -> "TopDistribution":
-        """The same distribution with all but the `top_k` most probable words as one."""
+        """Return the distribution with all but the `top_k` most probable words merged into one bucket."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,9 @@ class WholeDistribution(Distribution):
         return -self.log_q_of(gold.unsqueeze(-1)).squeeze(-1)
 
     def coarse(self, top_k: int) -> "TopDistribution":
-        """Words of equal probability come in the order of their numbers.
+        """Return the top words, equally probable ones in the order of their indices, and the mass of the rest.
 
-        The rest's mass is added up from its own words, so that it is as precise when it is small.
+        That mass is summed over the other words, because 1 - sum would be imprecise where it is small.
         """
         log_q = log_probabilities(at_least_float32(self.logits.detach()))
         words = top_k_indices(log_q, top_k).sort(-1).values
@@ -117,16 +117,16 @@ class WholeDistribution(Distribution):
 
 @dataclass(frozen=True)
 class TopDistribution(Distribution):
-    """The most probable words of a distribution; all others are one bucket."""
+    """The most probable words of a distribution; all others form one bucket."""
 
     words: Tensor  # [tokens, k], most probable first
     log_q: Tensor  # [tokens, k], float32
-    log_rest: Tensor  # [tokens], the log of the others' mass, float32; -inf where there are none
-    words_in_all: int  # V
+    log_rest: Tensor  # [tokens], the log of the mass of all others, float32; -inf if there are none
+    all_words: int  # V; `vocabulary_size`, which a field cannot override
 
     @property
     def vocabulary_size(self) -> int:
-        return self.words_in_all
+        return self.all_words
 
     @property
     def full_log_q(self) -> None:
@@ -147,12 +147,12 @@ class TopDistribution(Distribution):
         return self.words[:, :top_k], self.log_q[:, :top_k]
 
     def log_q_of(self, words: Tensor) -> Tensor:
-        """Words outside the k count as improbable: correct relative to any of the k, without order among themselves."""
+        """Return `LOG_OF_NOTHING` for words outside the top k: they rank below those k, and equal among themselves."""
         found = words.unsqueeze(2) == self.words.unsqueeze(1)  # [tokens, n, k]
         return torch.where(found, self.log_q.unsqueeze(1), LOG_OF_NOTHING).amax(2)
 
     def nll(self, gold: Tensor) -> Tensor:
-        """Words outside the k share the rest's mass evenly."""
+        """Return the negative log-likelihood, [tokens]; words outside the top k share the mass of the rest evenly."""
         others = max(1, self.vocabulary_size - self.words.size(-1))
         listed = -self.log_q_of(gold.unsqueeze(-1)).squeeze(-1)
         is_listed = (self.words == gold.unsqueeze(-1)).any(-1)

@@ -1,4 +1,4 @@
-"""Loading the models of a teacher from fairseq checkpoints, and checking that they fit the student's data."""
+"""Load a teacher's models from fairseq checkpoints, and check that they fit the student's data."""
 
 import logging
 from pathlib import Path
@@ -19,10 +19,10 @@ SYMBOLS_SHOWN = 3
 
 
 def load_model(path: Path, task: FairseqTask) -> BaseFairseqModel:
-    """Build the model of a checkpoint from the checkpoint's own configuration, with the dictionaries of `task`.
+    """Return a checkpoint's model, built from its own configuration with the dictionaries of `task`.
 
-    Raises UserError where the file is unusable or the model does not fit: another language pair, other dictionaries,
-    not an encoder-decoder.
+    Raises UserError if the file is unusable, or the model has another language pair or other dictionaries or is not an
+    encoder-decoder.
     """
     state = read_checkpoint(path)
     configuration = state["cfg"]
@@ -30,7 +30,7 @@ def load_model(path: Path, task: FairseqTask) -> BaseFairseqModel:
     _check_language_pair(path, configuration, task)
     _check_dictionaries(path, configuration, state["model"], task)
     with open_dict(configuration):
-        for name in ("encoder_embed_path", "decoder_embed_path"):  # the checkpoint holds the embeddings already
+        for name in ("encoder_embed_path", "decoder_embed_path"):  # the checkpoint contains the embeddings
             if getattr(configuration.model, name, None):
                 setattr(configuration.model, name, None)
     # Not task.build_model: with --eval-bleu that would make the teacher the model whose BLEU is reported.
@@ -39,7 +39,9 @@ def load_model(path: Path, task: FairseqTask) -> BaseFairseqModel:
         model.load_state_dict(state["model"], strict=True, model_cfg=configuration.model)
     except (RuntimeError, KeyError) as error:
         detail = " ".join(str(error).split())[:300]
-        raise UserError(f"teacher {path} does not fit the model its own configuration describes: {detail}") from None
+        raise UserError(
+            f"teacher {path} does not fit the model that its own configuration describes: {detail}"
+        ) from None
     return model
 
 
@@ -99,7 +101,7 @@ def _difference(path: Path, side: str, file: Path, teacher: list[str], student: 
         for index, (theirs, ours) in enumerate(zip(teacher, student, strict=False))
         if ours != theirs
     ]
-    shown = "; ".join(different[:SYMBOLS_SHOWN]) or "the shorter is the beginning of the longer"
+    shown = "; ".join(different[:SYMBOLS_SHOWN]) or "the shorter dictionary is the beginning of the longer"
     return (
         f"teacher {path} was trained with another {side} dictionary, {file}: the student has {len(student)} symbols, "
         f"the teacher {len(teacher)}; first differences, student / teacher: {shown}; "

@@ -1,4 +1,4 @@
-"""Running a fairseq encoder-decoder model up to its output projection."""
+"""Run a fairseq encoder-decoder model up to its output projection."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nmt_kd.engine.chunks import Projection
 from nmt_kd.errors import UserError
 
-# What fairseq's decoders call their last linear layer (transformer; LSTM; convolutional).
+# The names of the last linear layer in fairseq's decoders (transformer, LSTM, convolutional).
 OUTPUT_PROJECTIONS = ("output_projection", "fc_out", "fc3")
 
 
@@ -27,14 +27,14 @@ def target_token_index(target: Tensor, padding_index: int, ignore_prefix_size: i
 
 @dataclass(frozen=True)
 class ModelOutput:
-    """What a model returned for some target tokens, with a way to run it or its decoder again."""
+    """A model's output for some target tokens, and what it takes to run the model or its decoder again."""
 
     model: BaseFairseqModel
-    net_input: dict[str, Tensor]  # fairseq's
+    net_input: dict[str, Tensor]  # from fairseq's sample
     token_index: Tensor  # [tokens], positions in the flattened [batch * length] target
     projection: Projection
     encoder_output: Any  # whatever the encoder returned
-    decoder_extra: Any  # what the decoder returned beside its features
+    decoder_extra: Any  # what the decoder returned besides its features
 
     @property
     def encoder_states(self) -> list[Tensor]:
@@ -57,17 +57,22 @@ class ModelOutput:
         return replace(self, net_input=net_input, projection=projection, decoder_extra=extra)
 
     def run_again(self) -> "ModelOutput":
-        """Run the whole model on the same input; in training, dropout falls on other units."""
+        """Run the whole model again on the same input, in training with fresh dropout."""
         return run_model(self.model, self.net_input, self.token_index)
+
+    def without_tokens(self) -> "ModelOutput":
+        """Return the output as if no token counted; the states of encoder and decoder stay."""
+        projection = replace(self.projection, features=self.projection.features[:0])
+        return replace(self, token_index=self.token_index[:0], projection=projection)
 
 
 def run_model(model: BaseFairseqModel, net_input: dict[str, Tensor], token_index: Tensor) -> ModelOutput:
-    """Run `model` once and return its output for some target tokens: features, and what turns them into logits.
+    """Run `model` once and return its output for some target tokens: features, and the projection to logits.
 
-    `net_input` is fairseq's; `token_index` [tokens] holds positions in the flattened [batch * length] target. The model
-    is called as a whole, so that a wrapper for several workers does its part; only `ModelOutput.decode` calls a decoder
-    alone, on the encoder output of that call. Where the model does not end in a linear layer (a fairseq LSTM with
-    shared embeddings, for one), its logits take the place of the features.
+    `net_input` is from fairseq's sample; `token_index` [tokens] contains positions in the flattened [batch * length]
+    target. The whole model is called, so that a wrapper for several workers can synchronise gradients; only
+    `ModelOutput.decode` calls a decoder alone, on the encoder output of that call. If the model does not end in a
+    linear layer (such as a fairseq LSTM with shared embeddings), its logits take the place of the features.
 
     Raises UserError for a model with an adaptive softmax, whose outputs are not a distribution over the vocabulary.
     """
@@ -102,7 +107,7 @@ def _output_projection(decoder: nn.Module) -> nn.Linear | None:
 
 @contextmanager
 def _passing_through(layer: nn.Linear | None) -> Iterator[None]:
-    """Let `layer`, if there is one, return its input within the block."""
+    """Make `layer`, if there is one, return its input unchanged within the block."""
     if layer is None:
         yield
         return

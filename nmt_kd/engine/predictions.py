@@ -1,9 +1,8 @@
-"""Teachers, what they predict, and what a method declares that it needs of them."""
+"""The interfaces of teachers and their predictions, and the needs that a method declares."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from torch import Tensor, nn
 
@@ -17,10 +16,10 @@ from nmt_kd.engine.models import ModelOutput
 
 @dataclass(frozen=True)
 class TopWords:
-    """The `k` most probable words at each target token, and the divergence as far as these tell.
+    """The `k` most probable words at each target token, and the divergence, as exact as the teacher can tell.
 
-    A store of predictions has them, unless they are also needed `at_new_prefixes`: for target prefixes other than those
-    of the data, such as the student's own predictions.
+    A cache has them, but not `at_new_prefixes`: at target prefixes other than those of the data, such as the student's
+    own predictions.
     """
 
     k: int
@@ -36,7 +35,7 @@ class FullDistribution:
 
 @dataclass(frozen=True)
 class HiddenStates:
-    """The teacher's models themselves with the outputs of their layers, and the probabilities of all words."""
+    """The outputs of all layers of the teacher's models, and the probabilities of all words."""
 
     at_new_prefixes: bool = False
 
@@ -45,7 +44,7 @@ Need = TopWords | FullDistribution | HiddenStates
 
 
 class UndeclaredNeedError(TypeError):
-    """A method asks its teacher for something that its `needs` do not declare."""
+    """Raised when a method uses something of its teacher that its `needs` do not declare."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -54,59 +53,54 @@ class UndeclaredNeedError(TypeError):
 
 
 class Predictions(ABC):
-    """What a teacher predicts at some target tokens."""
+    """A teacher's predictions at some target tokens."""
 
     @abstractmethod
     def predict(self, rows: slice) -> Distribution:
-        """The distributions at any slice of the tokens."""
+        """Return the distributions at any slice of the tokens."""
 
-    @abstractmethod
     def first_choices(self, chunk_tokens: int = 0) -> Tensor:
-        """The most probable word at each of the tokens, [tokens]; `chunk_tokens` is that of `SummedLoss`."""
+        """Return the most probable word at each of the tokens, [tokens]; `chunk_tokens` is as in `SummedLoss`."""
+        return self.predict(slice(None)).first_choice
 
     def decode(self, prev_output_tokens: Tensor) -> "Predictions":
-        """The predictions at the same tokens with other decoder inputs [batch, length]."""
+        """Return the predictions at the same tokens with other decoder inputs [batch, length]."""
         raise UndeclaredNeedError(f"{type(self).__name__} cannot predict at new prefixes")
 
     @property
     def outputs(self) -> list[ModelOutput]:
-        """What each model of the teacher returned."""
+        """The output of each of the teacher's models."""
         raise UndeclaredNeedError(f"{type(self).__name__} has no hidden states")
 
 
-class TeacherSource(Protocol):
-    """Where a teacher's predictions come from: models, a store on disk, the student's own average."""
+class TeacherSource(ABC):
+    """Where a teacher's predictions come from: models, a cache, the student's own average."""
 
-    @property
-    def fingerprint(self) -> str:
-        """What identifies the teacher in the log."""
-        ...
+    fingerprint: str = "unnamed"  # identifies the teacher in the log
+    models: Sequence[nn.Module] = ()  # the frozen models behind the predictions, if any
+    is_trained: bool = True  # if so, predictions no better than chance mean that it does not fit the data
 
-    @property
-    def models(self) -> Sequence[nn.Module]:
-        """The frozen models behind the predictions, if any."""
-        ...
-
+    @abstractmethod
     def read(self, sample: dict, token_index: Tensor, like: Tensor) -> Predictions:
-        """The predictions for fairseq's `sample` at the tokens of `token_index` (see `run_model`).
+        """Return the predictions for fairseq's `sample` at the tokens of `token_index` (see `run_model`).
 
-        Models run when something is first asked for, on the device and in the precision of `like`.
+        Models run when their predictions are first used, on the device and in the precision of `like`, a parameter of
+        the student, in evaluation mode and without gradients.
         """
-        ...
 
 
-class PredictionSource(TeacherSource, Protocol):
-    """A teacher whose predictions for the references can be stored."""
+class PredictionSource(TeacherSource):
+    """A teacher whose predictions for the references can be cached."""
 
+    @abstractmethod
     def max_positions(self) -> tuple[int, int]:
-        """The longest source and the longest target that it can read, in tokens."""
-        ...
+        """Return the lengths of the longest source and target that it accepts, in tokens."""
 
 
 class DeclaredPredictions(Predictions):
-    """A teacher's predictions as far as a method has declared its need; more raises UndeclaredNeedError.
+    """A teacher's predictions, limited to what a method has declared; using more raises UndeclaredNeedError.
 
-    So a method that works with one teacher works with every teacher that meets its needs.
+    This ensures that a method that works with one teacher works with every teacher that meets its needs.
     """
 
     def __init__(self, predictions: Predictions, need: Need):
@@ -122,18 +116,20 @@ class DeclaredPredictions(Predictions):
 
     def decode(self, prev_output_tokens: Tensor) -> "DeclaredPredictions":
         if not self._need.at_new_prefixes:
-            raise UndeclaredNeedError("predictions at new prefixes are used; declare needs = ...(at_new_prefixes=True)")
+            raise UndeclaredNeedError(
+                "the method uses predictions at new prefixes; declare needs = ...(at_new_prefixes=True)"
+            )
         return DeclaredPredictions(self._predictions.decode(prev_output_tokens), self._need)
 
     @property
     def outputs(self) -> list[ModelOutput]:
         if not isinstance(self._need, HiddenStates):
-            raise UndeclaredNeedError("the teacher's hidden states are used; declare needs = HiddenStates()")
+            raise UndeclaredNeedError("the method uses the teacher's hidden states; declare needs = HiddenStates()")
         return self._predictions.outputs
 
 
 class EmptyPredictions(Predictions):
-    """The predictions at none of the tokens."""
+    """The predictions of a teacher as if no token counted."""
 
     def __init__(self, predictions: Predictions):
         self._predictions = predictions
@@ -144,9 +140,16 @@ class EmptyPredictions(Predictions):
     def first_choices(self, chunk_tokens: int = 0) -> Tensor:
         return self.predict(slice(0)).first_choice
 
+    def decode(self, prev_output_tokens: Tensor) -> "EmptyPredictions":
+        return EmptyPredictions(self._predictions.decode(prev_output_tokens))
+
+    @property
+    def outputs(self) -> list[ModelOutput]:
+        return [output.without_tokens() for output in self._predictions.outputs]
+
 
 class TopWordsOnly(Distribution):
-    """A distribution of which no more than the top k words are given away."""
+    """A distribution limited to its top k words; using more raises UndeclaredNeedError."""
 
     def __init__(self, distribution: Distribution, k: int):
         self._distribution = distribution
@@ -187,4 +190,6 @@ class TopWordsOnly(Distribution):
 
     def _check(self, top_k: int) -> None:
         if top_k > self._k:
-            raise UndeclaredNeedError(f"the teacher's top {top_k} words are used; declare needs = TopWords({top_k})")
+            raise UndeclaredNeedError(
+                f"the method uses the teacher's top {top_k} words; declare needs = TopWords({top_k})"
+            )

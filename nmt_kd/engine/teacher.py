@@ -1,6 +1,6 @@
 """The fairseq teacher: one or several checkpoints, frozen, on the student's device and in its precision.
 
-A teacher is not a `torch.nn.Module`, so nothing that saves, optimises or reduces the student's side ever sees it.
+A teacher is not a `torch.nn.Module`, so it is never saved, optimised or synchronised between workers.
 """
 
 import math
@@ -18,13 +18,15 @@ from nmt_kd.engine.chunks import Projection, per_token
 from nmt_kd.engine.distribution import Distribution, WholeDistribution
 from nmt_kd.engine.loading import load_model
 from nmt_kd.engine.models import ModelOutput, run_model
-from nmt_kd.engine.predictions import Predictions
+from nmt_kd.engine.predictions import Predictions, PredictionSource
 from nmt_kd.errors import UserError
 from nmt_kd.losses.precision import log_probabilities
 
 
-class Teacher:
+class Teacher(PredictionSource):
     """One model, or an ensemble whose probabilities are averaged."""
+
+    models: list[BaseFairseqModel]
 
     def __init__(self, models: list[BaseFairseqModel], fingerprint: str):
         self.models = models
@@ -35,9 +37,9 @@ class Teacher:
 
     @classmethod
     def load(cls, teacher_path: str, task: FairseqTask) -> "Teacher":
-        """Build a teacher from `a.pt` or `a.pt:b.pt`, with the dictionaries of the student's `task`.
+        """Return the teacher in `a.pt`, or the ensemble `a.pt:b.pt`, with the dictionaries of the student's `task`.
 
-        Raises UserError where no file is named, or one is unusable or does not fit (see `load_model`).
+        Raises UserError if no file is named, or a file is unusable or does not fit (see `load_model`).
         """
         paths = [Path(path) for path in teacher_path.split(":") if path]
         if not paths:
@@ -46,12 +48,12 @@ class Teacher:
         return cls(models, "+".join(file_hash(path) for path in paths))
 
     def max_positions(self) -> tuple[int, int]:
-        """The longest source and the longest target that every model of the teacher can read, in tokens."""
+        """Return the lengths of the longest source and target that every model accepts, in tokens."""
         sources, targets = zip(*(model.max_positions() for model in self.models), strict=True)
         return min(sources), min(targets)
 
     def read(self, sample: dict, token_index: Tensor, like: Tensor) -> "ModelPredictions":
-        """The predictions for fairseq's `sample`; see `TeacherSource`. UserError for sentences that are too long."""
+        """Return the predictions for fairseq's `sample`, see `TeacherSource`; UserError if a sentence is too long."""
         net_input = sample["net_input"]
         self._check_lengths(net_input)
 
@@ -62,10 +64,10 @@ class Teacher:
         return ModelPredictions(run)
 
     def follow(self, like: Tensor) -> None:
-        """Move the models to the device of `like`, and convert them to its precision."""
+        """Move the models to the device of `like` and convert them to its precision."""
         for model in self.models:
-            own = next(model.parameters())
-            if own.device != like.device or own.dtype != like.dtype:
+            parameter = next(model.parameters())
+            if parameter.device != like.device or parameter.dtype != like.dtype:
                 model.to(device=like.device, dtype=like.dtype)
 
     def _check_lengths(self, net_input: dict) -> None:
@@ -79,7 +81,7 @@ class Teacher:
 
 
 class ModelPredictions(Predictions):
-    """The predictions of models, one or an ensemble, which run when something is first asked for."""
+    """The predictions of one model or an ensemble, which run when their predictions are first used."""
 
     def __init__(self, run: Callable[[], list[ModelOutput]]):
         self._run = run
@@ -91,11 +93,11 @@ class ModelPredictions(Predictions):
 
     @property
     def projections(self) -> list[Projection]:
-        """Features and output weights of each model."""
+        """The projection of each model."""
         return [output.projection for output in self.outputs]
 
     def logits(self, rows: slice) -> Tensor:
-        """The logits [rows, V] of any slice of the tokens; an ensemble's are the logs of its averaged probabilities."""
+        """Return the logits of some tokens, [rows, V]; an ensemble's are the logs of its averaged probabilities."""
         with torch.no_grad():
             if len(self.outputs) == 1:
                 return self.projections[0].logits(rows)

@@ -73,7 +73,7 @@ def displacement(teacher_top: Tensor, student_ranking: Tensor) -> Tensor:
 def compare(student_logits: Tensor, teacher_logits: Tensor, gold: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
     """Return the COUNTS of each token, [tokens, 6], and the teacher's highest probability, [tokens].
 
-    Both logits are [tokens, V]; `gold` [tokens] is the reference.
+    Both logits are [tokens, V]; `gold` [tokens] are the gold tokens.
     """
     student = ranking(student_logits, min(2 * top_k - 1, student_logits.size(-1)))
     teacher = ranking(teacher_logits, top_k)
@@ -91,7 +91,7 @@ def compare(student_logits: Tensor, teacher_logits: Tensor, gold: Tensor, top_k:
 def compare_models(
     student: ModelPredictions, teacher: ModelPredictions, gold: Tensor, top_k: int
 ) -> tuple[Tensor, Tensor]:
-    """`compare` two models on a batch, holding the logits of one chunk of tokens at a time."""
+    """Return `compare` of two models on a batch, with the logits of one chunk of tokens in memory at a time."""
     chunk_tokens = default_chunk_tokens(student.projections[0].vocabulary_size, gold.device)
     chunks = [
         compare(student.logits(rows), teacher.logits(rows), gold[rows], top_k)

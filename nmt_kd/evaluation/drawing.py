@@ -1,4 +1,4 @@
-"""What all plots share: matplotlib without a display, and colours and lines that stay distinct in print."""
+"""Set up matplotlib without a display, and define styles that stay distinct in print."""
 
 import io
 from collections.abc import Iterator

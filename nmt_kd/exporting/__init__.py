@@ -1,1 +1,1 @@
-"""Exporting a student as CTranslate2 models that are checked against fairseq and measured."""
+"""Export a student as CTranslate2 models that are checked against fairseq and measured."""

@@ -1,4 +1,4 @@
-"""Checks of what the user gives: the checkpoint, its data and the output folder."""
+"""Check the user's input: the checkpoint, its data and the output folder."""
 
 import json
 from pathlib import Path
@@ -14,11 +14,13 @@ from nmt_kd.exporting.summary import MARK, SUMMARY
 
 
 def translation_task_on(checkpoint: Path, configuration: DictConfig, data: str) -> TranslationTask:
-    """Set up the translation task of a checkpoint on `data`; UserError if it is of another task."""
+    """Return the translation task of a checkpoint on `data`; UserError if it was trained for another task."""
     name = getattr(configuration.task, "_name", None)
     kind = tasks.TASK_REGISTRY.get(name)
     if kind is None or not issubclass(kind, TranslationTask):
-        raise UserError(f"{checkpoint} was trained for fairseq's task {name}; give one of the task translation")
+        raise UserError(
+            f"{checkpoint} was trained for fairseq's task {name}; give a checkpoint of the task translation"
+        )
     task = task_on(checkpoint, configuration, data)
     assert isinstance(task, TranslationTask)
     return task

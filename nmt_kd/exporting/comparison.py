@@ -1,4 +1,4 @@
-"""Quality of the systems' translations, against the references and against the student in fairseq."""
+"""Compare the systems' translations with the references and with those of the student in fairseq."""
 
 import numpy
 import torch
@@ -26,7 +26,7 @@ class Comparison:
         self.sample, self.measurement, self.subwords, self.student = sample, measurement, subwords, student
         self.fairseq, self.of_fairseq = of_student.system, of_student.translations
         self.metric = BLEU()
-        # at the length limit fairseq ends a translation and scores its end, CTranslate2 leaves it open
+        # at the length limit, fairseq ends a translation and scores its end; CTranslate2 does not
         self.comparable = [
             index for index, text in enumerate(self.of_fairseq) if len(text.split(" ")) < sample.longest_translation
         ]
@@ -68,7 +68,7 @@ class Comparison:
         return 100 * (len(self.comparable) - count) / len(self.comparable)
 
     def _worse(self, performance: Performance, different: list[int]) -> int:
-        """The number of the `different` translations that are not as good as fairseq's."""
+        """Return how many of the `different` translations are not as good as fairseq's."""
         if not different:
             return 0
 

@@ -1,11 +1,11 @@
-"""Converting a fairseq checkpoint to CTranslate2."""
+"""Convert a fairseq checkpoint to CTranslate2."""
 
 import logging
 from pathlib import Path
 
 from fairseq.tasks.translation import TranslationTask
 
-from nmt_kd.decoding.backends import why_not_ctranslate2
+from nmt_kd.decoding.ctranslate2_backend import why_not_ctranslate2
 from nmt_kd.errors import UserError
 from nmt_kd.exporting.sample import Measurement
 from nmt_kd.exporting.systems import generation_settings
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 def check_ctranslate2(checkpoint: str, compute_types: list[str], measurement: Measurement) -> None:
-    """Raise UserError if CTranslate2 is not installed, or has no such compute type or search."""
+    """Raise UserError if CTranslate2 is not installed, or does not support a compute type or the search settings."""
     reason = why_not_ctranslate2(generation_settings(measurement), checkpoint.split(":"))
     if reason:
         raise UserError(f"CTranslate2 cannot be used: {reason}")

@@ -1,8 +1,8 @@
-"""Whether a converted model translates as fairseq does.
+"""Decide whether a converted model translates as fairseq does.
 
-Texts alone cannot tell. Hypotheses in the beam often tie within rounding, either that of the stored weights or that of
-the processor's sums, and dropping a different one in mid-search can end in a translation with quite another score. So
-a translation that differs is as good as fairseq's if both of these hold:
+Comparing texts is not enough. Hypotheses in the beam often tie up to rounding, of the stored weights or of the
+processor's sums, and dropping a different one in mid-search can lead to a translation with quite another score. So a
+translation that differs is as good as fairseq's if both of these are true:
 
 - The model is the same: CTranslate2 gives both translations the scores that fairseq gives them under forced decoding.
 - The search is as good: fairseq scores the translation at least as high as the one that it finds itself.

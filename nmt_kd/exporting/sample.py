@@ -1,4 +1,4 @@
-"""Which sentences all systems translate, and with which settings."""
+"""The sentences that all systems translate, and the settings of the measurement."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from fairseq.models import BaseFairseqModel
 from fairseq.tasks.translation import TranslationTask
 
 from nmt_kd.data import opening_subset
-from nmt_kd.decoding.corpus import Originals
+from nmt_kd.decoding.originals import Originals
 from nmt_kd.errors import UserError
 from nmt_kd.options import AT_LEAST_0, AT_LEAST_1, option
 

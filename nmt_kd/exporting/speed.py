@@ -1,4 +1,4 @@
-"""How fast systems translate."""
+"""Measure how fast systems translate."""
 
 import logging
 import statistics
@@ -14,7 +14,7 @@ from nmt_kd.exporting.systems import System, token_count
 
 logger = logging.getLogger(__name__)
 
-WARM_UP_SENTENCES = 4  # the first sentences pay for allocating memory that later ones reuse
+WARM_UP_SENTENCES = 4  # the first sentences are slower, because they allocate memory that later ones reuse
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Performance:
 
 
 def measure(systems: list[System], sample: Sample, rounds: int) -> list[Performance]:
-    """Let the systems take turns translating the sample, `rounds` times; the seconds are the median over rounds."""
+    """Return the performance of each system; they take turns translating, and the median over `rounds` is reported."""
     for system in systems:
         system.translate(sample.numbers[-WARM_UP_SENTENCES:])
     seconds: dict[str, list[float]] = {system.name: [] for system in systems}

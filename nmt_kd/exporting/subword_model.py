@@ -61,6 +61,13 @@ class SubwordModel:
                 "give the model that split this data"
             )
 
+    def splitter(self) -> Callable[[str], str]:
+        """Return a function that splits text into subwords joined by spaces; UserError if subword-nmt is missing."""
+        split = self._splitter()
+        if split is None:
+            raise UserError(f"subword-nmt is needed to split text by {self.path}; pip install 'nmt-kd[recipes]'")
+        return split
+
     def _splitter(self) -> Callable[[str], str] | None:
         if self.kind == "sentencepiece":
             processor = sentencepiece.SentencePieceProcessor(model_file=str(self.path))

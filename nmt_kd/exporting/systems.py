@@ -15,7 +15,7 @@ from fairseq.sequence_scorer import SequenceScorer
 from fairseq.tasks.translation import TranslationTask
 from omegaconf import DictConfig, OmegaConf
 
-from nmt_kd.decoding.backends import FairseqBackend
+from nmt_kd.decoding.fairseq_backend import FairseqBackend
 from nmt_kd.exporting.sample import LONGEST_TRANSLATION, Measurement, Sample
 
 
@@ -33,7 +33,7 @@ class LoadedCheckpoints:
         return sum(parameter.numel() for model in self.models for parameter in model.parameters())
 
     def rounded(self, dtype: torch.dtype) -> "LoadedCheckpoints":
-        """A copy that computes in float32 with weights rounded to `dtype`."""
+        """Return a copy that computes in float32 with weights rounded to `dtype`."""
         models = [copy.deepcopy(model).to(dtype).float() for model in self.models]
         return LoadedCheckpoints(self.paths, models, self.load_seconds)
 
@@ -74,12 +74,12 @@ def generation_settings(measurement: Measurement, longest_translation: int = LON
 
 
 def token_count(translation: str) -> int:
-    """The number of subwords of a translation, with the end of the sentence."""
+    """Return the number of subwords of a translation, including the end of the sentence."""
     return len(translation.split(" ")) + 1 if translation else 1
 
 
 def fairseq_system(name: str, loaded: LoadedCheckpoints, sample: Sample, measurement: Measurement) -> System:
-    """Return fairseq's own beam search, with the models prepared as fairseq-generate prepares them."""
+    """Return the system of fairseq's own beam search, with models prepared as by fairseq-generate."""
     parameters = loaded.parameters
     for model in loaded.models:
         model.make_generation_fast_(beamable_mm_beam_size=measurement.beam, need_attn=False)
@@ -112,7 +112,7 @@ def fairseq_system(name: str, loaded: LoadedCheckpoints, sample: Sample, measure
 def ctranslate2_system(
     compute_type: str, folder: Path, parameters: int, sample: Sample, measurement: Measurement
 ) -> System:
-    """Return CTranslate2 on the model in `folder`, stored in `compute_type` and with this number of `parameters`.
+    """Return the CTranslate2 system of the model in `folder`, stored in `compute_type`, with so many `parameters`.
 
     It computes in that type where this CPU supports it, else in the type that CTranslate2 chooses.
     """

@@ -1,4 +1,4 @@
-"""Cross-entropy against the reference tokens."""
+"""Cross-entropy against the gold tokens."""
 
 from torch import Tensor
 
@@ -7,7 +7,7 @@ def label_smoothed_cross_entropy(log_p: Tensor, gold: Tensor, label_smoothing: f
     """Return fairseq's label-smoothed cross-entropy and the plain negative log-likelihood, both [tokens], in nats.
 
     With `e = label_smoothing / (V - 1)`, the first is `(1 - label_smoothing - e) nll + e sum_v(-log p_v)`.
-    `log_p` [tokens, V] contains log-probabilities, `gold` [tokens] the indices of the reference tokens.
+    `log_p` [tokens, V] contains log-probabilities, `gold` [tokens] those tokens.
     """
     nll = -log_p.gather(-1, gold.unsqueeze(-1)).squeeze(-1)
     if label_smoothing == 0:

@@ -53,10 +53,10 @@ def top_k_cross_entropy(student_log_p: Tensor, words: Tensor, log_q: Tensor) -> 
 
 
 def without_top_1(teacher_log_q: Tensor, gold: Tensor) -> Tensor:
-    """Move the mass of the teacher's first choice to the reference token (TIE-KD paper, section 3).
+    """Return the distribution with the mass of the first choice moved to the gold token (TIE-KD paper, section 3).
 
-    Takes and returns log-probabilities [tokens, V]; `gold` is [tokens]. Rows whose first choice is the reference token
-    are unchanged. The first choice keeps a tiny probability instead of 0, so that logarithms stay finite.
+    Takes and returns log-probabilities [tokens, V]; `gold` is [tokens]. Rows whose first choice is the gold token are
+    unchanged. The first choice keeps a tiny probability instead of 0, so that logarithms stay finite.
     """
     log_q = teacher_log_q.detach()
     first, gold = top_k_indices(log_q, 1), gold.unsqueeze(-1)

@@ -1,6 +1,6 @@
-"""Folders that workers fill block by block, a file each.
+"""Folders that workers fill block by block, with one file per block.
 
-What a block holds depends on the data and the settings alone, never on the workers, and its file appears under its
+The content of a block depends only on the data and the settings, never on the workers, and its file appears under its
 name only when it is complete and on disk. So a rerun computes only what is missing, with any number of workers, and
 workers that compute the same block write the same file.
 """
@@ -20,7 +20,7 @@ Content = TypeVar("Content")
 
 
 class BlockFolder(ABC, Generic[Content]):
-    """A folder of numbered blocks. A kind of block says how it is encoded, and how a damaged file is told."""
+    """A folder of numbered blocks; subclasses define how a block is encoded and how damage is detected."""
 
     folder: Path
     suffix: str  # of the files' names, with its dot
@@ -31,7 +31,7 @@ class BlockFolder(ABC, Generic[Content]):
 
     @abstractmethod
     def is_whole(self, block: int) -> bool:
-        """Tell whether the file of a block, which exists, is undamaged."""
+        """Return whether the file of a block, which exists, is undamaged."""
 
     def path(self, block: int) -> Path:
         """Return where a block is stored."""
@@ -63,7 +63,7 @@ class BlockFolder(ABC, Generic[Content]):
 
 
 def of_worker(blocks: int, worker: int, workers: int) -> range:
-    """Return which of so many `blocks` one of several workers computes: every n-th, so that all get long and short."""
+    """Return the numbers of the blocks that a worker computes: every n-th, so that all get long and short ones."""
     return range(worker, blocks, workers)
 
 
@@ -75,10 +75,10 @@ def fill(
     compute: Callable[[int, Progress], Content],
     name: str = "",
 ) -> int:
-    """Compute a worker's blocks that are missing, log the progress, and return the number of sentences computed.
+    """Compute the missing blocks of a worker, log the progress, and return the number of sentences computed.
 
-    `sizes` are the numbers of sentences in each block. `compute` gets the number of a block, and the progress to add
-    its sentences to. `name` starts each line of the log. Raises UserError if the system refuses to write.
+    `sizes` are the numbers of sentences in each block. `compute` gets a block's number, and the progress to which it
+    adds the sentences it has done. `name` starts each line of the log. Raises UserError if the system refuses to write.
     """
     prefix = f"{name}: " if name else ""
     own = of_worker(len(sizes), worker, workers)

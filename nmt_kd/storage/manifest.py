@@ -13,7 +13,7 @@ class Manifest:
     """A folder's manifest.json, which keeps later runs from mixing results of different settings in it."""
 
     folder: Path
-    content: str  # what the folder holds, for messages
+    content: str  # what the folder contains, for messages
     command: str  # the command that fills it
     flag: str = "folder"  # how another folder is chosen
     noted: dict = field(default_factory=dict)  # stored with the settings, but not compared
@@ -56,7 +56,7 @@ class Manifest:
             return settings
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(
-                f"{self.folder} holds no {self.content} (no manifest.json); make them with {self.command}"
+                f"{self.folder} contains no {self.content} (no manifest.json); make them with {self.command}"
             ) from None
         except ValueError:
             raise UserError(f"{self.path} is damaged; delete it and rerun the same command to restore it") from None

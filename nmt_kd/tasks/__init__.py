@@ -1,1 +1,1 @@
-"""Tasks that fairseq's commands can be given with --task."""
+"""Tasks for fairseq's --task."""

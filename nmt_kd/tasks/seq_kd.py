@@ -48,7 +48,7 @@ class SeqKDConfig(TranslationConfig):
     )
     distill_too_long: str = option(
         "error",
-        "what to do with sources that are longer than the teacher can read: error, skip or truncate",
+        "what to do with sources that are longer than the teacher accepts: error, skip or truncate",
         one_of("error", "skip", "truncate"),
     )
     distill_first_choices: bool = option(
@@ -95,7 +95,7 @@ class SeqKDTask(TranslationTask):
     # fairseq-generate first asks for the iterator, then for the generator, and then goes through the iterator.
 
     def get_batch_iterator(self, dataset, *args, max_positions=None, **kwargs):
-        """Return an iterator that decodes `dataset` into the folder when it is started, and yields no batches."""
+        """Return an iterator that yields no batches but decodes `dataset` into the folder when it is started."""
         longest_source = min(max_positions[0], self.max_positions()[0])
         decode = self.decode_input if dataset is self.input else self.decode_subset
         return _DecodingIterator(lambda: decode(dataset, longest_source))
@@ -107,7 +107,7 @@ class SeqKDTask(TranslationTask):
         return generator
 
     def decode_subset(self, dataset: FairseqDataset, longest_source: int) -> None:
-        """Decode this worker's share of a subset, and end the program."""
+        """Decode this worker's share of a subset, then exit."""
         block_sentences = self.cfg.distill_block_sentences
         data = subset_settings(self.cfg.distill_subset, dataset.src_sizes, block_sentences)
         decoder = self.claim_folder(longest_source, data)
@@ -150,8 +150,8 @@ class _DecodingIterator:
     """Takes the place of fairseq's iterator over batches.
 
     fairseq-generate and fairseq-interactive iterate over whatever the task returns, so that starting this iterator can
-    call `decode` and yield no batches. In fairseq-generate, which would go on to divide by the time it has spent on
-    batches, `decode` ends the program.
+    call `decode` and yield no batches. In fairseq-generate, `decode` exits, because fairseq would then divide by
+    the time spent on batches, which is 0.
     """
 
     def __init__(self, decode: Callable[[], None]):

@@ -386,8 +386,8 @@ def test_settings_that_make_no_sense_are_named(ckd, flags, message):
             "--ckd-decoder-layers: 4 teacher layers cannot be spread over 5 student layers",
         ),
         (["--encoder-layers", "6"], ["--ckd-layers", "sc"], "--ckd-layers: 6 teacher layers are too few for 'sc' and"),
-        (["--encoder-layerdrop", "0.1"], [], "ckd needs all layers of the student at every update; leave --encoder-la"),
-        (["--decoder-layerdrop", "0.1"], [], "ckd needs all layers of the student at every update; leave --decoder-la"),
+        (["--encoder-layerdrop", "0.1"], [], "ckd needs all layers of the student at every update; remove --encoder-l"),
+        (["--decoder-layerdrop", "0.1"], [], "ckd needs all layers of the student at every update; remove --decoder-l"),
         (
             ["--encoder-attention-heads", "4"],
             ["--ckd-attention", "1"],
@@ -419,5 +419,5 @@ def test_a_teacher_without_transformer_layers_is_refused(ckd, data, tmp_path):
     lstm = ["--arch", "lstm", *WIDE, "--decoder-out-embed-dim", "24"]
     flags = ["--criterion", "cross_entropy", "--disable-validation", "--max-update", "1"]
     run = train_here(data, tmp_path, *flags, architecture=lstm)
-    with pytest.raises(UserError, match=r"^ckd compares .* and the teacher has a LSTMEncoder; take a method [^\n]*$"):
+    with pytest.raises(UserError, match=r"^ckd compares .* but the teacher has a LSTMEncoder; choose a method [^\n]*$"):
         ckd(teacher=run.save_dir / "checkpoint_last.pt")

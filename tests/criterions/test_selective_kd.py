@@ -213,7 +213,7 @@ def test_a_queue_of_another_size_is_refused(data, teacher_path, tmp_path):
     with pytest.raises(Exception, match="Cannot load model parameters") as error:  # fairseq's, and ours behind it
         train_here(data, tmp_path, *flags, "--max-update", "2", "--selection-queue-size", "400")
     assert user_error_in(error.value) == (
-        "--selection-queue-size is 400, the checkpoint has a queue of 300; "
+        "--selection-queue-size is 400, but the checkpoint has a queue of 300; "
         "resume with --selection-queue-size 300, or train in another --save-dir"
     )
 

@@ -85,7 +85,7 @@ def test_a_subset_to_validate_on_that_is_not_cached_is_missed_before_the_trainin
         (["--criterion", "probing_kd", "--probing-loss", "no-top-1"], "probing_kd with these settings needs the teach"),
         (
             ["--criterion", "tie_kd", "--kd-iterations", "1", "--ranking-top-k", "9"],
-            "has the teacher's 8 most probable",
+            "has only the teacher's top 8 words",
         ),
         (["--criterion", "word_kd", "--teacher-path", "t.pt"], "--teacher-cache replaces --teacher-path"),
     ],

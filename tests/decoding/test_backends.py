@@ -7,6 +7,7 @@ import numpy
 import pytest
 from conftest import train_here
 from fairseq.dataclass.configs import GenerationConfig
+from near_ties import Judge
 from omegaconf import OmegaConf
 from tasks.test_seq_kd import decode
 
@@ -27,16 +28,20 @@ def cache(tmp_path_factory, monkeypatch):
 
 
 def best(folder):
-    return [decoded.hypotheses[0] for decoded in in_order(ShardFolder(folder))]
+    return {decoded.id: decoded.hypotheses[0] for decoded in in_order(ShardFolder(folder))}
 
 
-def test_ctranslate2_finds_what_fairseq_finds_with_the_same_scores(data, seq_kd_teacher, tmp_path, cache):
+def test_ctranslate2_finds_what_fairseq_finds_with_the_same_scores(data, task, seq_kd_teacher, tmp_path, cache):
     decode(data, tmp_path / "fairseq", seq_kd_teacher)
     decode(data, tmp_path / "ctranslate2", seq_kd_teacher, *CTRANSLATE2)
     ours, theirs = best(tmp_path / "ctranslate2"), best(tmp_path / "fairseq")
-    same = [(a, b) for a, b in zip(ours, theirs, strict=True) if a.text == b.text]
-    assert len(same) >= 0.99 * len(theirs)
-    assert [a.score for a, _ in same] == pytest.approx([b.score for _, b in same], abs=2e-3)
+    assert ours.keys() == theirs.keys()
+    judge = Judge.load(seq_kd_teacher, task, "train", lenpen=0.6)
+    same = [number for number in theirs if judge.as_likely(number, ours[number].text, theirs[number].text)]
+    # a tie in mid-search, which rounding breaks, may end in a translation with another score; it is rare, and fairseq
+    # itself decodes the many sentences that reach the length limit
+    assert len(same) >= len(theirs) - 1
+    assert [ours[number].score for number in same] == pytest.approx([theirs[number].score for number in same], abs=2e-3)
 
 
 def test_the_model_is_converted_once(data, seq_kd_teacher, tmp_path, cache):

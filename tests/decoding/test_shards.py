@@ -86,7 +86,7 @@ def test_the_same_settings_resume_and_others_are_refused(folder):
 
 
 def test_a_folder_that_is_none_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"holds no decoded sentences \(no manifest.json\)"):
+    with pytest.raises(UserError, match=r"contains no decoded sentences \(no manifest.json\)"):
         ShardFolder(tmp_path).settings()
 
 

@@ -332,3 +332,17 @@ def test_chunks_are_added_once_each():
     total.add(chunk, losses, {})
     with pytest.raises(RuntimeError, match="has been added already"):
         total.add(chunk, losses, {})
+
+
+def test_a_projection_in_float32_beside_one_in_float16_has_the_same_gradients_as_alone():
+    inputs, gold, teacher_logits = make_inputs(12, torch.float32)
+    halves = [tensor.detach().half().requires_grad_() for tensor in inputs]
+    objective = objective_for(gold, teacher_logits)
+    total = SummedLoss(5)
+    for chunk in total.chunks(Tokens(Projection(*inputs), Projection(*halves))):
+        losses, _ = objective(chunk.logits[0], chunk.rows)
+        total.add(chunk, losses + objective(chunk.logits[1], chunk.rows)[0], {})
+    loss, _ = total.result()
+    alone, _ = chunked_objective(Projection(*inputs), objective, 5)
+    for ours, theirs in zip(torch.autograd.grad(loss, inputs), torch.autograd.grad(alone, inputs), strict=True):
+        torch.testing.assert_close(ours, theirs)

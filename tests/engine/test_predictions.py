@@ -36,7 +36,7 @@ def test_top_words_give_away_no_more_words_than_declared(predictions):
     assert declared.vocabulary_size == live.vocabulary_size
     assert declared.full_log_q is None
     for ask in (declared.top, declared.coarse):
-        with pytest.raises(UndeclaredNeedError, match=r"top 4 words are used; declare needs = TopWords\(4\)"):
+        with pytest.raises(UndeclaredNeedError, match=r"top 4 words; declare needs = TopWords\(4\)"):
             ask(4)
 
 
@@ -69,3 +69,13 @@ def test_no_tokens_have_no_predictions(predictions):
     empty = EmptyPredictions(predictions)
     assert empty.first_choices().shape == (0,)
     assert empty.predict(slice(3, 7)).first_choice.shape == (0,)
+
+
+def test_no_tokens_have_no_predictions_at_new_prefixes_or_from_hidden_states(predictions, sample):
+    need = HiddenStates(at_new_prefixes=True)
+    empty = EmptyPredictions(DeclaredPredictions(predictions, need))
+    assert empty.decode(sample["net_input"]["prev_output_tokens"]).first_choices().shape == (0,)
+    (output,), (whole,) = empty.outputs, predictions.outputs
+    assert output.token_index.shape == (0,)
+    assert output.projection.features.shape == (0, whole.projection.features.size(1))
+    assert output.encoder_states is whole.encoder_states

@@ -111,7 +111,7 @@ def test_another_language_pair_is_an_error(teacher_run, task, tmp_path):
     def change(state):
         state["cfg"]["task"].update(source_lang="de", target_lang="en")
 
-    assert "translates de-en, the student is trained on en-de" in refusal(
+    assert "translates de-en, but the student is trained on en-de" in refusal(
         changed_checkpoint(teacher_run, tmp_path / "teacher.pt", change), task
     )
 
@@ -136,8 +136,8 @@ def test_a_longer_dictionary_is_an_error_that_says_both_sizes(teacher_run, data,
     (tmp_path / "dict.en.txt").write_text((data / "dict.en.txt").read_text() + "further 1\n")
     size = len(task.source_dictionary)
     message = refusal(path, task)
-    assert f"{size} symbols of the student, {size + 1} of the teacher" in message
-    assert "the shorter is the beginning of the longer" in message
+    assert f"the student has {size} symbols, the teacher {size + 1}" in message
+    assert "the shorter dictionary is the beginning of the longer" in message
 
 
 def test_another_vocabulary_size_without_dictionaries_is_an_error(teacher_run, task, tmp_path):
@@ -146,7 +146,7 @@ def test_another_vocabulary_size_without_dictionaries_is_an_error(teacher_run, t
         state["model"]["decoder.embed_tokens.weight"] = torch.zeros(7, 24)
 
     message = refusal(changed_checkpoint(teacher_run, tmp_path / "teacher.pt", change), task)
-    assert f"target vocabulary of 7 symbols, the student of {len(task.target_dictionary)}" in message
+    assert f"target vocabulary of 7 symbols, the student has {len(task.target_dictionary)}" in message
 
 
 def test_a_decoder_without_encoder_is_an_error(teacher_run, task, tmp_path):
@@ -163,7 +163,7 @@ def test_an_unknown_architecture_is_an_error_that_asks_for_its_user_dir(teacher_
         state["cfg"]["model"].arch = state["cfg"]["model"]._name = "my_transformer"
 
     message = refusal(changed_checkpoint(teacher_run, tmp_path / "teacher.pt", change), task)
-    assert "unknown architecture, my_transformer; add the --user-dir" in message
+    assert "unknown architecture my_transformer; add the --user-dir" in message
 
 
 def test_code_in_a_setting_of_the_teacher_is_refused_and_not_run(data, task, tmp_path):
@@ -183,7 +183,7 @@ def test_weights_that_do_not_fit_their_own_configuration_are_an_error(teacher_ru
         state["cfg"]["model"].encoder_layers = 2
 
     message = refusal(changed_checkpoint(teacher_run, tmp_path / "teacher.pt", change), task)
-    assert "does not fit the model its own configuration describes" in message
+    assert "does not fit the model that its own configuration describes" in message
 
 
 def test_an_adaptive_softmax_is_an_error(teacher_path, task, sample, token_index):

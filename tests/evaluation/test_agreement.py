@@ -3,6 +3,7 @@ import re
 from dataclasses import asdict
 
 import pytest
+import torch
 from conftest import train_here
 from fairseq import checkpoint_utils
 from test_agreement_measures import slow_displacement, slow_edit_distance, slow_ranking
@@ -16,6 +17,17 @@ from nmt_kd.evaluation.agreement_measures import Bounds
 def student_path(data, tmp_path_factory):
     criterion = ["--criterion", "label_smoothed_cross_entropy", "--max-update", "30"]
     return train_here(data, tmp_path_factory.mktemp("student"), *criterion).save_dir / "checkpoint_last.pt"
+
+
+@pytest.fixture
+def in_float64():
+    """Models that compute in float64, where no two of a few thousand logits differ only by rounding.
+
+    In float32, the order of words that are nearly tied depends on the processor and on the shapes of batches.
+    """
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 def slow_form(task, paths, subset, top_k):
@@ -72,7 +84,7 @@ def measure(student, teacher, data, subset="test", max_tokens=300, **kwargs):
 
 
 @pytest.mark.parametrize("top_k", [1, 5])
-def test_every_measure_matches_counting_position_by_position(student_path, teacher_path, data, task, top_k):
+def test_every_measure_matches_counting_position_by_position(student_path, teacher_path, data, task, in_float64, top_k):
     bounds = Bounds(confidence=(0.05, 0.1), length=(40, 60), frequency=(10, 60))
     ours = measure(student_path, teacher_path, data, top_k=top_k, bounds=bounds).as_dict()
     tokens = slow_form(task, [student_path, teacher_path], "test", top_k)
@@ -129,15 +141,15 @@ def test_buckets_sum_to_the_total(student_path, teacher_path, data):
             assert weighted / ours.total.tokens == pytest.approx(getattr(ours.total, name))
 
 
-def test_chunks_and_batches_change_nothing(student_path, teacher_path, data, monkeypatch):
+def test_chunks_and_batches_change_nothing(student_path, teacher_path, data, in_float64, monkeypatch):
     whole = measure(student_path, teacher_path, data, max_tokens=4000)
     monkeypatch.setattr("nmt_kd.evaluation.agreement_measures.default_chunk_tokens", lambda *sizes: 3)
     assert asdict(measure(student_path, teacher_path, data, max_tokens=4000).total) == asdict(whole.total)
 
 
-def test_an_ensemble_is_compared_as_one_model(student_path, teacher_path, data):
+def test_an_ensemble_is_compared_as_one_model(student_path, teacher_path, data, in_float64):
     pair = f"{student_path}:{student_path}"  # averaging two equal models changes at most the last bits
-    assert measure(pair, teacher_path, data).total.agreeing == measure(student_path, teacher_path, data).total.agreeing
+    assert measure(pair, teacher_path, data).total == measure(student_path, teacher_path, data).total
 
 
 def test_progress_is_logged(teacher_path, data, caplog):

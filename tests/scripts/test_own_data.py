@@ -50,7 +50,8 @@ def test_three_commands_lead_from_text_to_a_distilled_student_a_table_and_transl
         (project / name).symlink_to(ROOT / name)
     bin_folder = Path(sys.executable).parent
     environment = {"NMT_KD_RUNS": str(runs), "NMT_KD_DEVICE": "cpu", "WORKERS": "1", "PYTHONPATH": str(ROOT)}
-    environment |= {"PATH": f"{bin_folder}:{os.environ['PATH']}", "VIRTUAL_ENV": str(bin_folder.parent)}
+    environment |= {"PATH": f"{bin_folder}:{os.environ['PATH']}"}
+    environment |= {"VIRTUAL_ENV": str(bin_folder.parent)}
 
     def script(name, *arguments, **kwargs):
         result = run_command("bash", project / f"scripts/{name}.sh", *arguments, environment=environment, **kwargs)
@@ -59,7 +60,7 @@ def test_three_commands_lead_from_text_to_a_distilled_student_a_table_and_transl
 
     (runs / "mine").mkdir(parents=True)
     (runs / "mine/settings.sh").write_text(own_data.MARK + ADDED)  # as after an earlier preparation
-    script("prepare", "mine", "--text", text, *LANGUAGES, "--updates", "3")
+    script("prepare", "mine", "--text", text, *LANGUAGES, "--updates", "2")
     printed = script("quickstart", "--data", "mine", "--methods", "seq_kd")
     table = (runs / "mine/results.md").read_text()
     assert table in printed
@@ -79,7 +80,7 @@ def test_the_settings_serve_every_script_and_keep_what_the_user_has_added(text, 
     settings.write_text(settings.read_text() + "student_training+=(--dropout 0.25)\n")
     again = prepare("mine", "--text", text, *LANGUAGES, "--updates", "9", "--until", "text", runs=tmp_path)
     assert (again.returncode, again.stdout) == (0, "")
-    environment = {"NMT_KD_RUNS": str(tmp_path), "NMT_KD_DEVICE": "cpu"}
+    environment = {"NMT_KD_RUNS": str(tmp_path), "NMT_KD_DEVICE": "cpu", "WORKERS": "1"}
     commands = {
         name: run_command("bash", ROOT / f"scripts/{name}.sh", "mine", *arguments, "--dry-run", environment=environment)
         for name, *arguments in (
@@ -230,8 +231,8 @@ def test_a_changed_text_or_vocabulary_is_refused_and_restart_removes_what_was_ma
     edit(text / "train.fr", 3, "Another sentence.")
     changed = prepare("mine", "--until", "subwords", runs=tmp_path)
     assert changed.stderr == (
-        f"prepare.sh: error: {text}/train.fr has changed since {work}/text was made of it; restore it, or add "
-        f"--restart to remove {work}/text and all that was made of it\n"
+        f"prepare.sh: error: {text}/train.fr has changed since {work}/text was made from it; restore it, or add "
+        f"--restart to remove {work}/text and everything made from it\n"
     )
     assert (work / "settings.sh").read_text() == settings
     assert (work / "subwords/subwords.model").read_bytes() == model
@@ -246,6 +247,8 @@ def test_prepared_text_that_was_edited_is_noticed_by_the_next_step(text, tmp_pat
     assert prepare("mine", "--text", text, *LANGUAGES, "--until", "subwords", runs=tmp_path).returncode == 0
     edit(tmp_path / "mine/text/valid.en", 2, "Edited by hand.")
     refused = prepare("mine", runs=tmp_path)
-    assert f"{tmp_path}/mine/text/valid.en has changed since {tmp_path}/mine/subwords was made of it" in refused.stderr
+    assert (
+        f"{tmp_path}/mine/text/valid.en has changed since {tmp_path}/mine/subwords was made from it" in refused.stderr
+    )
     assert prepare("mine", "--until", "subwords", "--restart", runs=tmp_path).returncode == 0
     assert "Edited by hand." in (tmp_path / "mine/text/valid.en").read_text()

@@ -73,11 +73,11 @@ def test_a_changed_project_keeps_the_test_tools(project):
 def test_a_set_up_that_did_not_finish_starts_over(project, extra):
     _, result = setup(project, extra, fail_at="--editable")
     assert result.returncode == 1
-    assert "could not finish installing nmt-kd and its other dependencies; see" in result.stderr
+    assert "installing nmt-kd and its other dependencies failed; see" in result.stderr
     (project / ".venv/left_over").touch()
     calls, result = setup(project, extra)
     assert result.returncode == 0, result.stderr
-    assert "removing a .venv that is incomplete" in result.stdout
+    assert "removing .venv, which is incomplete" in result.stdout
     assert not (project / ".venv/left_over").exists()
     assert "fairseq.whl" in calls[-1]
 
@@ -93,7 +93,7 @@ def test_an_environment_of_another_folder_is_made_again(project):
     setup(project)
     moved = project.rename(project.with_name("moved"))
     calls, result = setup(moved)
-    assert "removing a .venv that is incomplete, broken or moved" in result.stdout
+    assert "removing .venv, which is incomplete, broken or moved" in result.stdout
     assert "fairseq.whl" in calls[-1]
 
 

@@ -7,7 +7,7 @@ from fairseq.criterions import register_criterion
 
 from nmt_kd.criterions.base import DistillationCriterion, InterpolationConfig
 from nmt_kd.engine.distribution import WholeDistribution
-from nmt_kd.engine.predictions import Predictions, TopWords
+from nmt_kd.engine.predictions import Predictions, TeacherSource, TopWords
 from nmt_kd.engine.teacher import Teacher
 from nmt_kd.options import option
 
@@ -37,7 +37,7 @@ class LanguageTeachers(DistillationCriterion):
         return {"ce_loss": 1 - self.cfg.kd_alpha, "kd_loss": self.cfg.kd_alpha}
 
 
-class OneForEach:
+class OneForEach(TeacherSource):
     """The teachers of all languages as one source; a teacher runs where a batch has sentences of its language."""
 
     def __init__(self, tagged, default, padding):
@@ -62,6 +62,3 @@ class OfEachToken(Predictions):
         for tag, predictions in self.tagged.items():
             logits = torch.where((self.tag[rows] == tag).unsqueeze(1), predictions.logits(rows), logits)
         return WholeDistribution(logits)
-
-    def first_choices(self, chunk_tokens=0):
-        return self.predict(slice(None)).first_choice

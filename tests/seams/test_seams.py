@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from nmt_kd.engine.predictions import TopWords, UndeclaredNeedError
 from nmt_kd.engine.teacher import Teacher
+from nmt_kd.errors import UserError
 
 FEW = ["--max-update", "3", "--dropout", "0.1", "--disable-validation"]
 
@@ -108,3 +109,16 @@ def test_a_teacher_runs_only_where_its_language_occurs(build, data, task, sample
     monkeypatch.setattr(Teacher, "read", lambda teacher, *args: read.append(teacher) or original(teacher, *args))
     criterion(student, sample)
     assert read == [criterion.teacher.default]
+
+
+def test_a_teacher_that_was_not_trained_may_predict_no_better_than_chance(build, sample):
+    criterion, student = build("language_teachers")
+    for parameter in criterion.teacher.models[0].parameters():
+        parameter.data.normal_(std=3)
+    criterion.teacher.is_trained = False
+    criterion(student, sample)
+    assert criterion.chance_check.tokens == 0
+    criterion.teacher.is_trained = True
+    criterion.chance_check.TOKENS = 1
+    with pytest.raises(UserError, match="no better than chance"):
+        criterion(student, sample)

@@ -1,5 +1,6 @@
 """Decoding through fairseq-generate itself: what it finds, what it survives, what it refuses."""
 
+import itertools
 import json
 import os
 import re
@@ -11,15 +12,18 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT, run_command
 from fairseq import options
 from fairseq.dataclass.configs import GenerationConfig
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import generate
+from near_ties import A_TOKEN, Judge, margins
 from worker import Worker
 
 from nmt_kd.checkpoints.reading import file_hash
 from nmt_kd.decoding import fairseq_backend
+from nmt_kd.decoding.fairseq_backend import FairseqBackend
 from nmt_kd.decoding.order import in_order
 from nmt_kd.decoding.originals import Originals
 from nmt_kd.decoding.shards import ShardFolder
@@ -58,7 +62,7 @@ def undisturbed(data, seq_kd_teacher, tmp_path_factory):
     return out
 
 
-def test_finds_what_fairseq_generate_finds(data, seq_kd_teacher, undisturbed):
+def test_finds_what_fairseq_generate_finds(data, task, seq_kd_teacher, undisturbed):
     stock = run_command(
         *(BIN / "fairseq-generate", data, "--user-dir", ROOT / "nmt_kd", "--path", seq_kd_teacher),
         *("--gen-subset", "train", *SEARCH),
@@ -71,8 +75,13 @@ def test_finds_what_fairseq_generate_finds(data, seq_kd_teacher, undisturbed):
             expected.setdefault(int(number), []).append(text)
     ours = {decoded.id: [item.text for item in decoded.hypotheses] for decoded in in_order(ShardFolder(undisturbed))}
     assert len(ours) == len(expected) == 600
-    # batches differ, and with them the last bits of scores that are almost equal
-    assert sum(ours[number] == expected[number] for number in expected) >= 0.98 * len(expected)
+    judge = Judge.load(seq_kd_teacher, task, "train", lenpen=0.6)
+    same = [
+        all(judge.as_likely(number, *texts) for texts in zip(ours[number], expected[number], strict=True))
+        for number in expected
+    ]
+    # batches differ, and a tie in mid-search, which rounding breaks, may end in a translation with another score
+    assert sum(same) >= 0.98 * len(expected)
 
 
 def test_the_manifest_has_the_settings_under_the_names_that_earlier_folders_have(undisturbed, seq_kd_teacher):
@@ -177,23 +186,44 @@ def test_sources_that_are_too_long_are_counted_and_kept_out_or_cut(data, seq_kd_
 def test_marks_the_tokens_that_are_the_teachers_first_choice(data, task, seq_kd_teacher, tmp_path):
     decode(data, tmp_path / "kd", seq_kd_teacher, "--distill-first-choices", "--gen-subset", "test", "--beam", "1",
            "--nbest", "1")  # fmt: skip
+    task.load_dataset("test")
     for decoded in in_order(ShardFolder(tmp_path / "kd")):
         marks = decoded.notes["first_choices"]
         tokens = len(decoded.hypotheses[0].text.split())
         assert len(marks) == tokens + 1
         # a greedy search takes nothing but first choices, until it is cut off
-        assert set(marks[:tokens]) <= {"1"}
+        source = task.dataset("test")[decoded.id]["source"]
+        lead = margins(seq_kd_teacher, task, source, decoded.hypotheses[0].text)
+        others = [abs(margin) for mark, margin in zip(marks[:tokens], lead, strict=False) if mark != "1"]
+        assert max(others, default=0) <= A_TOKEN  # not marked only where another word is nearly as probable
 
 
-def test_half_precision_that_breaks_is_decoded_again_in_float32(data, seq_kd_teacher, tmp_path, monkeypatch):
-    real = fairseq_backend._is_broken
-    monkeypatch.setattr(fairseq_backend, "_is_broken", lambda found: real(found) or len(found[0].text) % 2 == 0)
-    decode(data, tmp_path / "kd", seq_kd_teacher, "--fp16", "--gen-subset", "test")
-    float32 = tmp_path / "float32"
-    decode(data, float32, seq_kd_teacher, "--gen-subset", "test")
-    ours, theirs = (list(in_order(ShardFolder(folder))) for folder in (tmp_path / "kd", float32))
-    same = [a.hypotheses[0].text == b.hypotheses[0].text for a, b in zip(ours, theirs, strict=True)]
-    assert sum(same) >= len(same) - 1
+def test_half_precision_that_breaks_is_decoded_again_in_float32(data, task, seq_kd_teacher, tmp_path, monkeypatch):
+    real, searched = FairseqBackend._search, {torch.float16: [], torch.float32: []}
+
+    def search(self, dataset, batch, generator, models):
+        searched[next(models[0].parameters()).dtype] += batch.tolist()
+        return real(self, dataset, batch, generator, models)
+
+    def decoded(name, *flags):
+        decode(data, tmp_path / name, seq_kd_teacher, "--gen-subset", "test", *flags)
+        return {sentence.id: sentence.hypotheses[0] for sentence in in_order(ShardFolder(tmp_path / name))}
+
+    float32 = decoded("float32")
+    every_other = itertools.cycle([True, False])
+    monkeypatch.setattr(fairseq_backend, "_is_broken", lambda found: next(every_other))
+    monkeypatch.setattr(FairseqBackend, "_search", search)
+    ours = decoded("ours", "--fp16")
+    assert sorted(searched[torch.float16]) == sorted(float32)
+    assert searched[torch.float32] == searched[torch.float16][::2]
+    judge = Judge.load(seq_kd_teacher, task, "test", lenpen=0.6)
+    again = searched[torch.float32]
+    same = [number for number in again if judge.as_likely(number, ours[number].text, float32[number].text)]
+    assert len(same) >= len(again) - 1  # weights stay rounded to float16
+    # float16 may find other translations, but they belong to their sentences
+    assert [found.score for found in ours.values()] == pytest.approx(
+        [judge.score(number, found.text) for number, found in ours.items()], abs=0.02
+    )
 
 
 @pytest.mark.parametrize(

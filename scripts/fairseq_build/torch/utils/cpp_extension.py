@@ -1,8 +1,8 @@
-"""Stand in for torch while scripts/setup.sh builds fairseq, which has no wheel for Python 3.11.
+"""A stand-in for torch while scripts/setup.sh builds fairseq, which has no wheel for Python 3.11.
 
-fairseq's setup.py asks torch to compile three extensions that no encoder-decoder of fairseq's translation task uses:
-`libbase` (BASE layers), `libnat` (Levenshtein transformers) and `alignment_train` (simultaneous translation). They
-take about nine tenths of the build. With this module on the path, the build needs no torch and leaves them out.
+fairseq's setup.py uses torch to compile three extensions that no encoder-decoder in fairseq's translation task uses:
+`libbase` (BASE layers), `libnat` (Levenshtein transformers) and `alignment_train` (simultaneous translation). They take
+about nine tenths of the build time. With this module on the path, the build does not need torch and skips them.
 """
 
 from setuptools import Extension

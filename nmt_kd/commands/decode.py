@@ -1,0 +1,134 @@
+"""Translate text files, one sentence a line, with any teacher, for sequence-level distillation.
+
+The teacher is recognised from --teacher: a fairseq checkpoint (several, separated by ':', form an ensemble), with its
+dictionaries in --data and its --subword-model; a folder with a CTranslate2 model, with its --subword-model unless
+nmt-kd export wrote it; or a Hugging Face model (Marian, M2M100, NLLB or mBART), as a folder or a name on the hub, which
+is converted for CTranslate2 once and kept under ~/.cache/nmt-kd.
+
+The output holds plain text. nmt-kd assemble makes a corpus of it with the student's subword model. Rerun to resume: a
+run translates what is missing, with any number of workers. Start workers with torchrun, or each with the same
+--num-shards and its own --shard-id (and then choose its GPU with CUDA_VISIBLE_DEVICES).
+"""
+
+import argparse
+from pathlib import Path
+
+from nmt_kd.translators.decode import ON_EMPTY, ON_TOO_LONG, decode_text
+from nmt_kd.translators.search import Search
+from nmt_kd.translators.translator import TeacherOptions
+from nmt_kd.workers import which_worker
+
+EXAMPLE = "nmt-kd decode --teacher Helsinki-NLP/opus-mt-en-de --sources mono.en --output decoded --beam 4 --nbest 4"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    search = Search()
+    parser.add_argument("--teacher", required=True, help="checkpoint, folder or Hugging Face name; see above")
+    parser.add_argument(
+        "--sources", required=True, nargs="+", type=Path, metavar="FILE", help="text to translate, one sentence a line"
+    )
+    parser.add_argument("--output", required=True, type=Path, help="folder for the translations; rerun to resume")
+    parser.add_argument("--data", help="fairseq: folder with the dictionaries that the teacher was trained with")
+    parser.add_argument(
+        "--subword-model", type=Path, help="fairseq, CTranslate2: sentencepiece model or BPE codes of the teacher"
+    )
+    parser.add_argument(
+        "--target-subword-model", type=Path, help="that of the target side (default: the one of --subword-model)"
+    )
+    parser.add_argument(
+        "--source-lang", help="language of the sources, as the teacher names it (default: the teacher's only one)"
+    )
+    parser.add_argument("--target-lang", help="language to translate into (default: the teacher's only one)")
+    parser.add_argument("--beam", type=int, help="beam size (default: 4)")
+    parser.add_argument(
+        "--nbest", type=int, default=search.nbest, help="translations of each sentence (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--lenpen",
+        type=float,
+        default=search.lenpen,
+        help="length penalty: scores are divided by length to this power (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-len", type=int, default=search.max_len, help="longest translation in tokens (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--sampling-topk",
+        type=int,
+        metavar="K",
+        help="sample --nbest translations, each token from the K most probable ones, or from all if K is 0",
+    )
+    parser.add_argument(
+        "--sampling-temperature",
+        type=float,
+        default=search.sampling_temperature,
+        help="divides the logits before sampling (default: %(default)s)",
+    )
+    parser.add_argument("--seed", type=int, default=search.seed, help="seed of sampling (default: %(default)s)")
+    parser.add_argument(
+        "--compute-type",
+        default="default",
+        help="precision: float32 or float16, with CTranslate2 also int8, ... (default: the model's)",
+    )
+    parser.add_argument(
+        "--max-tokens",
+        type=int,
+        default=12000,
+        help="source tokens in a batch, with padding; CTranslate2 takes at most 1024 on a CPU (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-source-len", type=int, help="longest source in tokens (default: as long as the teacher reads)"
+    )
+    parser.add_argument(
+        "--too-long",
+        choices=ON_TOO_LONG,
+        default="error",
+        help="what to do with lines that are longer (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--empty-lines", choices=ON_EMPTY, default="error", help="what to do with empty lines (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--block-sentences",
+        type=int,
+        default=1000,
+        help="sentences translated and saved together; a killed worker loses at most one such block "
+        "(default: %(default)s)",
+    )
+    parser.add_argument("--num-shards", type=int, default=1, help="number of workers (default: %(default)s)")
+    parser.add_argument("--shard-id", type=int, default=0, help="number of this worker, from 0 (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> None:
+    search = Search(
+        args.beam,
+        args.nbest,
+        args.lenpen,
+        args.max_len,
+        args.sampling_topk,
+        args.sampling_temperature,
+        args.seed,
+    )
+    options = TeacherOptions(
+        args.teacher,
+        search,
+        args.data,
+        args.subword_model,
+        args.target_subword_model,
+        args.source_lang,
+        args.target_lang,
+        args.compute_type,
+        args.max_tokens,
+        args.max_source_len,
+    )
+    worker, workers = which_worker(args.shard_id, args.num_shards)
+    decode_text(
+        options,
+        args.sources,
+        args.output,
+        args.empty_lines,
+        args.too_long,
+        args.block_sentences,
+        worker,
+        workers,
+    )

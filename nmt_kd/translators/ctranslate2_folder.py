@@ -1,0 +1,110 @@
+"""A model that was converted for CTranslate2, with its subword model, as a teacher for plain text."""
+
+import json
+from pathlib import Path
+
+from nmt_kd.checkpoints.reading import file_hash
+from nmt_kd.decoding.shards import Hypothesis
+from nmt_kd.errors import UserError
+from nmt_kd.exporting.subword_model import SubwordModel
+from nmt_kd.exporting.summary import MARK, SUMMARY
+from nmt_kd.translators.ctranslate2_search import AT_THE_LIMIT, CTranslate2Search
+from nmt_kd.translators.translator import UNKNOWN_LEFT_OUT, TeacherOptions, folder_hash
+
+WHAT = "a folder with a CTranslate2 model, or one that nmt-kd export wrote"
+USES = ("subword_model", "target_subword_model")
+LONGEST_SOURCE = 1024  # tokens; the folder does not say, and this is what CTranslate2 assumes
+UNKNOWN = "<unk>"
+
+
+def recognises(teacher: str) -> bool:
+    """Tell whether a folder has a converted model, or is an export."""
+    return (Path(teacher) / "model.bin").is_file() or _is_export(Path(teacher))
+
+
+def _is_export(folder: Path) -> bool:
+    try:
+        return MARK in json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+
+
+def open_teacher(options: TeacherOptions) -> "CTranslate2Translator":
+    """Load the model of a folder; raises UserError if its subword model is missing."""
+    try:
+        import ctranslate2  # noqa: F401
+    except ImportError:
+        raise UserError("CTranslate2 is not installed; pip install 'nmt-kd[ctranslate2]'") from None
+    folder = Path(options.teacher)
+    if _is_export(folder):
+        folder = _model_of_export(folder, options.compute_type)
+    _check_not_from_hugging_face(folder)
+    return CTranslate2Translator(folder, options)
+
+
+def _model_of_export(folder: Path, compute_type: str) -> Path:
+    """Return the model in `compute_type`, if there is one, or else the most exact one."""
+    models = sorted(path.parent.name for path in folder.glob("*/model.bin"))
+    for name in (compute_type, "float32", "float16", *models):
+        if name in models:
+            return folder / name
+    raise UserError(f"{folder} has no model; export it again")
+
+
+def _check_not_from_hugging_face(folder: Path) -> None:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if not config.get("add_source_eos", True) and config.get("decoder_start_token") == config.get("eos_token"):
+        raise UserError(
+            f"{folder} was converted from a Hugging Face model and lacks its tokenizer; give that model as --teacher"
+        )
+
+
+class CTranslate2Translator:
+    """CTranslate2 between a subword model for each side."""
+
+    def __init__(self, folder: Path, options: TeacherOptions):
+        self.languages = options.languages()
+        self.longest_source = options.longest_source(LONGEST_SOURCE)
+        source = SubwordModel.read(options.subword_model or _beside(folder))
+        self.split, self.target = source.splitter(), SubwordModel.read(options.target_subword_model or source.path)
+        self.search = CTranslate2Search(folder, options.search, options.compute_type, options.max_tokens)
+        self.settings = {
+            "teacher": folder_hash(folder, (path for path in folder.iterdir() if path.is_file())),
+            "teacher_kind": "ctranslate2",
+            "precision": self.search.precision,
+            "source_subwords": file_hash(source.path),
+            "target_subwords": file_hash(self.target.path),
+        }
+        self.unknown = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many unknown symbols were left out, and how many translations were cut."""
+        return {UNKNOWN_LEFT_OUT: self.unknown, AT_THE_LIMIT: self.search.cut}
+
+    def length(self, source: str) -> int:
+        """Return the number of subwords of a source, and its end."""
+        return len(self.split(source).split()) + 1
+
+    def translate(self, sources: list[str], seed: int) -> list[list[Hypothesis]]:
+        """Return the n-best lists of these texts."""
+        tokens = [self.split(text).split() for text in sources]
+        return [
+            [Hypothesis(score, self._text(symbols)) for score, symbols in found]
+            for found in self.search.translate(tokens, seed)
+        ]
+
+    def _text(self, symbols: list[str]) -> str:
+        self.unknown += symbols.count(UNKNOWN)
+        return self.target.text(" ".join(symbol for symbol in symbols if symbol != UNKNOWN))
+
+
+def _beside(folder: Path) -> Path:
+    """Return the subword model that nmt-kd export puts beside a model."""
+    for name in ("subwords.model", "subwords.codes"):
+        if _is_export(folder.resolve().parent) and (path := folder.resolve().parent / name).is_file():
+            return path
+    raise UserError(f"the subword model of {folder} is needed; give it as --subword-model")

@@ -1,0 +1,96 @@
+"""CTranslate2's search on the tokens of any converted model."""
+
+import os
+from pathlib import Path
+
+import torch
+
+from nmt_kd.decoding.ctranslate2_backend import CPU_BATCH_TOKENS
+from nmt_kd.errors import UserError
+from nmt_kd.translators.search import Search
+from nmt_kd.workers import device_of_worker
+
+AT_THE_LIMIT = "translations cut at --max-len"
+
+
+class CTranslate2Search:
+    """Beam search or sampling with the model in a folder."""
+
+    def __init__(self, folder: Path, search: Search, compute_type: str, max_tokens: int):
+        self.folder, self.search, self.compute_type = folder, search, compute_type
+        self.on_gpu = device_of_worker().type == "cuda"
+        self.max_tokens = max_tokens if self.on_gpu else min(max_tokens, CPU_BATCH_TOKENS)
+        self.translator = self._load()
+        self.cut = 0
+
+    @property
+    def precision(self) -> str:
+        """The precision of the arithmetic."""
+        return self.translator.compute_type
+
+    def _load(self):
+        import ctranslate2
+
+        cores, threads = os.cpu_count() or 1, dict[str, int]()
+        if not self.on_gpu:
+            # of several threads that sample, chance decides which one gets a sentence
+            names = ("inter_threads", "intra_threads")
+            threads = dict(zip(names, (1, cores) if self.search.is_sampling else (cores, 1), strict=True))
+        try:
+            return ctranslate2.Translator(
+                str(self.folder),
+                device="cuda" if self.on_gpu else "cpu",
+                device_index=torch.cuda.current_device() if self.on_gpu else 0,
+                compute_type=self.compute_type,
+                **threads,
+            )
+        except (ValueError, RuntimeError) as error:
+            raise UserError(f"CTranslate2 cannot load {self.folder}: {_in_one_line(error)}") from None
+
+    def translate(
+        self, sources: list[list[str]], seed: int, prefix: list[str] | None = None, max_len: int | None = None
+    ) -> list[list[tuple[float, list[str]]]]:
+        """Return for each list of tokens the scores and tokens of its n-best list, without the `prefix` of all.
+
+        Raises UserError if the model cannot read a source.
+        """
+        search, limit = self.search, min(max_len or self.search.max_len, self.search.max_len)
+        options: dict = {"beam_size": search.width}
+        if search.sampling_topk is not None:
+            options = {"beam_size": 1, "sampling_topk": search.sampling_topk}
+            options["sampling_temperature"] = search.sampling_temperature
+            self._reseed(seed)
+        try:
+            results = self.translator.translate_batch(
+                sources,
+                target_prefix=[prefix] * len(sources) if prefix else None,
+                num_hypotheses=search.nbest,
+                length_penalty=search.lenpen,
+                max_decoding_length=limit,
+                max_input_length=0,
+                return_scores=True,
+                max_batch_size=self.max_tokens,
+                batch_type="tokens",
+                **options,
+            )
+        except RuntimeError as error:
+            what_to_do = "if a source is too long, lower --max-source-len"
+            raise UserError(f"CTranslate2 cannot translate: {_in_one_line(error)}; {what_to_do}") from None
+        lists = []
+        for found in results:
+            hypotheses = zip(found.scores, found.hypotheses, strict=True)
+            best_first = sorted(hypotheses, key=lambda hypothesis: -hypothesis[0])
+            lists.append([(score, tokens[len(prefix or ()) :]) for score, tokens in best_first])
+            self.cut += sum(len(tokens) >= limit for tokens in found.hypotheses)
+        return lists
+
+    def _reseed(self, seed: int) -> None:
+        """Start new threads: a thread of CTranslate2 takes the seed when it first samples, and never again."""
+        import ctranslate2
+
+        ctranslate2.set_random_seed(seed)
+        self.translator = self._load()
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

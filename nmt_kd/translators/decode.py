@@ -1,0 +1,134 @@
+"""Decoding text files with any teacher, into a folder in text form."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nmt_kd.decoding.shards import Decoded
+from nmt_kd.decoding.text_files import Line, Record, TextFiles
+from nmt_kd.decoding.text_form import FORM, pair_name, text_folder, text_record
+from nmt_kd.errors import UserError
+from nmt_kd.options import AT_LEAST_1, require
+from nmt_kd.progress import Progress
+from nmt_kd.storage.blocks import fill
+from nmt_kd.translators.opening import open_translator
+from nmt_kd.translators.translator import TeacherOptions, Translator
+
+logger = logging.getLogger(__name__)
+
+ON_EMPTY = ("error", "skip")
+ON_TOO_LONG = ("error", "skip", "truncate")
+
+
+@dataclass
+class SourceRules:
+    """What happens to empty lines and to lines that are longer than the teacher can read."""
+
+    length: Callable[[str], int]  # of a text, in the teacher's tokens
+    longest: int  # tokens
+    empty: str = "error"
+    too_long: str = "error"
+    empty_lines: int = 0  # in all files, as are the following
+    long_lines: int = 0
+
+    def check(self, record: Record) -> None:
+        """Count a line that is empty or too long; raises UserError if that is an error."""
+        (line,) = record
+        text = line.text.strip()
+        if not text:
+            self._found(line, "empty", self.empty, "--empty-lines skip")
+            self.empty_lines += 1
+        elif len(text.encode()) >= self.longest and self.length(text) > self.longest:  # a token is a byte or more
+            what = f"longer than the {self.longest:,} tokens that the teacher reads"
+            self._found(line, what, self.too_long, "--too-long skip or truncate")
+            self.long_lines += 1
+
+    def _found(self, line: Line, what: str, action: str, what_to_do: str) -> None:
+        if action == "error":
+            raise line.error(f"{what}; correct it, or choose what to do with {what_to_do}")
+
+    def readable(self, text: str) -> str | None:
+        """Return what the teacher is to translate of a source, or None if it is skipped."""
+        if not text or self.length(text) <= self.longest:
+            return text or None
+        if self.too_long != "truncate":
+            return None
+        fits, too_many = 0, len(text)  # characters
+        while too_many - fits > 1:
+            middle = (fits + too_many) // 2
+            if self.length(text[:middle]) <= self.longest:
+                fits = middle
+            else:
+                too_many = middle
+        return text[:fits].strip() or None
+
+    def log_counts(self) -> None:
+        """Log how many lines are skipped or cut."""
+        if self.empty_lines:
+            logger.warning(f"empty lines, skipped: {self.empty_lines:,}")
+        if self.long_lines:
+            what = "cut" if self.too_long == "truncate" else "skipped"
+            logger.warning(f"lines longer than {self.longest:,} tokens, {what}: {self.long_lines:,}")
+
+
+def decode_text(
+    options: TeacherOptions,
+    sources: list[Path],
+    output: Path,
+    empty: str = "error",
+    too_long: str = "error",
+    block_sentences: int = 1000,
+    worker: int = 0,
+    workers: int = 1,
+) -> None:
+    """Translate the lines of `sources` that `output` lacks, or this worker's share of them.
+
+    `empty` and `too_long` are one of ON_EMPTY and ON_TOO_LONG. Raises UserError for wrong input, if `output` was made
+    with other settings, or if the system refuses to write.
+    """
+    require(AT_LEAST_1.holds(block_sentences), "--block-sentences", block_sentences, AT_LEAST_1.words)
+    translator = open_translator(options)
+    rules = SourceRules(translator.length, translator.longest_source, empty, too_long)
+    text = TextFiles(sources, block_sentences, rules.check)
+    rules.log_counts()
+    noted = {"teacher_name": options.teacher, "source_files": [str(path) for path in sources]}
+    folder = text_folder(output, "nmt-kd decode", noted)
+    folder.claim(
+        {
+            **FORM,
+            "languages": pair_name(*translator.languages),
+            "sources": text.checksum,
+            "sentences": len(text),
+            "block_sentences": block_sentences,
+            **translator.settings,
+            **options.search.settings(),
+            "max_tokens": options.max_tokens,
+            "empty_lines": empty,
+            "too_long": too_long,
+            "longest_source": translator.longest_source,
+        }
+    )
+
+    def compute(block: int, progress: Progress) -> list[Decoded]:
+        first = block * block_sentences
+        lines = [line.text.strip() for (line,) in text.block(block)]
+        decoded = decode_block(translator, rules, lines, first, options.search.seed + block)
+        progress.add(len(lines))
+        return decoded
+
+    sentences = fill(folder, text.sizes, worker, workers, compute)
+    for what, count in translator.counts.items():
+        if count:
+            logger.warning(f"{what}: {count:,}")
+    logger.info(f"decoded {sentences:,} sentences; when all workers are done, run nmt-kd assemble {output}")
+
+
+def decode_block(translator: Translator, rules: SourceRules, lines: list[str], first: int, seed: int) -> list[Decoded]:
+    """Return the records of `lines`, numbered from `first`; a line that is skipped has no hypotheses."""
+    readable = {index: text for index, line in enumerate(lines) if (text := rules.readable(line))}
+    found = translator.translate(list(readable.values()), seed) if readable else []
+    if len(found) != len(readable):
+        raise UserError(f"the teacher returned {len(found):,} translations of {len(readable):,} sentences")
+    lists = dict(zip(readable, found, strict=True))
+    return [text_record(first + index, line, lists.get(index, [])) for index, line in enumerate(lines)]

@@ -1,0 +1,123 @@
+"""A fairseq checkpoint, or an ensemble, as a teacher for plain text."""
+
+from pathlib import Path
+
+import numpy
+import torch
+from fairseq import utils
+from fairseq.dataclass.configs import GenerationConfig
+from omegaconf import DictConfig, OmegaConf
+
+from nmt_kd.checkpoints.reading import file_hash, read_checkpoint
+from nmt_kd.data import dictionary_checksum
+from nmt_kd.decoding.fairseq_backend import FairseqBackend
+from nmt_kd.decoding.shards import Hypothesis
+from nmt_kd.errors import UserError
+from nmt_kd.exporting.checks import check_dictionaries, translation_task_on
+from nmt_kd.exporting.subword_model import SubwordModel
+from nmt_kd.exporting.systems import load_checkpoints
+from nmt_kd.options import one_of, require
+from nmt_kd.translators.search import Search
+from nmt_kd.translators.translator import UNKNOWN_LEFT_OUT, TeacherOptions
+from nmt_kd.workers import device_of_worker
+
+WHAT = "a fairseq checkpoint (several, separated by ':', form an ensemble)"
+USES = ("data", "subword_model", "target_subword_model")
+PRECISIONS = one_of("default", "float32", "float16")
+UNKNOWN = "<unk>"
+
+
+def recognises(teacher: str) -> bool:
+    """Tell whether all parts of a name separated by ":" are files."""
+    return all(Path(path).is_file() for path in teacher.split(":"))
+
+
+def open_teacher(options: TeacherOptions) -> "FairseqTranslator":
+    """Load the checkpoints; raises UserError if they do not fit the dictionaries, or an option is missing."""
+    if options.data is None:
+        raise UserError(f"the dictionaries of {options.teacher} are needed; give the folder that has them as --data")
+    if options.subword_model is None:
+        raise UserError(f"the subword model of {options.teacher} is needed; give it as --subword-model")
+    require(PRECISIONS.holds(options.compute_type), "--compute-type", options.compute_type, PRECISIONS.words)
+    return FairseqTranslator(options, options.data, options.subword_model)
+
+
+class FairseqTranslator:
+    """fairseq's beam search between a subword model for each side."""
+
+    def __init__(self, options: TeacherOptions, data: str, subword_model: Path):
+        paths = [Path(path) for path in options.teacher.split(":")]
+        states = [read_checkpoint(path) for path in paths]
+        self.task = translation_task_on(paths[0], states[0]["cfg"], data)
+        for path, state in zip(paths, states, strict=True):
+            check_dictionaries(path, state, self.task)
+        del states
+        self.languages = self.task.cfg.source_lang, self.task.cfg.target_lang
+        given = options.source_lang or self.languages[0], options.target_lang or self.languages[1]
+        if given != self.languages:
+            raise UserError(
+                f"{options.teacher} translates {'-'.join(self.languages)}, not {'-'.join(given)}; leave out "
+                "--source-lang and --target-lang, or give another teacher"
+            )
+        source = SubwordModel.read(subword_model)
+        self.split, self.target = source.splitter(), SubwordModel.read(options.target_subword_model or subword_model)
+        models = _prepared(load_checkpoints(paths, self.task).models, options)
+        self.longest_source = options.longest_source(min(model.max_positions()[0] for model in models))
+        generator = self.task.build_generator(models, _generation(options.search))
+        self.backend = FairseqBackend(self.task, models, generator, options.search.nbest, options.max_tokens, None)
+        self.settings = {
+            "teacher": "+".join(file_hash(path) for path in paths),
+            "teacher_kind": "fairseq",
+            "precision": self.backend.precision,
+            "source_dictionary": dictionary_checksum(self.task.source_dictionary),
+            "target_dictionary": dictionary_checksum(self.task.target_dictionary),
+            "source_subwords": file_hash(source.path),
+            "target_subwords": file_hash(self.target.path),
+        }
+        self.unknown = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many unknown symbols were left out, and what fairseq's search counts."""
+        return {UNKNOWN_LEFT_OUT: self.unknown, **self.backend.counts}
+
+    def length(self, source: str) -> int:
+        """Return the number of subwords of a source, and its end."""
+        return len(self.split(source).split()) + 1
+
+    def translate(self, sources: list[str], seed: int) -> list[list[Hypothesis]]:
+        """Return the n-best lists of these texts."""
+        utils.set_torch_seed(seed)
+        encode = self.task.source_dictionary.encode_line
+        tokens = [encode(self.split(text), add_if_not_exist=False).long() for text in sources]
+        lengths = [len(each) for each in tokens]
+        dataset = self.task.build_dataset_for_inference(tokens, lengths)
+        longest_first = numpy.argsort(-numpy.array(lengths, dtype=numpy.int64), kind="stable")
+        lists: dict[int, list[Hypothesis]] = {}
+        for number, found in zip(longest_first, self.backend.decode(dataset, longest_first), strict=True):
+            lists[int(number)] = [Hypothesis(item.score, self._text(item.text)) for item in found]
+        return [lists[number] for number in range(len(sources))]
+
+    def _text(self, subwords: str) -> str:
+        symbols = subwords.split(" ")
+        self.unknown += symbols.count(UNKNOWN)
+        return self.target.text(" ".join(symbol for symbol in symbols if symbol != UNKNOWN))
+
+
+def _prepared(models: list, options: TeacherOptions) -> list:
+    device = device_of_worker()
+    if options.compute_type == "float16" and device.type == "cpu":
+        raise UserError("--compute-type float16 needs a GPU with a fairseq checkpoint; use float32")
+    for model in models:
+        model.eval().to(device, torch.float16 if options.compute_type == "float16" else torch.float32)
+        model.make_generation_fast_(beamable_mm_beam_size=options.search.width, need_attn=False)
+    return models
+
+
+def _generation(search: Search) -> DictConfig:
+    settings: DictConfig = OmegaConf.structured(GenerationConfig)
+    settings.update({"beam": search.width, "nbest": search.nbest, "lenpen": search.lenpen, "max_len_b": search.max_len})
+    if search.sampling_topk is not None:
+        settings.update({"sampling": True, "temperature": search.sampling_temperature})
+        settings.update({"sampling_topk": search.sampling_topk or -1})
+    return settings

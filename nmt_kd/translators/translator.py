@@ -1,0 +1,64 @@
+"""What a teacher for plain text can do, and what the user says about it."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from nmt_kd.checkpoints.reading import file_hash
+from nmt_kd.decoding.shards import Hypothesis
+from nmt_kd.errors import UserError
+from nmt_kd.translators.search import Search
+
+UNKNOWN_LEFT_OUT = "unknown symbols left out of translations"
+
+
+class Translator(Protocol):
+    """A teacher with its subword model and its search."""
+
+    languages: tuple[str, str]  # source and target
+    longest_source: int  # tokens, in the teacher's own segmentation
+    settings: dict  # for the manifest: the teacher's fingerprint, and all else that determines its translations
+    counts: dict[str, int]  # of what is worth a warning at the end
+
+    def length(self, source: str) -> int:
+        """Return the number of tokens of a source text."""
+
+    def translate(self, sources: list[str], seed: int) -> list[list[Hypothesis]]:
+        """Return the n-best lists of these texts, best first, as plain text.
+
+        Samples depend on `sources` and `seed` alone, not on what was translated before.
+        """
+
+
+@dataclass(frozen=True)
+class TeacherOptions:
+    """The teacher that the user names, and the options that kinds of teachers need."""
+
+    teacher: str
+    search: Search = field(default_factory=Search)
+    data: str | None = None
+    subword_model: Path | None = None
+    target_subword_model: Path | None = None
+    source_lang: str | None = None
+    target_lang: str | None = None
+    compute_type: str = "default"
+    max_tokens: int = 12000  # of the sources in a batch, with padding
+    max_source_len: int | None = None
+
+    def languages(self) -> tuple[str, str]:
+        """Return the languages that the user gives; raises UserError if one is missing."""
+        if not self.source_lang or not self.target_lang:
+            raise UserError(f"the languages of {self.teacher} are unknown; give --source-lang and --target-lang")
+        return self.source_lang, self.target_lang
+
+    def longest_source(self, limit: int) -> int:
+        """Return the longest source to translate, given what the teacher can read."""
+        return min(limit, self.max_source_len or limit)
+
+
+def folder_hash(folder: Path, files: Iterable[Path]) -> str:
+    """Return 12 hexadecimal digits that identify the names and the contents of `files` in a folder."""
+    listed = "".join(f"{path.relative_to(folder)} {file_hash(path)}\n" for path in sorted(files))
+    return hashlib.sha256(listed.encode()).hexdigest()[:12]
