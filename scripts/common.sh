@@ -7,6 +7,8 @@ settings_file= # replaces the data set's file
 # an environment that the user has activated takes precedence
 [ -n "${VIRTUAL_ENV:-}" ] || [ ! -d "$root/.venv/bin" ] || PATH="$root/.venv/bin:$PATH"
 export PATH PYTHONUNBUFFERED=1
+# Waiting threads should sleep: if they spin, training on a CPU that does other work too takes several times as long.
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
 
 # print the calling script's first comment
 show_help() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$0"; }
