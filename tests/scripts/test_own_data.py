@@ -61,17 +61,17 @@ def test_three_commands_lead_from_text_to_a_distilled_student_a_table_and_transl
     (runs / "mine").mkdir(parents=True)
     (runs / "mine/settings.sh").write_text(own_data.MARK + ADDED)  # as after an earlier preparation
     script("prepare", "mine", "--text", text, *LANGUAGES, "--updates", "2")
-    printed = script("quickstart", "--data", "mine", "--methods", "seq_kd")
+    printed = script("quickstart", "--data", "mine", "--methods", "word_kd")
     table = (runs / "mine/results.md").read_text()
     assert table in printed
     assert "| BLEU | chrF | BLEU, test_web | chrF, test_web |" in re.sub(" +", " ", table.splitlines()[0])
     rows = json.loads((runs / "mine/results.json").read_text())
     assert [(row["system"], set(row["more_test_sets"])) for row in rows] == [
-        (name, {"BLEU, test_web", "chrF, test_web"}) for name in ("teacher", "seq_kd")
+        (name, {"BLEU, test_web", "chrF, test_web"}) for name in ("teacher", "word_kd")
     ]
     for name, size in (("translations.txt", 4), ("translations.test_web.txt", 3)):
-        assert len(re.findall(r"^D-", (runs / "mine/seq_kd" / name).read_text(), re.MULTILINE)) == size
-    assert len(script("translate", "mine", "seq_kd", input="The table is red.\nOne\n").splitlines()) == 2
+        assert len(re.findall(r"^D-", (runs / "mine/word_kd" / name).read_text(), re.MULTILINE)) == size
+    assert len(script("translate", "mine", "word_kd", input="The table is red.\nOne\n").splitlines()) == 2
 
 
 def test_the_settings_serve_every_script_and_keep_what_the_user_has_added(text, tmp_path):
