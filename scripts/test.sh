@@ -14,4 +14,14 @@ cd "$root"
 run ruff check .
 run ruff format --check .
 run mypy
-run python -m pytest --numprocesses "$(nproc)" --dist worksteal --durations 10 "$@"
+pytest=(python -m pytest --numprocesses "$(nproc)" --dist worksteal --durations 10)
+if [ $# -gt 0 ]; then
+    run "${pytest[@]}" "$@"
+    exit
+fi
+# Tests that fork run in processes of their own: a fork of a process in which a library has left threads can hang.
+unset OMP_WAIT_POLICY
+mapfile -t forking < <(grep -rlE "^from (worker|test_training) import" tests --include="test_*.py" | sort && echo tests/test_training.py)
+mapfile -t forking < <(printf '%s\n' "${forking[@]}" | sort -u)
+run "${pytest[@]}" "${forking[@]}"
+run "${pytest[@]}" tests "${forking[@]/#/--ignore=}"

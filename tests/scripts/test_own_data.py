@@ -61,17 +61,17 @@ def test_three_commands_lead_from_text_to_a_distilled_student_a_table_and_transl
     (runs / "mine").mkdir(parents=True)
     (runs / "mine/settings.sh").write_text(own_data.MARK + ADDED)  # as after an earlier preparation
     script("prepare", "mine", "--text", text, *LANGUAGES, "--updates", "2")
-    printed = script("quickstart", "--data", "mine", "--methods", "word_kd")
+    printed = script("quickstart", "--data", "mine", "--methods", "seq_kd")
     table = (runs / "mine/results.md").read_text()
     assert table in printed
     assert "| BLEU | chrF | BLEU, test_web | chrF, test_web |" in re.sub(" +", " ", table.splitlines()[0])
     rows = json.loads((runs / "mine/results.json").read_text())
     assert [(row["system"], set(row["more_test_sets"])) for row in rows] == [
-        (name, {"BLEU, test_web", "chrF, test_web"}) for name in ("teacher", "word_kd")
+        (name, {"BLEU, test_web", "chrF, test_web"}) for name in ("teacher", "seq_kd")
     ]
     for name, size in (("translations.txt", 4), ("translations.test_web.txt", 3)):
-        assert len(re.findall(r"^D-", (runs / "mine/word_kd" / name).read_text(), re.MULTILINE)) == size
-    assert len(script("translate", "mine", "word_kd", input="The table is red.\nOne\n").splitlines()) == 2
+        assert len(re.findall(r"^D-", (runs / "mine/seq_kd" / name).read_text(), re.MULTILINE)) == size
+    assert len(script("translate", "mine", "seq_kd", input="The table is red.\nOne\n").splitlines()) == 2
 
 
 def test_the_settings_serve_every_script_and_keep_what_the_user_has_added(text, tmp_path):
@@ -102,12 +102,12 @@ def test_fairseq_takes_the_settings_of_every_scale(scale, text, tmp_path):
     result = prepare("mine", "--text", text, *LANGUAGES, "--scale", scale, "--until", "text", runs=tmp_path)
     assert result.returncode == 0, result.stderr
     environment = {"NMT_KD_RUNS": str(tmp_path), "NMT_KD_DEVICE": "cpu"}
-    for method in ("teacher", "word_kd"):
+    for method in ("teacher", "seq_kd"):
         printed = run_command(
             "bash", ROOT / "scripts/train.sh", "mine", method, "--dry-run", environment=environment
         ).stdout
         assert parsed(printed.splitlines()[-1]).optimization.max_update == own_data.updates_for(scale, 150)
-    printed = run_command("bash", ROOT / "scripts/evaluate.sh", "mine", "word_kd", "--dry-run", environment=environment)
+    printed = run_command("bash", ROOT / "scripts/evaluate.sh", "mine", "seq_kd", "--dry-run", environment=environment)
     assert "--remove-bpe sentencepiece" in printed.stdout
     assert "multi-bleu" not in printed.stdout
 
