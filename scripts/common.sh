@@ -7,7 +7,7 @@ settings_file= # replaces the data set's file
 # an environment that the user has activated takes precedence
 [ -n "${VIRTUAL_ENV:-}" ] || [ ! -d "$root/.venv/bin" ] || PATH="$root/.venv/bin:$PATH"
 export PATH PYTHONUNBUFFERED=1
-# Waiting threads should sleep: if they spin, training on a CPU that does other work too takes several times as long.
+# Let waiting threads sleep: on a busy CPU, training takes several times as long if they spin.
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
 
 # print the calling script's first comment

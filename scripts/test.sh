@@ -19,9 +19,8 @@ if [ $# -gt 0 ]; then
     run "${pytest[@]}" "$@"
     exit
 fi
-# Tests that fork run in processes of their own: a fork of a process in which a library has left threads can hang.
+# Run the tests that fork separately: forking a process in which other tests have left library threads can hang.
 unset OMP_WAIT_POLICY
-mapfile -t forking < <(grep -rlE "^from (worker|test_training) import" tests --include="test_*.py" | sort && echo tests/test_training.py)
-mapfile -t forking < <(printf '%s\n' "${forking[@]}" | sort -u)
+mapfile -t forking < <(grep -rlE "^from (worker|test_training) import" tests --include="test_*.py" | sort)
 run "${pytest[@]}" "${forking[@]}"
 run "${pytest[@]}" tests "${forking[@]/#/--ignore=}"
