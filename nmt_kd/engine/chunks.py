@@ -13,6 +13,7 @@ backpropagates these to the features and the output weights right away. So the b
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Generic, Protocol, TypeVar
 
 import torch
@@ -133,29 +134,23 @@ class SummedLoss:
 
     def chunks(self, view: View[ChunkType]) -> Iterator[ChunkType]:
         """Yield the chunks of a view in order; each must be added before the next is requested."""
-        first = view.projections[0]
+        projections = view.projections
+        first = projections[0]
         tokens, device = first.features.size(0), first.features.device
         self._loss = self._loss.to(device, torch.promote_types(self._loss.dtype, _accumulation_dtype(first.features)))
+        wanted = [torch.is_grad_enabled() and bool(projection.trained) for projection in projections]
+        for tensor in (tensor for projection in projections for tensor in projection.trained):
+            if torch.is_grad_enabled() and tensor not in self._gradients:
+                self._gradients[tensor] = torch.zeros_like(tensor, dtype=_accumulation_dtype(tensor))
         chunk_tokens = self._chunk_tokens or default_chunk_tokens(first.vocabulary_size, device)
         for rows in chunk_slices(tokens, chunk_tokens):
-            yield self._next_chunk(view, rows)
+            self._projections = projections
+            # in one expression: a variable of this generator would keep the logits after `add` has emptied the chunk
+            yield view.chunk(rows, list(map(_leaf, projections, repeat(rows), wanted)))
             if self._projections is not None:
                 raise RuntimeError(
                     "a chunk was not added to the loss before the next one was requested; add each chunk in the loop"
                 )
-
-    def _next_chunk(self, view: View[ChunkType], rows: slice) -> ChunkType:
-        self._projections = view.projections
-        logits = []
-        for projection in self._projections:
-            wanted = torch.is_grad_enabled() and bool(projection.trained)
-            if wanted:
-                for tensor in projection.trained:
-                    if tensor not in self._gradients:
-                        self._gradients[tensor] = torch.zeros_like(tensor, dtype=_accumulation_dtype(tensor))
-            with torch.no_grad():
-                logits.append(projection.logits(rows).detach().requires_grad_(wanted))
-        return view.chunk(rows, logits)
 
     def add(self, chunk: Chunk, losses: Tensor, named: Mapping[str, Tensor]) -> None:
         """Add the chunk's `losses` [tokens] and `named` values, [tokens] each, to their sums, and empty the chunk."""
@@ -246,6 +241,12 @@ class _WithGradients(torch.autograd.Function):
         # In place, because the weight's gradient is as large as the embeddings.
         scaled = (gradient.mul_(upstream) for gradient in gradients)
         return (None, None, *(gradient.to(dtype) for gradient, dtype in zip(scaled, ctx.dtypes, strict=True)))
+
+
+@torch.no_grad()
+def _leaf(projection: Projection, rows: slice, wanted: bool) -> Tensor:
+    """Return the logits of some tokens as a leaf, with gradients if they are wanted."""
+    return projection.logits(rows).detach().requires_grad_(wanted)
 
 
 def _accumulation_dtype(tensor: Tensor) -> torch.dtype:
