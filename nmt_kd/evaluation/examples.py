@@ -13,6 +13,7 @@ EAST_ASIAN = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"  # written without spaces
 PIECE = re.compile(rf"\s+|[{EAST_ASIAN}]|[^\s{EAST_ASIAN}]+")
 EDGES = re.compile(r"^[\W_]+|[\W_]+$")
 EXAMPLES = 5  # of each kind
+EMPTY = "(empty)"  # what is shown for a translation without words
 
 
 @dataclass(frozen=True)

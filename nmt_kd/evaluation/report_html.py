@@ -5,7 +5,7 @@ import html
 
 import nmt_kd
 from nmt_kd.evaluation.drawing import as_svg
-from nmt_kd.evaluation.examples import Comparison, Example, parts_by_presence
+from nmt_kd.evaluation.examples import EMPTY, Comparison, Example, parts_by_presence
 from nmt_kd.evaluation.sections import Plot, Section
 from nmt_kd.evaluation.tables import Table, as_html
 
@@ -13,7 +13,7 @@ from nmt_kd.evaluation.tables import Table, as_html
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #111; }
 body { overflow-wrap: anywhere; background: #fff; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; } h4 { margin: 1.2rem 0 0.4rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; } h3 { margin: 1.2rem 0 0.4rem; }
 .wide { overflow-x: auto; background: linear-gradient(to right, #fff 30%, #fff0) left / 3rem 100% no-repeat local,
   linear-gradient(to left, #fff 30%, #fff0) right / 3rem 100% no-repeat local,
   linear-gradient(to right, #0003, #0000) left / 0.8rem 100% no-repeat scroll,
@@ -33,6 +33,7 @@ dt { color: #444; font-size: 0.88rem; } dd { margin: 0; } dt.reference, dd.refer
 mark { background: #fbe3b5; color: inherit; text-decoration: underline; text-decoration-color: #d55e00; }
 @media (max-width: 40rem) {
   body { margin: 1rem auto; padding: 0 0.75rem; }
+  th:first-child { position: sticky; left: 0; background: #fff; max-width: 8rem; overflow-wrap: anywhere; }
   .example { display: block; } dd { margin-bottom: 0.35rem; }
 }
 @media print {
@@ -82,7 +83,7 @@ def _figure(plot: Plot) -> str:
 def _comparison(comparison: Comparison, opened: bool) -> str:
     text = f"<details{' open' if opened else ''}><summary>{html.escape(comparison.system)}</summary>\n"
     for title, examples in comparison.groups.items():
-        text += f"<h4>{html.escape(title)}</h4>\n"
+        text += f"<h3>{html.escape(title)}</h3>\n"
         text += "".join(_example(example, comparison.languages) for example in examples)
     return f"{text}</details>\n"
 
@@ -101,6 +102,6 @@ def _example(example: Example, languages: tuple[str, str]) -> str:
         )
         lines.append(
             f"<dt>{html.escape(translation.system)}, {translation.chrf:.1f}</dt>"
-            f'<dd lang="{target_lang}" dir="auto">{text}</dd>'
+            f'<dd lang="{target_lang}" dir="auto">{text or EMPTY}</dd>'
         )
     return '<dl class="example">' + "\n".join(lines) + "</dl>\n"

@@ -3,7 +3,7 @@
 import re
 
 import nmt_kd
-from nmt_kd.evaluation.examples import Comparison, Example, parts_by_presence
+from nmt_kd.evaluation.examples import EMPTY, Comparison, Example, parts_by_presence
 from nmt_kd.evaluation.sections import Plot, Section
 from nmt_kd.evaluation.tables import Table, as_markdown
 
@@ -46,7 +46,7 @@ def _example(example: Example) -> str:
             f"{' ' * part.startswith(' ')}{_marked(part, present)}{' ' * part.endswith(' ')}"
             for part, present in parts_by_presence(" ".join(translation.text.split()), example.reference)
         )
-        lines.append(f"{escape(translation.system)}, {translation.chrf:.1f}: {text}")
+        lines.append(f"{escape(translation.system)}, {translation.chrf:.1f}: {text or EMPTY}")
     return "\n".join(f"- {line}" for line in lines)
 
 

@@ -117,8 +117,8 @@ class Run:
             known = self._seconds
         except UserError:
             return float("nan")
-        last = max((known_updates for known_updates in known if known_updates <= updates), default=None)
-        return 0.0 if last is None else known[last] * updates / last
+        nearest = max((before for before in known if before <= updates), default=min(known))
+        return known[nearest] * updates / nearest
 
     def curve(self, measure: str, kind: str = "valid") -> list[Point]:
         """Return a measure over the course of training, as logged by validation or, with `train_inner`, by training.
@@ -134,12 +134,14 @@ class Run:
     @property
     def updates(self) -> int:
         """The number of updates made."""
-        return max(self._intervals)
+        found = [updates for records in self._records.values() for updates in records]
+        return max(found or self._intervals)
 
     @property
     def training_seconds(self) -> float:
         """The seconds of training, without validation, over all restarts."""
-        return self._seconds[self.updates]
+        last = max(self._seconds)
+        return self._seconds[last] * self.updates / last  # the log may end before the next interval does
 
     @property
     def seconds_per_update(self) -> float:

@@ -53,7 +53,7 @@ class System:
             read: list[Callable[[], object]] = [
                 lambda run=run: run.settings,
                 lambda run=run: run.parameters,
-                lambda run=run: run.updates,
+                lambda run=run: run.training_seconds,
                 lambda run=run: run.evaluations,
                 *(lambda result=result: result().hypotheses for result in results),
                 *(lambda result=result: result().agreement for result in results),

@@ -41,6 +41,13 @@ def test_markdown_shows_text_as_text(section):
     assert not re.search(r"(?<!\\)[<>`|$]", page)
 
 
+def test_an_empty_translation_is_shown_as_empty():
+    example = Example(1, "a dog", "ein Hund", [Translation("tie_kd", "", 0.0)])
+    section = Section("Translations", [Comparison("tie_kd", ("en", "de"), {"Worst": [example]})])
+    assert '<dt>tie_kd, 0.0</dt><dd lang="de" dir="auto">(empty)</dd>' in report_html.page([section])
+    assert "- tie\\_kd, 0.0: (empty)" in report_markdown.page([section])
+
+
 def test_the_first_comparison_of_a_section_is_open(section):
     page = report_html.page([Section("Two", section.parts * 2)])
     assert re.findall(r"<details.*?>", page) == ["<details open>", "<details>"]

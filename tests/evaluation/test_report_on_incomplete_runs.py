@@ -19,7 +19,7 @@ def before_anything(log: str) -> str:
 @pytest.mark.parametrize(
     ("damage", "note", "dashes"),
     [
-        (without_records("train_inner", "train"), "has no training statistics; train with --log-format json", 4),
+        (without_records("train_inner", "train"), "has no training statistics; train with --log-format json", 3),
         (without_records("train_inner", "train", "valid"), "has no training statistics", 4),
         (before_training, "does not contain the number of parameters; save the complete output", 5),
         (before_anything, "does not contain fairseq-train&#x27;s settings; save the complete output", 7),

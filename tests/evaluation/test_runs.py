@@ -76,6 +76,18 @@ def test_the_time_of_a_validation_between_two_records_is_interpolated(tmp_path):
     assert (point.updates, point.seconds, point.value) == (15, 7.5, 3.5)
 
 
+def test_updates_after_the_last_interval_count(tmp_path):
+    valid = '2026-01-01 10:00:00 | INFO | valid | {"valid_bleu": "3.5", "valid_num_updates": "12"}'
+    run = written(tmp_path, inner(10, 9), valid)
+    assert (run.updates, run.training_seconds) == (12, 6.0)
+
+
+def test_a_validation_before_the_first_interval_has_a_time(tmp_path):
+    valid = '2026-01-01 10:00:00 | INFO | valid | {"valid_bleu": "3.5", "valid_num_updates": "4"}'
+    (point,) = written(tmp_path, valid, inner(10, 9)).curve("bleu")
+    assert (point.updates, point.seconds) == (4, 2.0)
+
+
 def test_settings_that_differ_exclude_seeds_and_folders(variation):
     runs = [
         Run(variation("a")),
