@@ -46,12 +46,12 @@ class Evaluation:
             )
         return found
 
-    @cached_property
+    @property
     def references(self) -> list[str]:
         """The references, from the data set's prepared text or else from fairseq-generate's output."""
         return self._text(self.languages[1], "T")
 
-    @cached_property
+    @property
     def sources(self) -> list[str]:
         """The sources, from the same places as the references."""
         return self._text(self.languages[0], "S")

@@ -89,5 +89,5 @@ def report(folders, out, *flags) -> str:
 
 def rows_of(page: str, table: int) -> dict[str, list[str]]:
     """The cells of a table of the page, by the heading of the row."""
-    text = re.findall(r"<table.*?</table>", page, re.DOTALL)[table]
+    text = re.findall(r"<tbody>.*?</tbody>", page, re.DOTALL)[table]
     return {name: re.findall(r"<td>(.*?)</td>", row) for name, row in re.findall(r"<tr><th>(.*?)</th>(.*?)</tr>", text)}

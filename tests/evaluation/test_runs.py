@@ -152,7 +152,11 @@ def test_a_damaged_measurement_of_agreement_is_refused(variation):
     ("lines", "measure", "message"),
     [
         (["nothing"], "updates", "has no training statistics; train with --log-format json"),
-        (["nothing"], "settings", "does not contain fairseq-train's settings; save its complete output there"),
+        (
+            ["nothing"],
+            "settings",
+            "does not contain fairseq-train's settings; save the complete output of fairseq-train there",
+        ),
         (
             ["nothing"],
             "parameters",
