@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -51,7 +51,7 @@ class TranslatedText:
     languages: tuple[str, str]
     sources: Sequence[str]
     references: Sequence[str]
-    hypotheses: dict[str, Sequence[str]]  # by system
+    hypotheses: Mapping[str, Sequence[str]]  # by system
 
 
 def compare(text: TranslatedText, shown: Sequence[str], baseline: str | None) -> list[Comparison]:
@@ -73,7 +73,7 @@ def compare(text: TranslatedText, shown: Sequence[str], baseline: str | None) ->
     comparisons = []
     for system in systems:
         names = list(dict.fromkeys([*beside, system]))
-        against = chrf.get(baseline) if baseline != system else None
+        against = chrf.get(baseline) if baseline and baseline != system else None
         comparisons.append(_examples_of(system, names, baseline, text, chrf, against))
     return comparisons
 

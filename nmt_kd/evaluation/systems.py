@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from nmt_kd.errors import UserError
@@ -49,18 +50,14 @@ class System:
         """What is wrong with the files of the runs, one line each."""
         found = []
         for run in self.runs:
-            results = [lambda run=run, name=name: run.evaluations[name] for name in self.test_sets]
-            read: list[Callable[[], object]] = [
-                lambda run=run: run.settings,
-                lambda run=run: run.parameters,
-                lambda run=run: run.training_seconds,
-                lambda run=run: run.evaluations,
-                *(lambda result=result: result().hypotheses for result in results),
-                *(lambda result=result: result().agreement for result in results),
+            parts = [
+                partial(getattr, run, name) for name in ("settings", "parameters", "training_seconds", "evaluations")
             ]
-            for part in read:
+            for evaluation in run.evaluations.values() if self.test_sets else ():
+                parts += [partial(getattr, evaluation, name) for name in ("hypotheses", "agreement")]
+            for read in parts:
                 try:
-                    part()
+                    read()
                 except UserError as error:
                     found.append(str(error))
         return list(dict.fromkeys(found))
