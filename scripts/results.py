@@ -15,7 +15,6 @@ from sacrebleu.metrics import BLEU, CHRF
 
 from nmt_kd.evaluation.runs import Run
 from nmt_kd.evaluation.tables import Table, as_markdown, number
-from nmt_kd.evaluation.texts import generated_lines, read_lines
 
 COLUMNS = {
     "system": "system",
@@ -57,17 +56,10 @@ def read_system(run: Run) -> dict:
 def read_more_test_sets(run: Run) -> dict[str, float]:
     """Return BLEU and chrF on all test sets but the first, by the heading of the column."""
     scores = {}
-    for path in sorted(run.folder.glob("translations.*.txt")):
-        name = path.name.removeprefix("translations.").removesuffix(".txt")
-        hypotheses = generated_lines(path, "D")
-        references = read_lines(run.folder.absolute().parent / f"text/{name}.{run.languages[1]}")
-        if len(hypotheses) != len(references):
-            raise SystemExit(
-                f"{path} has {len(hypotheses)} translations of {len(references)} sentences; delete it and rerun: "
-                f"bash scripts/evaluate.sh {run.data_set} {run.name}"
-            )
-        scores[f"BLEU, {name}"] = BLEU().corpus_score(hypotheses, [references]).score
-        scores[f"chrF, {name}"] = CHRF().corpus_score(hypotheses, [references]).score
+    for name, evaluation in list(run.evaluations.items())[1:]:
+        if evaluation.hypotheses is not None:
+            scores[f"BLEU, {name}"] = BLEU().corpus_score(evaluation.hypotheses, [evaluation.references]).score
+            scores[f"chrF, {name}"] = CHRF().corpus_score(evaluation.hypotheses, [evaluation.references]).score
     return scores
 
 

@@ -28,7 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("student", help="checkpoint; several separated by ':' form an ensemble")
     parser.add_argument("teacher", help="checkpoint or ensemble, as for the student")
     parser.add_argument("data", help="folder with the binarised data")
-    parser.add_argument("--gen-subset", default="test", help="subset of the data (default: %(default)s)")
+    parser.add_argument(
+        "--gen-subset",
+        default="test",
+        help="subset of the data, such as test1, the second test set (default: %(default)s)",
+    )
     parser.add_argument("--max-tokens", type=int, default=4000, help="tokens per batch (default: %(default)s)")
     parser.add_argument("--top-k", type=int, default=5, help="length of the compared lists (default: %(default)s)")
     bounds = {

@@ -1,8 +1,9 @@
-"""Write one HTML page about training runs: scores with significance, learning curves, costs, settings that differ.
+"""Write a report on training runs: scores with significance, learning curves, costs, translations, settings.
 
 A run is a folder written by scripts/train.sh and scripts/evaluate.sh. Runs that differ only in their seeds form one
-system. Folders without a train.log are skipped, so a pattern such as runs/multi30k/* works. The page is self-contained
-and needs no network; its plots are also saved next to it as PNGs.
+system. Folders without a train.log are skipped, so a pattern such as runs/multi30k/* works. If several test sets have
+been translated, each has its own table. The page, index.html, is self-contained and needs no network. Next to it, the
+same report is saved as report.md, with its plots as PNGs.
 """
 
 import argparse
@@ -20,7 +21,9 @@ EXAMPLE = "nmt-kd report runs/multi30k/teacher runs/multi30k/plain runs/multi30k
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs, in the order in which tables list them")
-    parser.add_argument("--output", type=Path, required=True, help="folder to write index.html and the plots to")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="folder to write index.html, report.md and the plots to"
+    )
     parser.add_argument(
         "--baseline", metavar="NAME", help="the system to compare the others with (default: plain, if present)"
     )
@@ -41,4 +44,4 @@ def run(args: argparse.Namespace) -> None:
     if skipped := [folder.name for folder in args.runs if folder not in folders]:
         print("skipped, no train.log:", *skipped)
     page = write_report([Run(folder) for folder in folders or args.runs[:1]], args.output, args.baseline, metrics)
-    print(f"wrote {page} and its plots as PNGs next to it")
+    print(f"wrote {page}, and report.md and the plots next to it")

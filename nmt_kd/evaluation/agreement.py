@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from fairseq import utils
@@ -86,7 +87,10 @@ def measure_agreement(
     try:
         task.load_dataset(subset)
     except FileNotFoundError:
-        raise UserError(f"{data} has no subset {subset!r}; choose one that is there with --gen-subset") from None
+        subsets = sorted({path.name.partition(".")[0] for path in Path(data.split(":")[0]).glob("*.idx")})
+        raise UserError(
+            f"{data} has no subset {subset!r}; choose another with --gen-subset: {', '.join(subsets)}"
+        ) from None
     models = [Teacher.load(path, task) for path in (student_path, teacher_path)]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     like = torch.zeros((), device=device)

@@ -1,112 +1,119 @@
-"""Write one HTML page about several training runs: scores, learning curves, costs, and settings that differ."""
+"""Write a report on several training runs: scores, learning curves, costs, translations, and settings that differ."""
 
-import base64
-import html
 from pathlib import Path
 
-import nmt_kd
 from nmt_kd.errors import UserError
-from nmt_kd.evaluation.drawing import as_png, as_svg, pyplot, styles
-from nmt_kd.evaluation.report_plots import Plot, learning_curves, trade_off, training_losses
+from nmt_kd.evaluation import report_html, report_markdown
+from nmt_kd.evaluation.drawing import as_png, pyplot, system_styles
+from nmt_kd.evaluation.evaluations import FIRST, Evaluation
+from nmt_kd.evaluation.examples import TranslatedText, compare
+from nmt_kd.evaluation.report_plots import learning_curves, trade_off, training_losses
 from nmt_kd.evaluation.report_tables import (
     Metrics,
     Scores,
     costs_table,
     results_table,
-    score_data_set,
+    score_test_set,
     settings_table,
+    translated,
 )
 from nmt_kd.evaluation.runs import Run
-from nmt_kd.evaluation.systems import systems_of
-from nmt_kd.evaluation.tables import as_html
+from nmt_kd.evaluation.sections import Section
+from nmt_kd.evaluation.systems import System, systems_of
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #111; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.25rem 0.7rem; text-align: right; white-space: nowrap; }
-td { border-top: 1px solid #ddd; } tbody th { border-top: 1px solid #ddd; font-weight: normal; }
-th:first-child { text-align: left; }
-thead th { border-bottom: 1.5px solid #111; vertical-align: bottom; white-space: normal; }
-figure { margin: 1rem 0; } img { max-width: 100%; } figcaption, .note { color: #444; font-size: 0.88rem; }
-@media print { h2 { break-after: avoid; } figure, table { break-inside: avoid; } }
-"""
-
-
+TEACHER = "teacher"  # shown beside every student's translations
 NOTE_ON_COSTS = (
     "Minutes cover training alone, over all restarts; seconds per update are the median. Times are comparable only if "
     "measured on the same machine without other load."
 )
 NOTE_ON_SETTINGS = "All other settings are the same. An empty cell means that the system has no such setting."
+NOTE_ON_EXAMPLES = (
+    "Each translation is shown with its sentence-level chrF, and words that are not in the reference are marked. "
+    "Of several runs, the first is shown."
+)
 
 
 def write_report(runs: list[Run], folder: Path, baseline: str | None, metrics_for: Metrics) -> Path:
-    """Write a self-contained page, index.html, and its plots as PNGs into `folder`, and return the page's path.
+    """Write a self-contained page, index.html, report.md and plots as PNGs into `folder`, and return the page's path.
 
     `baseline` names the system that the others are compared with; the default is `plain`, if there is such a system.
     Raises UserError if a folder is not a run or the baseline is not one of the systems.
     """
+    pyplot()  # fails early if matplotlib is missing
     systems = systems_of(runs)
-    names = [system.name for system in systems]
+    names = list(dict.fromkeys(system.name for system in systems))
     if baseline is not None and baseline not in names:
-        raise UserError(f"unknown baseline {baseline!r}; choose from {', '.join(dict.fromkeys(names))}")
+        raise UserError(f"unknown baseline {baseline!r}; choose from {', '.join(names)}")
     baseline = baseline or ("plain" if "plain" in names else None)
     by_data_set = {
         data_set: [system for system in systems if system.data_set == data_set]
         for data_set in dict.fromkeys(system.data_set for system in systems)
     }
-    scores: dict[str, Scores] = {}
-    signatures: list[str] = []
-    for data_set, found in by_data_set.items():
-        scores[data_set], signatures = score_data_set(found, baseline, metrics_for)
-    style_of = dict(zip(dict.fromkeys(names), styles(), strict=False))
-    sections = [
-        ("Results", as_html(results_table(scores, baseline)), _note_on_results(signatures, baseline)),
-        ("Size, time and agreement", as_html(costs_table(systems)), NOTE_ON_COSTS),
-    ]
+    notes = [problem for system in systems for problem in system.problems]
+    results: list[Section] = []
+    examples: list[Section] = []
+    scores: dict[str, dict[str, Scores]] = {}
+    for test_set in dict.fromkeys([FIRST, *(test_set for system in systems for test_set in system.test_sets)]):
+        evaluated = {data_set: translated(found, test_set) for data_set, found in by_data_set.items()}
+        notes += [note for _, left_out in evaluated.values() for note in left_out]
+        found = {data_set: evaluations for data_set, (evaluations, _) in evaluated.items() if evaluations}
+        if found:
+            section, scores[test_set] = _results(test_set, found, names, baseline, metrics_for)
+            results.append(section)
+            examples += _examples(test_set, found, baseline)
+    costs = Section("Size, time and agreement", [costs_table(systems), NOTE_ON_COSTS, *notes])
+    sections = [*results, costs, *examples, *_training(by_data_set, scores.get(FIRST, {}))]
     folder.mkdir(parents=True, exist_ok=True)
-    for data_set, found in by_data_set.items():
-        prefix = f"{data_set}_" if len(by_data_set) > 1 else ""
-        plots = learning_curves(found, style_of) + training_losses(found, style_of)
-        plots += trade_off(found, scores[data_set], style_of)
-        figures = "".join(_save_and_embed(plot, folder / f"{prefix}{plot.name}.png") for plot in plots)
-        sections.append((f"Learning and trade-offs, {data_set}", figures, ""))
-        sections.append((f"Settings that differ, {data_set}", as_html(settings_table(found)), NOTE_ON_SETTINGS))
-    pyplot().close("all")
     page = folder / "index.html"
-    page.write_text(_page(sections), encoding="utf-8")
+    page.write_text(report_html.page(sections), encoding="utf-8")
+    (folder / "report.md").write_text(report_markdown.page(sections), encoding="utf-8")
+    for plot in (part for section in sections for part in section.plots):
+        (folder / f"{plot.name}.png").write_bytes(as_png(plot.draw(False)))
+    pyplot().close("all")
     return page
 
 
-def _save_and_embed(plot: Plot, png: Path) -> str:
-    """Write the plot to the file `png`, and return it as an HTML figure with the picture embedded as SVG."""
-    png.write_bytes(as_png(plot.figure))
-    picture = base64.b64encode(as_svg(plot.figure)).decode()
-    caption = html.escape(plot.caption)
-    return (
-        f'<figure><img alt="{caption}" src="data:image/svg+xml;base64,{picture}">'
-        f"<figcaption>{caption}</figcaption></figure>\n"
-    )
-
-
-def _note_on_results(signatures: list[str], baseline: str | None) -> str:
-    text = " ".join([*signatures, "± is the standard deviation over runs with different seeds."])
-    if baseline:
-        text += (
+def _results(
+    test_set: str,
+    evaluated: dict[str, dict[str, list[Evaluation]]],
+    names: list[str],
+    baseline: str | None,
+    metrics_for: Metrics,
+) -> tuple[Section, dict[str, Scores]]:
+    """Return the scores on a test set as a section, and by data set."""
+    scores = {}
+    for data_set, evaluations in evaluated.items():
+        scores[data_set], signatures = score_test_set(evaluations, baseline, metrics_for)
+    note = " ".join([*signatures, "± is the standard deviation over runs with different seeds."])
+    if any(baseline in systems for systems in scores.values()):
+        note += (
             f" Differences and significance are relative to {baseline}: ** p < 0.01, * p < 0.05, in both the paired "
             "bootstrap (1,000 samples) and the approximate randomisation test (10,000 trials)."
         )
-    return text
+    table = results_table(names, scores, baseline)
+    return Section("Results" if test_set == FIRST else f"Results, {test_set}", [table, note]), scores
 
 
-def _page(sections: list[tuple[str, str, str]]) -> str:
-    body = ""
-    for title, content, note in sections:
-        body += f'<h2>{html.escape(title)}</h2>\n<div class="wide">{content}</div>\n'
-        body += f'<p class="note">{html.escape(note)}</p>\n' if note else ""
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Distillation report</title>\n'
-        f"<style>{STYLE}</style></head>\n<body>\n<h1>Distillation report</h1>\n{body}"
-        f'<p class="note">nmt-kd {nmt_kd.__version__}</p>\n</body></html>\n'
-    )
+def _examples(test_set: str, evaluated: dict[str, dict[str, list[Evaluation]]], baseline: str | None) -> list[Section]:
+    """Return a section for each data set with the translations of a test set to look at first."""
+    sections = []
+    for data_set, evaluations in evaluated.items():
+        first = next(iter(evaluations.values()))[0]
+        hypotheses = {name: runs[0].hypotheses or [] for name, runs in evaluations.items()}
+        text = TranslatedText(first.languages, first.sources, first.references, hypotheses)
+        title = f"Translations side by side, {data_set}" + ("" if test_set == FIRST else f", {test_set}")
+        sections.append(Section(title, [NOTE_ON_EXAMPLES, *compare(text, [TEACHER], baseline)]))
+    return sections
+
+
+def _training(by_data_set: dict[str, list[System]], scores: dict[str, Scores]) -> list[Section]:
+    """Return sections with the plots and settings of each data set's systems; `scores` are by data set."""
+    styles = system_styles(system.name for systems in by_data_set.values() for system in systems)
+    sections = []
+    for data_set, systems in by_data_set.items():
+        plots = learning_curves(systems, styles) + training_losses(systems, styles)
+        plots += trade_off(systems, scores.get(data_set, {}), styles)
+        prefix = f"{data_set}_" if len(by_data_set) > 1 else ""
+        sections.append(Section(f"Learning and trade-offs, {data_set}", [plot.prefixed(prefix) for plot in plots]))
+        sections.append(Section(f"Settings that differ, {data_set}", [settings_table(systems), NOTE_ON_SETTINGS]))
+    return sections

@@ -4,6 +4,7 @@ import html
 from collections.abc import Callable
 from dataclasses import dataclass
 
+NONE = "-"  # in place of a number that does not exist
 LATEX_SPECIAL = str.maketrans({char: f"\\{char}" for char in "&%$#_{}"} | {"~": r"\textasciitilde{}"})
 
 
@@ -21,9 +22,9 @@ class Table:
 
 
 def number(value: float | int | None) -> str:
-    """Format a number: integers in full, floats with two decimals below 10, one below 1,000; None as nothing."""
+    """Format a number: integers in full, floats with two decimals below 10, one below 1,000; None as a dash."""
     if value is None:
-        return ""
+        return NONE
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:,.{2 if abs(value) < 10 else 1 if abs(value) < 1000 else 0}f}"
@@ -70,15 +71,16 @@ def as_latex(table: Table) -> str:
     return "\n".join([begin, r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule", end])
 
 
-def as_html(table: Table) -> str:
-    """Format a table as an HTML table element; the first cell of each row is its heading."""
+def as_html(table: Table, kind: str = "") -> str:
+    """Format a table as an HTML table element of the class `kind`; the first cell of each row is its heading."""
 
     def row(cells: list[str], first: str, others: str) -> str:
         tags = [first] + [others] * (len(cells) - 1)
         return "<tr>" + "".join(f"<{t}>{html.escape(c)}</{t}>" for t, c in zip(tags, cells, strict=True)) + "</tr>"
 
     body = "\n".join(row(cells, "th", "td") for cells in table.rows)
-    return f"<table>\n<thead>{row(table.header, 'th', 'th')}</thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+    opening = f'<table class="{kind}">' if kind else "<table>"
+    return f"{opening}\n<thead>{row(table.header, 'th', 'th')}</thead>\n<tbody>\n{body}\n</tbody>\n</table>"
 
 
 FORMATS: dict[str, Callable[[Table], str]] = {"text": as_text, "markdown": as_markdown, "latex": as_latex}

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, TINY_TRANSFORMER, TRAINING, run_command
 
+from nmt_kd.cli import main
+
 BIN = Path(sys.executable).parent
 PLUGIN = ["--user-dir", ROOT / "nmt_kd"]
 
@@ -50,6 +52,42 @@ def variation(real_run, tmp_path):
     return variation
 
 
+def without_records(*kinds: str):
+    """Return a function that removes the statistics of some kinds from a log."""
+    return lambda log: re.sub(rf"^.*\| ({'|'.join(kinds)}) \| {{.*\n", "", log, flags=re.MULTILINE)
+
+
 def with_setting(name: str, value: str):
     """Return a function that changes a setting in a log."""
     return lambda log: re.sub(rf"'{name}': [^,}}]+", f"'{name}': {value}", log)
+
+
+def perfect(translations: str) -> str:
+    """Replace every hypothesis by the reference."""
+    references = dict(re.findall(r"^T-(\d+)\t(.*)$", translations, re.MULTILINE))
+    return re.sub(r"^D-(\d+)\t(.*)\t.*$", lambda d: f"D-{d[1]}\t{d[2]}\t{references[d[1]]}", translations, flags=re.M)
+
+
+def worse(translations: str) -> str:
+    """Replace every hypothesis by the reference without its last word."""
+    return re.sub(r"^(D-\d+\t.*) \S+$", r"\1", perfect(translations), flags=re.MULTILINE)
+
+
+@pytest.fixture
+def folders(variation):
+    return [
+        variation("plain", log=with_setting("kd_alpha", "0.0"), translations=worse),
+        variation("word_kd", translations=perfect),
+        variation("word_kd.seed2", log=with_setting("seed", "2"), translations=worse),
+    ]
+
+
+def report(folders, out, *flags) -> str:
+    main(["report", *(str(folder) for folder in folders), "--output", str(out), *flags])
+    return (out / "index.html").read_text(encoding="utf-8")
+
+
+def rows_of(page: str, table: int) -> dict[str, list[str]]:
+    """The cells of a table of the page, by the heading of the row."""
+    text = re.findall(r"<tbody>.*?</tbody>", page, re.DOTALL)[table]
+    return {name: re.findall(r"<td>(.*?)</td>", row) for name, row in re.findall(r"<tr><th>(.*?)</th>(.*?)</tr>", text)}

@@ -1,5 +1,6 @@
 import math
 import re
+import shutil
 from dataclasses import asdict
 
 import pytest
@@ -169,8 +170,19 @@ def test_a_top_k_out_of_range_is_refused(teacher_path, data, task, top_k):
 
 
 def test_a_missing_subset_is_refused(teacher_path, data):
-    with pytest.raises(UserError, match="has no subset 'train9'; choose one that is there with --gen-subset"):
+    message = "has no subset 'train9'; choose another with --gen-subset: test, train, valid$"
+    with pytest.raises(UserError, match=message):
         measure(teacher_path, teacher_path, data, "train9")
+
+
+def test_further_test_sets_can_be_measured(student_path, teacher_path, data, tmp_path):
+    more = tmp_path / "data-bin"
+    shutil.copytree(data, more)
+    for path in data.glob("valid.*"):
+        shutil.copy(path, more / path.name.replace("valid", "test1"))
+    second = measure(student_path, teacher_path, more, "test1")
+    assert second == measure(student_path, teacher_path, data, "valid")
+    assert second != measure(student_path, teacher_path, more)
 
 
 def test_a_folder_without_data_is_refused(teacher_path, tmp_path):

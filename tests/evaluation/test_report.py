@@ -1,41 +1,16 @@
+import base64
 import re
 import shutil
-import subprocess
 
 import pytest
-from recorded_runs import with_setting
+from recorded_runs import perfect, report, rows_of, with_setting, worse
 
-from nmt_kd.cli import main
 from nmt_kd.errors import UserError
+from nmt_kd.evaluation.drawing import system_styles
 from nmt_kd.evaluation.runs import Run
 from nmt_kd.evaluation.systems import systems_of
 
 pytest_plugins = ["recorded_runs"]
-
-
-def perfect(translations: str) -> str:
-    """Replace every hypothesis by the reference."""
-    references = dict(re.findall(r"^T-(\d+)\t(.*)$", translations, re.MULTILINE))
-    return re.sub(r"^D-(\d+)\t(.*)\t.*$", lambda d: f"D-{d[1]}\t{d[2]}\t{references[d[1]]}", translations, flags=re.M)
-
-
-def worse(translations: str) -> str:
-    """Replace every hypothesis by the reference without its last word."""
-    return re.sub(r"^(D-\d+\t.*) \S+$", r"\1", perfect(translations), flags=re.MULTILINE)
-
-
-@pytest.fixture
-def folders(variation):
-    return [
-        variation("plain", log=with_setting("kd_alpha", "0.0"), translations=worse),
-        variation("word_kd", translations=perfect),
-        variation("word_kd.seed2", log=with_setting("seed", "2"), translations=worse),
-    ]
-
-
-def report(folders, out, *flags) -> str:
-    main(["report", *(str(folder) for folder in folders), "--output", str(out), *flags])
-    return (out / "index.html").read_text(encoding="utf-8")
 
 
 def test_runs_that_differ_only_in_their_seeds_form_one_system(folders):
@@ -96,7 +71,7 @@ def test_two_data_sets_become_columns_of_one_table(variation, tmp_path):
     page = report(folders, tmp_path / "report")
     assert "<th>tiny: BLEU</th><th>tiny: difference</th>" in page
     assert "<th>other: chrF</th>" in page
-    assert "<tr><th>teacher</th><td></td><td></td><td></td><td></td><td>" in page
+    assert f"<tr><th>teacher</th>{'<td>-</td>' * 4}<td>" in page
     assert (tmp_path / "report/other_trade_off.png").exists()
 
 
@@ -105,8 +80,9 @@ def test_a_run_that_is_not_evaluated_yet_still_has_curves_and_costs(folders, tmp
         (folders[0] / name).unlink()
     page = report(folders[:2], tmp_path / "report")
     results, costs = page.split("<table>")[1:3]
-    assert "<th>plain</th>" not in results
-    assert "<th>plain</th>" in costs
+    assert "<tr><th>plain</th><td>-</td><td>-</td></tr>" in results
+    assert re.search(r"<tr><th>plain</th><td>1</td>(<td>[\d.,]+</td>){5}<td>-</td><td>-</td></tr>", costs)
+    assert "relative to plain" not in page
 
 
 def test_the_baseline_can_be_chosen(folders, tmp_path):
@@ -122,21 +98,57 @@ def test_without_matplotlib_the_error_says_how_to_install_it(folders, tmp_path, 
         report(folders, tmp_path / "report")
 
 
-@pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium")
-def test_a_browser_without_a_network_shows_every_picture(folders, tmp_path):
-    page = report(folders, tmp_path / "report")
-    counting = (
-        "<script>onload = () => document.title = 'pictures: ' + "
-        "[...document.images].filter(image => image.complete && image.naturalWidth > 100).length</script>"
-    )
-    copy = tmp_path / "copy.html"
-    copy.write_text(page.replace("</body>", f"{counting}</body>"), encoding="utf-8")
-    browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND"]
-    shown = subprocess.run(
-        [*browser, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", f"file://{copy}"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    assert "<title>pictures: 4</title>" in shown.stdout
+# -- several test sets ------------------------------------------------------------------------------------------------
+
+
+def test_each_test_set_has_its_own_results_with_significance(folders, tmp_path):
+    for folder, rewrite in zip(folders[:2], (worse, perfect), strict=True):
+        (folder / "translations.web.txt").write_text(rewrite((folder / "translations.txt").read_text()))
+    (folders[1] / "agreement.web.json").write_text('{"teacher_agreement": 38.25}')
+    page = report(folders[:2], tmp_path / "report")
+    assert re.findall(r"<h2>(.*?)</h2>", page)[:5] == [
+        *("Results", "Results, web", "Size, time and agreement"),
+        *("Translations side by side, tiny", "Translations side by side, tiny, web"),
+    ]
+    assert rows_of(page, 1)["word_kd"][0] == "100.00 **"
+    assert "<th>agreement with the teacher, %, web</th>" in page
+    assert [cells[-2:] for cells in rows_of(page, 2).values()] == [["41.5", "-"], ["41.5", "38.2"]]
+
+
+def test_a_system_that_lacks_a_test_set_has_a_dash(folders, tmp_path):
+    shutil.copy(folders[0] / "translations.txt", folders[0] / "translations.web.txt")
+    page = report(folders[:2], tmp_path / "report")
+    assert rows_of(page, 1)["word_kd"] == ["-"] * 4
+    assert rows_of(page, 1)["plain"][0] != "-"
+
+
+# -- translations -----------------------------------------------------------------------------------------------------
+
+
+def test_translations_are_shown_side_by_side_in_both_formats(folders, variation, tmp_path):
+    teacher = variation("teacher", log=with_setting("kd_alpha", "0.9"), translations=perfect)
+    page = report([teacher, *folders], tmp_path / "report")
+    reference = re.search(r"^T-\d+\t(.*)$", (teacher / "translations.txt").read_text(), re.MULTILINE)[1]
+    markdown = (tmp_path / "report/report.md").read_text(encoding="utf-8")
+    assert re.findall(r"<summary>(.*?)</summary>", page) == ["word_kd"]
+    assert re.findall(r"<h3>(.*?)</h3>", page) == ["Worst", "Most improved on plain"]
+    (first, *_) = re.findall(r'<dl class="example">.*?</dl>', page, re.DOTALL)
+    assert re.findall(r"<dt.*?>([^,<]*)", first) == ["source", "reference", "teacher", "plain", "word_kd"]
+    assert reference.split()[0] in page
+    assert re.search(r"^- teacher, 100\.0: ", markdown, re.MULTILINE)
+    assert re.search(r"^- plain, [\d.]+: ", markdown, re.MULTILINE)
+    assert "### word\\_kd\n\n#### Worst\n" in markdown
+    for picture in re.findall(r"\]\((.*?)\)$", markdown, re.MULTILINE):
+        assert (tmp_path / "report" / picture).is_file()
+
+
+def test_colours_stay_the_same_from_report_to_report(folders, tmp_path):
+    def colours(name: str, chosen) -> set[str]:
+        page = report(chosen, tmp_path / name)
+        pictures = re.findall(r'<img [^>]*src="data:image/svg\+xml;base64,([^"]*)"', page)
+        return set(re.findall(r"stroke: (#\w{6})", "".join(base64.b64decode(each).decode() for each in pictures)))
+
+    alone, both = colours("alone", folders[1:]), colours("both", folders)
+    word_kd = system_styles(["word_kd"])["word_kd"]["color"]
+    assert word_kd in alone & both
+    assert system_styles(["plain"])["plain"]["color"] in both - alone

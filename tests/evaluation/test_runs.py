@@ -1,8 +1,9 @@
 import re
+import shutil
 from itertools import pairwise
 
 import pytest
-from recorded_runs import with_setting
+from recorded_runs import with_setting, without_records
 
 from nmt_kd.errors import UserError
 from nmt_kd.evaluation.runs import Run, settings_that_differ
@@ -21,7 +22,7 @@ def test_a_real_run_is_read_from_its_files(real_run):
     assert run.languages == ("en", "de")
     assert "seed" not in run.meaningful_settings
     assert run.hypotheses is not None
-    assert len(run.hypotheses) == len(run.references) == len(run.sources) == 13
+    assert len(run.hypotheses) == len(run.references) == len(run.evaluations["test"].sources) == 13
     assert run.agreement == {"teacher_agreement": 41.5}
     assert run.decoding_sentences_per_second is not None
     assert run.decoding_sentences_per_second > 0
@@ -37,7 +38,7 @@ def test_curves_match_the_log(real_run):
     assert [point.updates for point in curve] == list(range(2, 21, 2))
     assert all(before.seconds < after.seconds for before, after in pairwise(curve))
     assert curve[-1].seconds == pytest.approx(run.training_seconds)
-    assert {"nll_loss", "teacher_agreement"} <= run.measures
+    assert len(run.curve("nll_loss")) == len(run.curve("teacher_agreement")) > 0
     assert run.curve("bleu") == []
 
 
@@ -75,6 +76,18 @@ def test_the_time_of_a_validation_between_two_records_is_interpolated(tmp_path):
     assert (point.updates, point.seconds, point.value) == (15, 7.5, 3.5)
 
 
+def test_updates_after_the_last_interval_count(tmp_path):
+    valid = '2026-01-01 10:00:00 | INFO | valid | {"valid_bleu": "3.5", "valid_num_updates": "12"}'
+    run = written(tmp_path, inner(10, 9), valid)
+    assert (run.updates, run.training_seconds) == (12, 6.0)
+
+
+def test_a_validation_before_the_first_interval_has_a_time(tmp_path):
+    valid = '2026-01-01 10:00:00 | INFO | valid | {"valid_bleu": "3.5", "valid_num_updates": "4"}'
+    (point,) = written(tmp_path, valid, inner(10, 9)).curve("bleu")
+    assert (point.updates, point.seconds) == (4, 2.0)
+
+
 def test_settings_that_differ_exclude_seeds_and_folders(variation):
     runs = [
         Run(variation("a")),
@@ -94,11 +107,56 @@ def test_references_come_from_the_prepared_text_if_there_is_any(variation):
     assert run.references == ["ein Satz"] * 13 != generated
 
 
+def test_a_run_shorter_than_the_log_interval_has_the_times_of_its_epochs(variation):
+    whole = Run(variation("whole"))
+    short = Run(variation("short", log=without_records("train_inner")))
+    assert short.updates == whole.updates
+    assert short.tokens_per_update == pytest.approx(whole.tokens_per_update, rel=0.2)
+    assert 0 < short.training_seconds < 10 * whole.training_seconds
+
+
+def test_the_other_test_sets_have_files_with_their_names(variation):
+    folder = variation("a")
+    shutil.copy(folder / "translations.txt", folder / "translations.web.txt")
+    shutil.copy(folder / "translations.txt.log", folder / "translations.web.txt.log")
+    (folder / "agreement.web.json").write_text('{"teacher_agreement": 12.5}')
+    (folder / "agreement.news.2014.json").write_text('{"teacher_agreement": 13.5}')
+    (folder.parent / "text").mkdir()
+    (folder.parent / "text/web.de").write_text("ein Satz\n" * 13)
+    run = Run(folder)
+    assert list(run.evaluations) == ["test", "news.2014", "web"]
+    web = run.evaluations["web"]
+    assert (web.hypotheses, web.references) == (run.hypotheses, ["ein Satz"] * 13)
+    assert (web.teacher_agreement, web.sentences_per_second) == (12.5, run.decoding_sentences_per_second)
+    assert run.evaluations["news.2014"].hypotheses is None
+    assert run.evaluations["news.2014"].teacher_agreement == 13.5
+
+
+def test_translations_that_do_not_match_the_references_are_refused(variation):
+    folder = variation("a")
+    (folder.parent / "text").mkdir()
+    (folder.parent / "text/test.de").write_text("ein Satz\n" * 14)
+    message = r"translations\.txt has 13 translations of 14 test sentences; delete it and rerun: bash .* tiny a$"
+    with pytest.raises(UserError, match=message):
+        Run(folder).hypotheses  # noqa: B018
+
+
+def test_a_damaged_measurement_of_agreement_is_refused(variation):
+    folder = variation("a")
+    (folder / "agreement.json").write_text('{"teacher_agr')
+    with pytest.raises(UserError, match=r"agreement\.json is not the output of nmt-kd agreement --json; delete it"):
+        Run(folder).agreement  # noqa: B018
+
+
 @pytest.mark.parametrize(
     ("lines", "measure", "message"),
     [
         (["nothing"], "updates", "has no training statistics; train with --log-format json"),
-        (["nothing"], "settings", "does not contain fairseq-train's settings; save its complete output there"),
+        (
+            ["nothing"],
+            "settings",
+            "does not contain fairseq-train's settings; save the complete output of fairseq-train there",
+        ),
         (
             ["nothing"],
             "parameters",

@@ -42,5 +42,5 @@ def test_html_is_escaped_and_names_rows():
 
 def test_numbers_are_rounded_to_a_readable_number_of_digits():
     assert [number(value) for value in (None, 0.123, 31.04, 1234.5, 7041024, -2.0)] == [
-        *("", "0.12", "31.0", "1,234", "7,041,024", "-2.00"),
+        *("-", "0.12", "31.0", "1,234", "7,041,024", "-2.00"),
     ]
