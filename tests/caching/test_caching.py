@@ -491,6 +491,21 @@ def test_a_folder_that_is_none_is_named(tmp_path, task):
         TeacherCache.open(str(tmp_path / "none"), task)
 
 
+def test_another_kind_of_folder_is_told_apart(own, task, data, tmp_path):
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "manifest.json").write_text('{"teacher": "1c2e"}')
+    command = "nmt-kd cache DATA --teacher-path TEACHER --top-k K FOLDER"
+    for folder, kind in (
+        (tmp_path, "a folder of decoded sentences"),
+        (own / "train", "one subset of a cache"),
+        (data, "a folder of binarised data"),
+    ):
+        with pytest.raises(UserError) as error:
+            TeacherCache.open(str(folder), task)
+        what = f"{folder} is {kind}, not a cache of a teacher's predictions"
+        assert str(error.value) == f"{what}; give a folder that this command writes: {command}"
+
+
 def test_another_format_is_refused(own, task):
     manifest = own / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 7'))
@@ -542,7 +557,10 @@ def test_another_version_of_the_package_resumes(own, data, teacher_path):
         ({"workers": 0}, r"^--num-shards is 0; it must be 1 or more$"),
         ({"worker": 3, "workers": 3}, r"^--shard-id is 3; it must be from 0 to 2, since --num-shards is 3$"),
         ({"worker": -1}, r"^--shard-id is -1; it must be from 0 to 0, since --num-shards is 1$"),
-        ({"subsets": ["none"]}, r"^.*data-bin has no none.en-de; give a folder that fairseq-preprocess has written$"),
+        (
+            {"subsets": ["none"]},
+            r"^.*data-bin has no none.en-de; it has test, train, valid: choose with --gen-subset, ",
+        ),
     ],
 )
 def test_wrong_settings_are_named(arguments, message, data, teacher_path, tmp_path):
