@@ -75,9 +75,10 @@ find_by_name() {
         cat >"$packages/nmt_kd/new" <<'END'
 """Loads nmt-kd from the folder of this environment; scripts/setup.sh wrote this for --user-dir nmt_kd."""
 
+from os.path import abspath
 from pathlib import Path
 
-__path__ = [str(Path(__file__).parents[5] / "nmt_kd")]
+__path__ = [str(Path(abspath(__file__)).parents[5] / "nmt_kd")]
 __file__ = str(Path(__path__[0], "__init__.py"))
 with open(__file__, encoding="utf-8") as source:
     exec(compile(source.read(), __file__, "exec"))

@@ -37,10 +37,10 @@ class CachedTeacher(TeacherSource):
         no cache can meet the need, or if this one has too few words or does not fit the data.
         """
         if not isinstance(need, TopWords) or need.at_new_prefixes:
+            alternative = f", or keep the cache and add {modest_settings}" if modest_settings else ""
             raise UserError(
                 f"{method} with these settings needs the teacher itself, not only its top words; give --teacher-path "
-                "instead of --teacher-cache"
-                + (f", or keep the cache and add {modest_settings}" if modest_settings else "")
+                f"instead of --teacher-cache{alternative}"
             )
         cache = TeacherCache.open(folder, task)
         if need.k > cache.top_k:

@@ -132,9 +132,8 @@ def _folder(path: Path) -> UserError:
         names = ", ".join(file.name for file in checkpoints[:CHECKPOINTS_SHOWN])
         more = ", ..." if len(checkpoints) > CHECKPOINTS_SHOWN else ""
         return UserError(f"checkpoint {path} is a folder; give a checkpoint in it: {names}{more}")
-    return UserError(
-        f"checkpoint {path} is {kind_of_folder(path) or 'a folder without checkpoints'}; {WRITTEN_BY_FAIRSEQ}"
-    )
+    kind = kind_of_folder(path) or "a folder without checkpoints"
+    return UserError(f"checkpoint {path} is {kind}; {WRITTEN_BY_FAIRSEQ}")
 
 
 def _damaged(path: Path) -> UserError:

@@ -83,10 +83,7 @@ def measure_agreement(
     dictionary = task.target_dictionary
     require(1 <= top_k <= len(dictionary), "--top-k", top_k, f"from 1 to {len(dictionary)}, the size of the vocabulary")
     require(max_tokens >= 1, "--max-tokens", max_tokens, "1 or more")
-    try:
-        task.load_dataset(subset)
-    except FileNotFoundError:
-        raise UserError(f"{data} has no subset {subset!r}; choose one that is there with --gen-subset") from None
+    task.load_dataset(subset)
     models = [Teacher.load(path, task) for path in (student_path, teacher_path)]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     like = torch.zeros((), device=device)

@@ -169,7 +169,7 @@ def test_a_top_k_out_of_range_is_refused(teacher_path, data, task, top_k):
 
 
 def test_a_missing_subset_is_refused(teacher_path, data):
-    with pytest.raises(UserError, match="has no subset 'train9'; choose one that is there with --gen-subset"):
+    with pytest.raises(UserError, match=r"has no train9\.en-de; it has test, train, valid: choose with --gen-subset"):
         measure(teacher_path, teacher_path, data, "train9")
 
 
