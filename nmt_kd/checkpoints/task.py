@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fairseq import tasks
 from fairseq.tasks import FairseqTask
+from fairseq.tasks.translation import TranslationTask
 from omegaconf import DictConfig, open_dict
 
 from nmt_kd.data import opening_data
@@ -29,3 +30,16 @@ def task_on(checkpoint: str | Path, configuration: DictConfig, data: str) -> Fai
         )
     with opening_data(data, *languages):
         return tasks.setup_task(settings, from_checkpoint=True)
+
+
+def translation_task_on(checkpoint: Path, configuration: DictConfig, data: str) -> TranslationTask:
+    """Return the translation task of a checkpoint on `data`; UserError if it was trained for another task."""
+    name = getattr(configuration.task, "_name", None)
+    kind = tasks.TASK_REGISTRY.get(name)
+    if kind is None or not issubclass(kind, TranslationTask):
+        raise UserError(
+            f"{checkpoint} was trained for fairseq's task {name}; give a checkpoint of the task translation"
+        )
+    task = task_on(checkpoint, configuration, data)
+    assert isinstance(task, TranslationTask)
+    return task

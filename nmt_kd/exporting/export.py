@@ -9,9 +9,11 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
+from nmt_kd.checkpoints.dictionaries import check_dictionaries
 from nmt_kd.checkpoints.reading import file_hash, read_checkpoint
+from nmt_kd.checkpoints.task import translation_task_on
 from nmt_kd.engine.teacher import Teacher
-from nmt_kd.exporting.checks import check_dictionaries, check_output, files_in, translation_task_on
+from nmt_kd.exporting.checks import check_output, files_in
 from nmt_kd.exporting.comparison import Comparison
 from nmt_kd.exporting.conversion import check_ctranslate2, convert
 from nmt_kd.exporting.faithfulness import check_faithful
