@@ -1,7 +1,12 @@
-"""Load a teacher's models from fairseq checkpoints, and check that they fit the student's data."""
+"""Load models from fairseq checkpoints: a teacher's, which must fit the student's data, or those that fairseq runs."""
 
+import copy
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from fairseq import checkpoint_utils
 from fairseq import models as fairseq_models
 from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_REGISTRY, BaseFairseqModel, FairseqEncoderDecoderModel
 from fairseq.tasks import FairseqTask
@@ -66,3 +71,29 @@ def _check_language_pair(path: Path, configuration: DictConfig, task: FairseqTas
             f"teacher {path} translates {'-'.join(teacher)}, but the student is trained on {'-'.join(student)}; "
             "give a teacher of the same direction"
         )
+
+
+@dataclass(frozen=True)
+class LoadedCheckpoints:
+    """The model of a fairseq checkpoint, or an ensemble."""
+
+    paths: list[Path]
+    models: list[BaseFairseqModel]
+    load_seconds: float
+
+    @property
+    def parameters(self) -> int:
+        """The number of parameters; shared ones count once."""
+        return sum(parameter.numel() for model in self.models for parameter in model.parameters())
+
+    def rounded(self, dtype: torch.dtype) -> "LoadedCheckpoints":
+        """Return a copy that computes in float32 with weights rounded to `dtype`."""
+        models = [copy.deepcopy(model).to(dtype).float() for model in self.models]
+        return LoadedCheckpoints(self.paths, models, self.load_seconds)
+
+
+def load_checkpoints(paths: list[Path], task: FairseqTask) -> LoadedCheckpoints:
+    """Load checkpoints as fairseq-generate does, and time it."""
+    started = time.perf_counter()
+    models, _ = checkpoint_utils.load_model_ensemble([str(path) for path in paths], task=task)
+    return LoadedCheckpoints(paths, models, time.perf_counter() - started)

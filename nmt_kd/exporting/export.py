@@ -12,6 +12,7 @@ from pathlib import Path
 from nmt_kd.checkpoints.dictionaries import check_dictionaries
 from nmt_kd.checkpoints.reading import file_hash, read_checkpoint
 from nmt_kd.checkpoints.task import translation_task_on
+from nmt_kd.engine.loading import load_checkpoints
 from nmt_kd.engine.teacher import Teacher
 from nmt_kd.exporting.checks import check_output, files_in
 from nmt_kd.exporting.comparison import Comparison
@@ -22,7 +23,7 @@ from nmt_kd.exporting.sample import Measurement, Sample
 from nmt_kd.exporting.speed import measure, torch_threads
 from nmt_kd.exporting.subword_model import SubwordModel
 from nmt_kd.exporting.summary import SUMMARY, Summary
-from nmt_kd.exporting.systems import ctranslate2_system, fairseq_system, load_checkpoints
+from nmt_kd.exporting.systems import ctranslate2_system, fairseq_system
 from nmt_kd.exporting.usage import usage
 from nmt_kd.options import check_options
 from nmt_kd.storage.atomic import atomic_folder
