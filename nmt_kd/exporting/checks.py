@@ -1,10 +1,26 @@
-"""Check the user's input: the checkpoint, its data and the output folder."""
+"""Check the user's input: what CTranslate2 supports, and the output folder."""
 
 import json
 from pathlib import Path
 
+from nmt_kd.decoding.ctranslate2_backend import why_not_ctranslate2
 from nmt_kd.errors import UserError
+from nmt_kd.exporting.sample import Measurement
 from nmt_kd.exporting.summary import MARK, SUMMARY
+from nmt_kd.exporting.systems import generation_settings
+from nmt_kd.options import one_of, require
+
+
+def check_ctranslate2(checkpoint: str, compute_types: list[str], measurement: Measurement) -> None:
+    """Raise UserError if CTranslate2 is not installed, or does not support a compute type or the search settings."""
+    reason = why_not_ctranslate2(generation_settings(measurement), checkpoint.split(":"))
+    if reason:
+        raise UserError(f"CTranslate2 cannot be used: {reason}")
+    from ctranslate2.specs.model_spec import ACCEPTED_MODEL_TYPES
+
+    allowed = one_of(*ACCEPTED_MODEL_TYPES)
+    for compute_type in compute_types:
+        require(allowed.holds(compute_type), "--compute-types", compute_type, allowed.words)
 
 
 def check_output(output: Path, fingerprint: str) -> None:
