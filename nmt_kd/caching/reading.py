@@ -60,10 +60,6 @@ class TeacherCache:
         """Raise UserError unless the cache has all predictions for a subset."""
         self._subset(subset)
 
-    def top(self, sample: dict, training: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the teacher's predictions for fairseq's `sample`, on the device of its target; see `top_of`."""
-        return self.top_of(self.sentences_of(sample), training, sample["target"].device)
-
     def sentences_of(self, sample: dict) -> Sentences:
         """Return the sentences of fairseq's `sample`, for `top_of`."""
         return Sentences.of(sample, self._paddings)
