@@ -1,8 +1,9 @@
 """Knowledge distillation for fairseq translation models: `fairseq-train --user-dir nmt_kd --criterion word_kd ...`.
 
 fairseq's `--user-dir` only imports this package, so importing it does all the work: it checks the version of fairseq,
-fixes fairseq for the installed torch, makes it read checkpoints and configurations as data, and registers the
-architectures, criterions and tasks. The order of the imports matters: each step relies on the ones before it.
+fixes fairseq for the installed torch, makes it answer wrong input with one line and read checkpoints and configurations
+as data, and registers the architectures, criterions and tasks. The order of the imports matters: each step relies on
+the ones before it.
 """
 
 import importlib
@@ -20,11 +21,13 @@ from nmt_kd.version import check_fairseq_version  # noqa: E402
 errors.show_user_errors_in_one_line()
 check_fairseq_version(getattr(fairseq, "__version__", "of unknown version"))
 
-from nmt_kd import compat  # noqa: E402  (imports names that unsupported versions of fairseq may lack)
+from nmt_kd import command_lines, compat, wrong_input  # noqa: E402  (unsupported fairseqs may lack what they import)
 from nmt_kd.checkpoints.literals import forbid_code_in_configurations  # noqa: E402
 from nmt_kd.checkpoints.reading import make_fairseq_read_checkpoints_as_data  # noqa: E402
 
 compat.apply()
+command_lines.apply()
+wrong_input.apply()
 make_fairseq_read_checkpoints_as_data()
 forbid_code_in_configurations()
 

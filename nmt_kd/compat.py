@@ -7,10 +7,13 @@ import warnings
 from pathlib import Path
 
 import numpy
+from fairseq import checkpoint_utils
 from fairseq.data import data_utils
 from fairseq.file_io import PathManager
 
 from nmt_kd.storage.atomic import atomic_file
+
+logger = logging.getLogger(__name__)
 
 COPIED_AT_ONCE = 2**24  # bytes
 
@@ -19,6 +22,7 @@ def apply() -> None:
     """Apply all fixes to the imported fairseq; call this once per process."""
     keep_last_batch()
     copy_atomically()
+    stop_finished_training()
     silence_known_warnings()
 
 
@@ -59,6 +63,25 @@ def copy_atomically() -> None:
         return True
 
     PathManager.copy = staticmethod(copy_then_rename)
+
+
+def stop_finished_training() -> None:
+    """Make fairseq-train stop at once if the checkpoint that it resumes from has all updates.
+
+    fairseq compares --max-update only after an update, so that it would make another one each time it is started.
+    """
+    load_checkpoint = checkpoint_utils.load_checkpoint
+
+    @functools.wraps(load_checkpoint)
+    def load_checkpoint_and_compare(cfg, trainer, **kwargs):
+        extra_state, epoch_itr = load_checkpoint(cfg, trainer, **kwargs)
+        updates, optimization = trainer.get_num_updates(), trainer.cfg.optimization
+        if extra_state is not None and 0 < optimization.max_update <= updates:
+            logger.info(f"nothing left to train: the checkpoint has {updates} of {optimization.max_update} updates")
+            optimization.max_epoch = -1  # fairseq reads it next; 0 would mean no limit
+        return extra_state, epoch_itr
+
+    checkpoint_utils.load_checkpoint = load_checkpoint_and_compare
 
 
 def silence_known_warnings() -> None:

@@ -3,22 +3,68 @@
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy
+from fairseq import utils
 from fairseq.data import Dictionary
 from torch import Tensor
 
 from nmt_kd.errors import UserError
 
+FROM_PREPROCESS = "give a folder that fairseq-preprocess wrote"
+
+
+@contextmanager
+def opening_data(data: str, source_lang: str | None, target_lang: str | None) -> Iterator[None]:
+    """Turn fairseq's errors within the block into a UserError if `data` lacks its folder, dictionaries or languages.
+
+    `data` is one folder, or several separated by ":"; a language is None if its name is to be found in the data.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception:
+        reason = _why_not_data(utils.split_paths(data)[0], source_lang, target_lang)
+        if reason is None:
+            raise
+        raise UserError(reason) from None
+
+
+def _why_not_data(folder: str, *languages: str | None) -> str | None:
+    path = Path(folder)
+    if not path.is_dir():
+        return f"data folder {folder} {'is a file' if path.exists() else 'does not exist'}; {FROM_PREPROCESS}"
+    known = sorted(file.name.removeprefix("dict.").removesuffix(".txt") for file in path.glob("dict.*.txt"))
+    if not known:
+        return f"{folder} has no dict.*.txt; {FROM_PREPROCESS}"
+    if unknown := [language for language in languages if language is not None and language not in known]:
+        return (
+            f"{folder} has no dict.{unknown[0]}.txt; give --source-lang and --target-lang as in the data, which is in "
+            f"{' and '.join(known)}"
+        )
+    if None in languages and not any(_subsets(path)):
+        return f"{folder} has dictionaries but no binarised text, such as train.en-de.en.idx; {FROM_PREPROCESS}"
+    return None
+
+
+def _subsets(folder: Path) -> list[tuple[str, str]]:
+    """Return the subsets of a folder, each with its pair of languages: ("train", "en-de"), ..."""
+    parts = (file.name.split(".") for file in folder.glob("*.*-*.*.*"))
+    return sorted({(subset, pair) for subset, pair, *_ in parts if pair.count("-") == 1})
+
 
 @contextmanager
 def opening_subset(data: str, subset: str, source_lang: str, target_lang: str) -> Iterator[None]:
-    """Turn fairseq's errors within the block into a UserError if a subset is missing, or its two sides differ."""
+    """Turn fairseq's errors within the block into a UserError if a subset is missing, or its two sides differ.
+
+    `data` is the folder of the subset.
+    """
     try:
         yield
     except FileNotFoundError:
-        pair = f"{source_lang}-{target_lang}"
-        raise UserError(f"{data} has no {subset}.{pair}; give a folder that fairseq-preprocess has written") from None
+        raise UserError(_why_no_subset(data, subset, source_lang, target_lang)) from None
     except AssertionError as error:
         if "same number of examples" not in str(error):
             raise
@@ -26,6 +72,21 @@ def opening_subset(data: str, subset: str, source_lang: str, target_lang: str) -
             f"{subset}.{source_lang} and {subset}.{target_lang} in {data} have different numbers of sentences; "
             "binarise files with the same number of lines"
         ) from None
+
+
+def _why_no_subset(data: str, subset: str, source_lang: str, target_lang: str) -> str:
+    found = _subsets(Path(data))
+    pairs = {f"{source_lang}-{target_lang}", f"{target_lang}-{source_lang}"}
+    missing = f"{data} has no {subset}.{source_lang}-{target_lang}"
+    if names := [name for name, pair in found if pair in pairs]:
+        return (
+            f"{missing}; it has {', '.join(names)}: choose with --gen-subset, --valid-subset or --train-subset, or "
+            f"binarise {subset} too"
+        )
+    if found:
+        there = " and ".join(sorted({pair for _, pair in found}))
+        return f"{missing}, because its text is {there}; give --source-lang and --target-lang accordingly"
+    return f"{missing}, nor any other text; {FROM_PREPROCESS}"
 
 
 def batches_by_tokens(

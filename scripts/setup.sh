@@ -66,6 +66,27 @@ say_time() { printf '%5d s  %s\n' "$SECONDS" "$*"; }
 # byte-compiling all modules now takes longer than compiling those that are used when they are imported
 install() { step "$1" "$venv/bin/python" -m pip install --no-compile "${@:2}"; }
 
+# fairseq looks for --user-dir nmt_kd in the current folder and beside itself, where an editable installation puts nothing
+find_by_name() {
+    local packages
+    for packages in "$venv"/lib/python3.*/site-packages; do
+        [ -d "$packages" ] && [ ! -e "$packages/nmt_kd/__init__.py" ] || continue
+        mkdir -p "$packages/nmt_kd"
+        cat >"$packages/nmt_kd/new" <<'END'
+"""Loads nmt-kd from the folder of this environment; scripts/setup.sh wrote this for --user-dir nmt_kd."""
+
+from os.path import abspath
+from pathlib import Path
+
+__path__ = [str(Path(abspath(__file__)).parents[5] / "nmt_kd")]
+__file__ = str(Path(__path__[0], "__init__.py"))
+with open(__file__, encoding="utf-8") as source:
+    exec(compile(source.read(), __file__, "exec"))
+END
+        mv "$packages/nmt_kd/new" "$packages/nmt_kd/__init__.py"
+    done
+}
+
 is_unusable() {
     local made_for
     made_for=$(head -1 "$venv/installed" 2>/dev/null || true)
@@ -77,6 +98,7 @@ is_unusable() {
 if [ -z "$dry_run" ]; then
     exec {lock}<"$0" && flock "$lock" # one set-up at a time
     if is_installed "$extra" || is_installed dev; then
+        find_by_name
         exit 0
     fi
     # keep the test tools when pyproject.toml changes
@@ -127,6 +149,7 @@ package=.
 [ "$extra" = train ] || package=".[$extra]"
 install "installing nmt-kd and its other dependencies" --no-build-isolation "${built[@]}" --editable "$package"
 [ -z "$dry_run" ] || exit 0
+find_by_name
 recipe "$extra" >"$venv/installed"
 rm "$venv/unfinished"
 say_time "done"

@@ -25,14 +25,19 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import phrasebook  # noqa: E402
 import subwords  # noqa: E402
 
+
+def registered_methods() -> list[str]:
+    """The names of all criterions of this package's kind."""
+    return sorted(name for name, kind in CRITERION_REGISTRY.items() if issubclass(kind, DistillationCriterion))
+
+
 torch.set_num_threads(1)  # the models are tiny, and the last bits of results depend on it
 for user_dir in os.environ.get("NMT_KD_USER_DIR", "").split(":"):  # methods to test that are not in the package
     utils.import_user_module(argparse.Namespace(user_dir=user_dir or None))
-METHODS = sorted(name for name, kind in CRITERION_REGISTRY.items() if issubclass(kind, DistillationCriterion))
-import seams  # noqa: E402, F401  (registers a method for each seam)
+METHODS = registered_methods()
+import hooks  # noqa: E402, F401  (registers a method for each hook)
 
-SEAMS = ["language_teachers", "on_policy", "r_drop", "second_decoder"]
-EVERY_METHOD = [*METHODS, *SEAMS]
+EVERY_METHOD = registered_methods()
 TINY_TRANSFORMER = [
     *("--arch", "transformer_iwslt_de_en", "--share-all-embeddings", "--dropout", "0.1"),
     *("--encoder-layers", "1", "--encoder-embed-dim", "16", "--encoder-ffn-embed-dim", "32"),
@@ -100,7 +105,7 @@ def method_flags(method: str, teacher_path, *flags) -> list[str]:
     return ["--criterion", method, *(["--teacher-path", str(teacher_path)] if has_teacher else []), *flags]
 
 
-def run_command(*command, environment=None, **kwargs) -> subprocess.CompletedProcess:
+def run_command(*command, environment=None, cwd=ROOT, **kwargs) -> subprocess.CompletedProcess:
     """Run a command as a user would, with everything it prints captured."""
     return subprocess.run(
         [str(part) for part in command],
@@ -108,7 +113,7 @@ def run_command(*command, environment=None, **kwargs) -> subprocess.CompletedPro
         text=True,
         timeout=300,
         check=False,
-        cwd=ROOT,
+        cwd=cwd,
         env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
         **kwargs,
     )

@@ -96,6 +96,10 @@ def _without_plugin(arguments: list[str]) -> tuple[list[str], str]:
 
 def _train(command: Command) -> None:
     arguments, plugin = _without_plugin([word for word in command.words if word != "--fp16"])  # tests run on the CPU
+    if "--help" in arguments:
+        with pytest.raises(SystemExit, match=r"^0$"):
+            parse_training(arguments)
+        return
     assert "--arch" in arguments
     arguments += [*TINY, *BRIEFLY]
     if plugin == "nmt_kd":

@@ -12,9 +12,10 @@ import torch
 from fairseq import checkpoint_utils
 from fairseq.tasks.translation import TranslationTask
 
+from nmt_kd.engine.loading import load_checkpoints
 from nmt_kd.exporting.faithfulness import ROUNDING
 from nmt_kd.exporting.sample import Measurement, Sample
-from nmt_kd.exporting.systems import System, fairseq_system, load_checkpoints, token_count
+from nmt_kd.exporting.systems import System, fairseq_system, token_count
 
 A_TOKEN = ROUNDING["float32"]  # in nats
 

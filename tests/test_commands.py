@@ -11,6 +11,7 @@ from conftest import ROOT, TINY_TRANSFORMER, TRAINING, run_command, train_here
 
 BIN = Path(sys.executable).parent
 PLUGIN = ["--user-dir", "nmt_kd"]
+TRUST = {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -95,18 +96,23 @@ def test_a_student_translates_in_stock_fairseq_without_this_package_or_the_teach
     shutil.copy(student, tmp_path / "student.pt")
     hidden = teacher_path.with_name("hidden.pt")
     teacher_path.rename(hidden)
+
+    def generate_without_plugin(**environment):
+        flags = ["--required-batch-size-multiple", "1"]
+        return generate(data, tmp_path / "student.pt", *flags, environment={"PYTHONPATH": "", **environment})
+
     try:
-        stock = generate(
-            data,
-            tmp_path / "student.pt",
-            *("--required-batch-size-multiple", "1"),
-            environment={"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1", "PYTHONPATH": ""},
-        )
+        stock = generate_without_plugin(**TRUST)
+        refused = generate_without_plugin()
     finally:
         hidden.rename(teacher_path)
+    assert refused.returncode == 1  # as the README says
+    assert "weights_only" in refused.stderr
     assert stock.returncode == 0, stock.stderr[-3000:]
     assert "nmt_kd" not in re.sub(r"'user_dir': [^,]*|'path': [^,]*|/\S*", "", stock.stderr)
     assert translations(stock.stdout) == translations(with_plugin.stdout) != []
+    (variable,) = (f"`{name}={value}`" for name, value in TRUST.items())
+    assert variable in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_bleu_during_training_is_that_of_the_student(data, teacher_path, tmp_path, corpus):

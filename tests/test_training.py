@@ -61,6 +61,29 @@ def test_a_killed_training_goes_on_where_it_was(data, teacher_path, tmp_path):
     assert_same_parameters(Run(tmp_path / "killed"), Run(tmp_path / "undisturbed"))
 
 
+@pytest.mark.parametrize("limit", [["--max-update", "6"], ["--max-epoch", "2"]])
+def test_a_finished_training_that_is_started_again_changes_nothing(limit, data, teacher_path, tmp_path, caplog):
+    """It was killed after it had written its last checkpoint; fairseq alone would make another update each time."""
+    flags = method_flags("word_kd", teacher_path, "--save-interval-updates", "2", *limit)
+    first = train_here(data, tmp_path, *flags)
+    contents = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert first.statistics["valid"]
+    again = train_here(data, tmp_path, *flags)
+    assert again.statistics == {}
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == contents
+    if "--max-update" in limit:
+        assert "nothing left to train: the checkpoint has 6 of 6 updates" in caplog.text
+        longer = train_here(data, tmp_path, *flags, "--max-update", "8")
+        assert len(longer.statistics["train_inner"]) == 2
+
+
+def test_a_finished_model_can_be_trained_further_with_a_fresh_optimiser(data, tmp_path):
+    flags = ["--criterion", "cross_entropy", "--disable-validation", "--max-update", "2"]
+    first = train_here(data, tmp_path / "first", *flags).save_dir / "checkpoint_last.pt"
+    run = train_here(data, tmp_path / "second", *flags, "--restore-file", first, "--reset-optimizer")
+    assert len(run.statistics["train_inner"]) == 2
+
+
 def two_workers(data, save_dir, backend, *flags) -> list[Worker]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

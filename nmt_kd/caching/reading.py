@@ -11,6 +11,7 @@ from nmt_kd.caching.files import FORMAT, Block, SubsetFolder, cache_manifest, po
 from nmt_kd.caching.sentences import Sentences
 from nmt_kd.data import dictionary_checksum
 from nmt_kd.errors import UserError
+from nmt_kd.storage.kinds import CACHE, kind_of_folder
 
 TRAINING_SUBSET = "train"
 OPEN_BLOCKS = 400  # files that a process keeps open for a subset
@@ -35,6 +36,10 @@ class TeacherCache:
     @classmethod
     def open(cls, folder: str, task: FairseqTask) -> "TeacherCache":
         """Open a cache for the data of `task`; raises UserError if there is none, or its dictionaries differ."""
+        kind = kind_of_folder(Path(folder))
+        if kind not in (CACHE, None):
+            command = cache_manifest(Path(folder)).command
+            raise UserError(f"{folder} is {kind}, not {CACHE}; give a folder that this command writes: {command}")
         settings = cache_manifest(Path(folder)).read()
         if settings.get("format") != FORMAT:
             raise UserError(
@@ -54,10 +59,6 @@ class TeacherCache:
     def check(self, subset: str) -> None:
         """Raise UserError unless the cache has all predictions for a subset."""
         self._subset(subset)
-
-    def top(self, sample: dict, training: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the teacher's predictions for fairseq's `sample`, on the device of its target; see `top_of`."""
-        return self.top_of(self.sentences_of(sample), training, sample["target"].device)
 
     def sentences_of(self, sample: dict) -> Sentences:
         """Return the sentences of fairseq's `sample`, for `top_of`."""

@@ -8,7 +8,6 @@ from fairseq.tasks import FairseqTask
 from omegaconf import DictConfig, open_dict
 
 from nmt_kd.caching.reading import TRAINING_SUBSET
-from nmt_kd.data import opening_subset
 from nmt_kd.errors import UserError
 
 SENTENCES_COMPARED = 1000  # per subset, to detect other data whose sentences have the same lengths
@@ -27,10 +26,8 @@ def with_sentences_as_on_disk(configuration: DictConfig) -> DictConfig:
 
 def open_subset(task: FairseqTask, subset: str) -> LanguagePairDataset:
     """Open a subset as fairseq-train does; raises UserError if it does not exist or has nothing to predict."""
-    data = task.cfg.data
-    with opening_subset(data, subset, task.cfg.source_lang, task.cfg.target_lang):
-        task.load_dataset(subset, combine=subset == TRAINING_SUBSET)  # train, train1, ...
-    dataset = task.dataset(subset)
+    task.load_dataset(subset, combine=subset == TRAINING_SUBSET)  # train, train1, ...
+    data, dataset = task.cfg.data, task.dataset(subset)
     if len(dataset) == 0:
         raise UserError(f"{subset} of {data} has no sentences; choose other subsets with --gen-subset")
     if dataset.tgt_sizes is None:

@@ -23,16 +23,24 @@ class CachedTeacher(TeacherSource):
 
     @classmethod
     def open(
-        cls, folder: str, task: FairseqTask, need: Need, criterion: nn.Module, method: str = "this method"
+        cls,
+        folder: str,
+        task: FairseqTask,
+        need: Need,
+        criterion: nn.Module,
+        method: str = "this method",
+        modest_settings: str = "",
     ) -> "CachedTeacher":
         """Return the teacher in the cache `folder`, which must meet the `need` of a method.
 
-        Raises UserError if no cache can meet it, or if this one has too few words or does not fit the data.
+        `modest_settings` are flags with which a cache is enough for the method, if there are any. Raises UserError if
+        no cache can meet the need, or if this one has too few words or does not fit the data.
         """
         if not isinstance(need, TopWords) or need.at_new_prefixes:
+            alternative = f", or keep the cache and add {modest_settings}" if modest_settings else ""
             raise UserError(
-                f"{method} with these settings needs the teacher itself, not only its top words; give "
-                "--teacher-path instead of --teacher-cache"
+                f"{method} with these settings needs the teacher itself, not only its top words; give --teacher-path "
+                f"instead of --teacher-cache{alternative}"
             )
         cache = TeacherCache.open(folder, task)
         if need.k > cache.top_k:

@@ -8,6 +8,7 @@ plain containers and an allow-list of harmless types.
 import argparse
 import codecs
 import collections
+import functools
 import hashlib
 import pickle
 import re
@@ -23,12 +24,29 @@ from fairseq import checkpoint_utils
 from fairseq.distributed import utils as distributed_utils
 
 from nmt_kd.errors import UserError
+from nmt_kd.storage.kinds import kind_of_folder
+
+WRITTEN_BY_FAIRSEQ = "give the path of a file written by fairseq-train"
+CHECKPOINTS_SHOWN = 6
 
 
 def make_fairseq_read_checkpoints_as_data() -> None:
     """Make all fairseq commands read checkpoints with `read_checkpoint`, in one process or in several."""
     torch.serialization.add_safe_globals([(kind, name) for name, kind in _harmless_types().items()])
     checkpoint_utils.load_checkpoint_to_cpu = read_checkpoint
+    load_models = checkpoint_utils.load_model_ensemble_and_task
+
+    @functools.wraps(load_models)
+    def load_models_or_explain(filenames, *args, **kwargs):
+        try:
+            return load_models(filenames, *args, **kwargs)
+        except OSError as error:  # raised before the file is read
+            prefix, _, path = str(error).partition("Model file not found: ")
+            if prefix or not path:
+                raise
+            raise _missing(path) from None
+
+    checkpoint_utils.load_model_ensemble_and_task = load_models_or_explain
 
 
 def _harmless_types() -> dict[str, Callable]:
@@ -78,8 +96,10 @@ def read_checkpoint_file(path: str | Path) -> dict:
     checkpoint, or if it contains a type that is not on the allow-list.
     """
     path = Path(path)
+    if path.is_dir():
+        raise _folder(path)
     if not path.is_file():
-        raise UserError(f"checkpoint {path} does not exist; give the path of a file written by fairseq-train")
+        raise _missing(path)
     if path.stat().st_size == 0:
         raise UserError(f"checkpoint {path} is empty, probably because writing it was interrupted; use an earlier one")
     try:
@@ -100,6 +120,20 @@ def read_checkpoint_file(path: str | Path) -> dict:
             "give a file written by fairseq-train"
         )
     return state
+
+
+def _missing(path: str | Path) -> UserError:
+    return UserError(f"checkpoint {path} does not exist; {WRITTEN_BY_FAIRSEQ}")
+
+
+def _folder(path: Path) -> UserError:
+    checkpoints = sorted((file for file in path.glob("*.pt")), key=lambda file: file.stat().st_mtime, reverse=True)
+    if checkpoints:
+        names = ", ".join(file.name for file in checkpoints[:CHECKPOINTS_SHOWN])
+        more = ", ..." if len(checkpoints) > CHECKPOINTS_SHOWN else ""
+        return UserError(f"checkpoint {path} is a folder; give a checkpoint in it: {names}{more}")
+    kind = kind_of_folder(path) or "a folder without checkpoints"
+    return UserError(f"checkpoint {path} is {kind}; {WRITTEN_BY_FAIRSEQ}")
 
 
 def _damaged(path: Path) -> UserError:

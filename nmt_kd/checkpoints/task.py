@@ -5,8 +5,10 @@ from pathlib import Path
 
 from fairseq import tasks
 from fairseq.tasks import FairseqTask
+from fairseq.tasks.translation import TranslationTask
 from omegaconf import DictConfig, open_dict
 
+from nmt_kd.data import opening_data
 from nmt_kd.errors import UserError
 
 
@@ -15,15 +17,29 @@ def task_on(checkpoint: str | Path, configuration: DictConfig, data: str) -> Fai
 
     Raises UserError if `data` is not a folder written by fairseq-preprocess or is in other languages.
     """
-    if not any(Path(data.split(":")[0]).glob("dict.*.txt")):
-        raise UserError(f"{data} has no dict.*.txt; give a folder that fairseq-preprocess wrote")
     settings = copy.deepcopy(configuration.task)
     with open_dict(settings):
         settings.data, settings.eval_bleu = data, False
-    try:
-        return tasks.setup_task(settings, from_checkpoint=True)
-    except FileNotFoundError as error:
+    folder = Path(data.split(":")[0])
+    languages = getattr(settings, "source_lang", None), getattr(settings, "target_lang", None)
+    names = [f"dict.{language}.txt" for language in languages if language]
+    missing = [name for name in names if not (folder / name).exists()]
+    if missing and any(folder.glob("dict.*.txt")):
         raise UserError(
-            f"{data} is not in the languages of {checkpoint}: it has no {Path(error.filename).name}; give data in the "
-            "same languages"
-        ) from None
+            f"{data} is not in the languages of {checkpoint}: it has no {missing[0]}; give data in the same languages"
+        )
+    with opening_data(data, *languages):
+        return tasks.setup_task(settings, from_checkpoint=True)
+
+
+def translation_task_on(checkpoint: Path, configuration: DictConfig, data: str) -> TranslationTask:
+    """Return the translation task of a checkpoint on `data`; UserError if it was trained for another task."""
+    name = getattr(configuration.task, "_name", None)
+    kind = tasks.TASK_REGISTRY.get(name)
+    if kind is None or not issubclass(kind, TranslationTask):
+        raise UserError(
+            f"{checkpoint} was trained for fairseq's task {name}; give a checkpoint of the task translation"
+        )
+    task = task_on(checkpoint, configuration, data)
+    assert isinstance(task, TranslationTask)
+    return task

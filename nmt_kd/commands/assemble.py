@@ -1,4 +1,4 @@
-"""Make a binarised training corpus of what --task seq_kd or nmt-kd decode has decoded, in the order of the data."""
+"""Make a training corpus for fairseq-train from a teacher's translations, in the order of the data."""
 
 import argparse
 from collections.abc import Callable

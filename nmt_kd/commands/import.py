@@ -1,4 +1,4 @@
-"""Import translations from elsewhere, from which nmt-kd assemble then makes a corpus.
+"""Import translations made elsewhere, from which nmt-kd assemble can make a training corpus.
 
 Files are UTF-8, and no source or translation may be empty. Three formats are accepted, by the ending of the files'
 names or as --format says:

@@ -41,6 +41,8 @@ class DistillationCriterion(FairseqCriterion):
     tokens_are_independent = True
     # Whether the method works with models that are not transformers.
     any_architecture = True
+    # Flags with which --teacher-cache can replace the teacher, for methods that otherwise need the teacher itself.
+    settings_for_a_cache = ""
 
     teacher: TeacherSource | None
     saved_with_the_model: nn.Parameter
@@ -93,7 +95,9 @@ class DistillationCriterion(FairseqCriterion):
             return Teacher.load(self.cfg.teacher_path, task)
         if self.cfg.teacher_path:
             raise UserError("--teacher-cache replaces --teacher-path; give only one of them")
-        teacher = CachedTeacher.open(self.cfg.teacher_cache, task, self.needs, self, self.cfg._name)
+        teacher = CachedTeacher.open(
+            self.cfg.teacher_cache, task, self.needs, self, self.cfg._name, self.settings_for_a_cache
+        )
         if not self.cfg.disable_validation:  # fail now, not after the first epoch
             for subset in self.cfg.valid_subset.split(","):
                 teacher.cache.check(subset)

@@ -75,6 +75,8 @@ TARGETS: dict[str, Callable[[Tensor, Tensor, ProbingKDConfig], tuple]] = {
 class ProbingKD(DistillationCriterion):
     """Word-level distillation of a part of the teacher's distribution, or on a part of the tokens."""
 
+    settings_for_a_cache = "--probing-loss top-k"
+
     @property
     def needs(self):
         return NEEDS[self.cfg.probing_loss](self.cfg)

@@ -33,6 +33,8 @@ class TIEKD(DistillationCriterion):
     `kd_loss` and `ranking_loss` are logged as means over the iterations; validation runs only the first.
     """
 
+    settings_for_a_cache = "--kd-iterations 1"
+
     def check_settings(self):
         super().check_settings()
         size = len(self.task.target_dictionary)

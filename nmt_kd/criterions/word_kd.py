@@ -23,6 +23,8 @@ class WordKDConfig(InterpolationConfig):
 class WordKD(DistillationCriterion):
     """`(1 - alpha) CE + alpha KL(teacher || student)`; with alpha = 0.1 it is RKD in the CKD paper."""
 
+    settings_for_a_cache = "--kd-temperature 1"
+
     @property
     def needs(self):
         return TopWords(1) if self.cfg.kd_temperature == 1 else FullDistribution()

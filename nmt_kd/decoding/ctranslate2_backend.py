@@ -109,12 +109,27 @@ def converted_model(checkpoint: str, data: str, source_lang: str, target_lang: s
 
     `fingerprint` is the hash of the checkpoint. Raises UserError if the architecture cannot be converted.
     """
+    return kept_model(
+        checkpoint, fingerprint, lambda folder: convert_checkpoint(checkpoint, data, source_lang, target_lang, folder)
+    )
+
+
+def convert_checkpoint(
+    checkpoint: str, data: str, source_lang: str, target_lang: str, folder: Path, compute_type: str | None = None
+) -> None:
+    """Write a fairseq checkpoint as a CTranslate2 model to `folder`, by default in the precision of its weights.
+
+    `data` is the folder with the dictionaries. Raises UserError if CTranslate2 cannot convert it.
+    """
     from ctranslate2.converters import FairseqConverter
 
-    def convert(folder: Path) -> None:
-        FairseqConverter(checkpoint, data, source_lang, target_lang).convert(str(folder), force=True)
-
-    return kept_model(checkpoint, fingerprint, convert)
+    try:
+        FairseqConverter(checkpoint, data, source_lang, target_lang).convert(
+            str(folder), quantization=compute_type, force=True
+        )
+    except (ValueError, KeyError, AttributeError, TypeError, RuntimeError, FileNotFoundError) as error:
+        detail = " ".join(str(error).split())[:300]
+        raise UserError(f"CTranslate2 cannot convert {checkpoint}: {detail}; keep using fairseq") from None
 
 
 def kept_model(name: str, fingerprint: str, convert: Callable[[Path], None]) -> Path:

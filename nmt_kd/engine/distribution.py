@@ -34,11 +34,6 @@ class Distribution(ABC):
     def confidence(self) -> Tensor:
         """The probability of the most probable word, [tokens]."""
 
-    @property
-    @abstractmethod
-    def full_log_q(self) -> Tensor | None:
-        """All log-probabilities, [tokens, V]; None where only the top words are known."""
-
     @abstractmethod
     def divergence(self, student_log_p: Tensor) -> Tensor:
         """Return `KL(teacher || student)`, [tokens], in nats; words whose probabilities are unknown form one bucket.
@@ -73,10 +68,6 @@ class WholeDistribution(Distribution):
     def log_q(self) -> Tensor:
         """The log-probabilities, [tokens, V]."""
         return log_probabilities(self.logits.detach())
-
-    @property
-    def full_log_q(self) -> Tensor:
-        return self.log_q
 
     @property
     def vocabulary_size(self) -> int:
@@ -127,10 +118,6 @@ class TopDistribution(Distribution):
     @property
     def vocabulary_size(self) -> int:
         return self.all_words
-
-    @property
-    def full_log_q(self) -> None:
-        return None
 
     @property
     def first_choice(self) -> Tensor:

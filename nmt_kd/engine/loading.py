@@ -1,21 +1,24 @@
-"""Load a teacher's models from fairseq checkpoints, and check that they fit the student's data."""
+"""Load models from fairseq checkpoints: a teacher's, which must fit the student's data, or those that fairseq runs."""
 
-import logging
+import copy
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from fairseq import checkpoint_utils
 from fairseq import models as fairseq_models
 from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_REGISTRY, BaseFairseqModel, FairseqEncoderDecoderModel
 from fairseq.tasks import FairseqTask
 from omegaconf import DictConfig, open_dict
-from torch import Tensor
 
-from nmt_kd.checkpoints.dictionaries import find_dictionary
+from nmt_kd.checkpoints.dictionaries import check_dictionaries
 from nmt_kd.checkpoints.reading import read_checkpoint
 from nmt_kd.errors import UserError
 
-logger = logging.getLogger(__name__)
-
-SYMBOLS_SHOWN = 3
+WITH_THE_TEACHERS = (
+    "binarise the student's data with the teacher's dictionaries (fairseq-preprocess --srcdict --tgtdict)"
+)
 
 
 def load_model(path: Path, task: FairseqTask) -> BaseFairseqModel:
@@ -28,7 +31,7 @@ def load_model(path: Path, task: FairseqTask) -> BaseFairseqModel:
     configuration = state["cfg"]
     _check_is_encoder_decoder(path, configuration)
     _check_language_pair(path, configuration, task)
-    _check_dictionaries(path, configuration, state["model"], task)
+    check_dictionaries(path, state, task, WITH_THE_TEACHERS)
     with open_dict(configuration):
         for name in ("encoder_embed_path", "decoder_embed_path"):  # the checkpoint contains the embeddings
             if getattr(configuration.model, name, None):
@@ -70,40 +73,27 @@ def _check_language_pair(path: Path, configuration: DictConfig, task: FairseqTas
         )
 
 
-def _check_dictionaries(path: Path, configuration: DictConfig, weights: dict[str, Tensor], task: FairseqTask) -> None:
-    sides = {"source": ("encoder", task.source_dictionary), "target": ("decoder", task.target_dictionary)}
-    unchecked = []
-    for side, (half, dictionary) in sides.items():
-        language = getattr(configuration.task, f"{side}_lang", None) or getattr(task.cfg, f"{side}_lang", None)
-        file = find_dictionary(path, configuration, f"dict.{language}.txt")
-        if file is not None:
-            symbols = type(task).load_dictionary(str(file)).symbols
-            if symbols != dictionary.symbols:
-                raise UserError(_difference(path, side, file, symbols, dictionary.symbols))
-            continue
-        unchecked.append(side)
-        embedding = weights.get(f"{half}.embed_tokens.weight")
-        if embedding is not None and embedding.size(0) != len(dictionary):
-            raise UserError(
-                f"teacher {path} has a {side} vocabulary of {embedding.size(0)} symbols, the student has "
-                f"{len(dictionary)}; binarise the student's data with the teacher's dictionaries"
-            )
-    if unchecked:
-        logger.warning(
-            f"found no dictionaries beside {path} or in its training folder: the sizes fit, but the symbols of the "
-            f"{' and '.join(unchecked)} are unchecked; put dict.*.txt beside the checkpoint to have them compared"
-        )
+@dataclass(frozen=True)
+class LoadedCheckpoints:
+    """The model of a fairseq checkpoint, or an ensemble."""
+
+    paths: list[Path]
+    models: list[BaseFairseqModel]
+    load_seconds: float
+
+    @property
+    def parameters(self) -> int:
+        """The number of parameters; shared ones count once."""
+        return sum(parameter.numel() for model in self.models for parameter in model.parameters())
+
+    def rounded(self, dtype: torch.dtype) -> "LoadedCheckpoints":
+        """Return a copy that computes in float32 with weights rounded to `dtype`."""
+        models = [copy.deepcopy(model).to(dtype).float() for model in self.models]
+        return LoadedCheckpoints(self.paths, models, self.load_seconds)
 
 
-def _difference(path: Path, side: str, file: Path, teacher: list[str], student: list[str]) -> str:
-    different = [
-        f"line {index}: {ours!r} / {theirs!r}"
-        for index, (theirs, ours) in enumerate(zip(teacher, student, strict=False))
-        if ours != theirs
-    ]
-    shown = "; ".join(different[:SYMBOLS_SHOWN]) or "the shorter dictionary is the beginning of the longer"
-    return (
-        f"teacher {path} was trained with another {side} dictionary, {file}: the student has {len(student)} symbols, "
-        f"the teacher {len(teacher)}; first differences, student / teacher: {shown}; "
-        "binarise the student's data with the teacher's dictionaries (fairseq-preprocess --srcdict --tgtdict)"
-    )
+def load_checkpoints(paths: list[Path], task: FairseqTask) -> LoadedCheckpoints:
+    """Load checkpoints as fairseq-generate does, and time it."""
+    started = time.perf_counter()
+    models, _ = checkpoint_utils.load_model_ensemble([str(path) for path in paths], task=task)
+    return LoadedCheckpoints(paths, models, time.perf_counter() - started)

@@ -167,10 +167,6 @@ class TopWordsOnly(Distribution):
     def confidence(self) -> Tensor:
         return self._distribution.confidence
 
-    @property
-    def full_log_q(self) -> None:
-        return None
-
     def divergence(self, student_log_p: Tensor) -> Tensor:
         return self._distribution.divergence(student_log_p)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 from fairseq import utils
@@ -84,13 +83,7 @@ def measure_agreement(
     dictionary = task.target_dictionary
     require(1 <= top_k <= len(dictionary), "--top-k", top_k, f"from 1 to {len(dictionary)}, the size of the vocabulary")
     require(max_tokens >= 1, "--max-tokens", max_tokens, "1 or more")
-    try:
-        task.load_dataset(subset)
-    except FileNotFoundError:
-        subsets = sorted({path.name.partition(".")[0] for path in Path(data.split(":")[0]).glob("*.idx")})
-        raise UserError(
-            f"{data} has no subset {subset!r}; choose another with --gen-subset: {', '.join(subsets)}"
-        ) from None
+    task.load_dataset(subset)
     models = [Teacher.load(path, task) for path in (student_path, teacher_path)]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     like = torch.zeros((), device=device)

@@ -1,50 +1,26 @@
-"""Check the user's input: the checkpoint, its data and the output folder."""
+"""Check the user's input: what CTranslate2 supports, and the output folder."""
 
 import json
 from pathlib import Path
 
-from fairseq import tasks
-from fairseq.tasks.translation import TranslationTask
-from omegaconf import DictConfig
-
-from nmt_kd.checkpoints.dictionaries import find_dictionary
-from nmt_kd.checkpoints.task import task_on
+from nmt_kd.decoding.ctranslate2_backend import why_not_ctranslate2
 from nmt_kd.errors import UserError
+from nmt_kd.exporting.sample import Measurement
 from nmt_kd.exporting.summary import MARK, SUMMARY
+from nmt_kd.exporting.systems import generation_settings
+from nmt_kd.options import one_of, require
 
 
-def translation_task_on(checkpoint: Path, configuration: DictConfig, data: str) -> TranslationTask:
-    """Return the translation task of a checkpoint on `data`; UserError if it was trained for another task."""
-    name = getattr(configuration.task, "_name", None)
-    kind = tasks.TASK_REGISTRY.get(name)
-    if kind is None or not issubclass(kind, TranslationTask):
-        raise UserError(
-            f"{checkpoint} was trained for fairseq's task {name}; give a checkpoint of the task translation"
-        )
-    task = task_on(checkpoint, configuration, data)
-    assert isinstance(task, TranslationTask)
-    return task
+def check_ctranslate2(checkpoint: str, compute_types: list[str], measurement: Measurement) -> None:
+    """Raise UserError if CTranslate2 is not installed, or does not support a compute type or the search settings."""
+    reason = why_not_ctranslate2(generation_settings(measurement), checkpoint.split(":"))
+    if reason:
+        raise UserError(f"CTranslate2 cannot be used: {reason}")
+    from ctranslate2.specs.model_spec import ACCEPTED_MODEL_TYPES
 
-
-def check_dictionaries(checkpoint: Path, state: dict, task: TranslationTask) -> None:
-    """Raise UserError if the checkpoint was trained with other dictionaries than those of the task's data."""
-    for side, half, language in (
-        ("source", "encoder", task.cfg.source_lang),
-        ("target", "decoder", task.cfg.target_lang),
-    ):
-        symbols = (task.source_dictionary if side == "source" else task.target_dictionary).symbols
-        here, what_to_do = f"dict.{language}.txt in {task.cfg.data}", "give --data the folder it was trained on"
-        embeddings = state["model"].get(f"{half}.embed_tokens.weight")
-        if embeddings is not None and len(embeddings) != len(symbols):
-            raise UserError(
-                f"the {side} vocabulary of {checkpoint} has {len(embeddings):,} symbols, but {here} has "
-                f"{len(symbols):,}; {what_to_do}"
-            )
-        file = find_dictionary(checkpoint, state["cfg"], f"dict.{language}.txt")
-        if file is not None and type(task).load_dictionary(str(file)).symbols != symbols:
-            raise UserError(
-                f"{checkpoint} was trained with the {side} dictionary {file}, which differs from {here}; {what_to_do}"
-            )
+    allowed = one_of(*ACCEPTED_MODEL_TYPES)
+    for compute_type in compute_types:
+        require(allowed.holds(compute_type), "--compute-types", compute_type, allowed.words)
 
 
 def check_output(output: Path, fingerprint: str) -> None:

@@ -9,18 +9,21 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
+from nmt_kd.checkpoints.dictionaries import check_dictionaries
 from nmt_kd.checkpoints.reading import file_hash, read_checkpoint
+from nmt_kd.checkpoints.task import translation_task_on
+from nmt_kd.decoding.ctranslate2_backend import convert_checkpoint
+from nmt_kd.engine.loading import load_checkpoints
 from nmt_kd.engine.teacher import Teacher
-from nmt_kd.exporting.checks import check_dictionaries, check_output, files_in, translation_task_on
+from nmt_kd.exporting.checks import check_ctranslate2, check_output, files_in
 from nmt_kd.exporting.comparison import Comparison
-from nmt_kd.exporting.conversion import check_ctranslate2, convert
 from nmt_kd.exporting.faithfulness import check_faithful
 from nmt_kd.exporting.notes import machine, notes_on_figures, notes_on_models
 from nmt_kd.exporting.sample import Measurement, Sample
 from nmt_kd.exporting.speed import measure, torch_threads
 from nmt_kd.exporting.subword_model import SubwordModel
 from nmt_kd.exporting.summary import SUMMARY, Summary
-from nmt_kd.exporting.systems import ctranslate2_system, fairseq_system, load_checkpoints
+from nmt_kd.exporting.systems import ctranslate2_system, fairseq_system
 from nmt_kd.exporting.usage import usage
 from nmt_kd.options import check_options
 from nmt_kd.storage.atomic import atomic_folder
@@ -60,7 +63,9 @@ def export(
         Teacher.load(teacher, task)  # only for its checks; it is loaded again below, timed
     with torch_threads(measurement.threads), atomic_folder(output) as folder:
         for compute_type in compute_types:
-            convert(checkpoint, task, compute_type, folder / compute_type)
+            logger.info(f"converting {checkpoint} to {compute_type}")
+            languages = task.cfg.source_lang, task.cfg.target_lang
+            convert_checkpoint(str(checkpoint), task.cfg.data, *languages, folder / compute_type, compute_type)
         shutil.copyfile(subword_model, folder / subwords.file_name)
         student = load_checkpoints([checkpoint], task)
         teachers = [load_checkpoints([Path(path) for path in teacher.split(":") if path], task)] if teacher else []

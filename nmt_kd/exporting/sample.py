@@ -7,7 +7,6 @@ from fairseq import utils
 from fairseq.models import BaseFairseqModel
 from fairseq.tasks.translation import TranslationTask
 
-from nmt_kd.data import opening_subset
 from nmt_kd.decoding.originals import Originals
 from nmt_kd.errors import UserError
 from nmt_kd.options import AT_LEAST_0, AT_LEAST_1, option
@@ -44,8 +43,7 @@ class Sample:
         Raises UserError if the subset does not exist, has no references, or has no sentence that all models can read.
         """
         subset, data = measurement.gen_subset, task.cfg.data
-        with opening_subset(data, subset, task.cfg.source_lang, task.cfg.target_lang):
-            task.load_dataset(subset)
+        task.load_dataset(subset)
         dataset = task.dataset(subset)
         if dataset.tgt is None:
             raise UserError(f"subset {subset!r} of {data} has no references; give another --gen-subset")

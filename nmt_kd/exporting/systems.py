@@ -1,6 +1,5 @@
 """Systems that translate and score the same sentences on the CPU: fairseq checkpoints and CTranslate2 models."""
 
-import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,34 +7,13 @@ from pathlib import Path
 
 import numpy
 import torch
-from fairseq import checkpoint_utils
 from fairseq.dataclass.configs import GenerationConfig
-from fairseq.models import BaseFairseqModel
 from fairseq.sequence_scorer import SequenceScorer
-from fairseq.tasks.translation import TranslationTask
 from omegaconf import DictConfig, OmegaConf
 
 from nmt_kd.decoding.fairseq_backend import FairseqBackend
+from nmt_kd.engine.loading import LoadedCheckpoints
 from nmt_kd.exporting.sample import LONGEST_TRANSLATION, Measurement, Sample
-
-
-@dataclass(frozen=True)
-class LoadedCheckpoints:
-    """The model of a fairseq checkpoint, or an ensemble."""
-
-    paths: list[Path]
-    models: list[BaseFairseqModel]
-    load_seconds: float
-
-    @property
-    def parameters(self) -> int:
-        """The number of parameters; shared ones count once."""
-        return sum(parameter.numel() for model in self.models for parameter in model.parameters())
-
-    def rounded(self, dtype: torch.dtype) -> "LoadedCheckpoints":
-        """Return a copy that computes in float32 with weights rounded to `dtype`."""
-        models = [copy.deepcopy(model).to(dtype).float() for model in self.models]
-        return LoadedCheckpoints(self.paths, models, self.load_seconds)
 
 
 @dataclass(frozen=True)
@@ -55,13 +33,6 @@ class System:
     load_seconds: float
     translate: Callable[[numpy.ndarray], list[str]]
     score: Callable[[numpy.ndarray, list[str]], list[float]]
-
-
-def load_checkpoints(paths: list[Path], task: TranslationTask) -> LoadedCheckpoints:
-    """Load checkpoints as fairseq-generate does, and time it."""
-    started = time.perf_counter()
-    models, _ = checkpoint_utils.load_model_ensemble([str(path) for path in paths], task=task)
-    return LoadedCheckpoints(paths, models, time.perf_counter() - started)
 
 
 def generation_settings(measurement: Measurement, longest_translation: int = LONGEST_TRANSLATION) -> DictConfig:

@@ -16,7 +16,6 @@ from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from omegaconf import II
 
-from nmt_kd.data import opening_subset
 from nmt_kd.decoding.backends import choose_backend
 from nmt_kd.decoding.decoder import Backend, Decoder
 from nmt_kd.decoding.fairseq_backend import FairseqBackend
@@ -81,11 +80,6 @@ class SeqKDTask(TranslationTask):
         self.interactive = InteractiveDecoding(self.folder, src_dict, cfg.distill_buffer_size)
         self.input: Optional[FairseqDataset] = None
         device_of_worker()
-
-    def load_dataset(self, split, epoch=1, combine=False, **kwargs):
-        """Load a subset as fairseq does; raises UserError if it cannot be decoded."""
-        with opening_subset(self.cfg.data, split, self.cfg.source_lang, self.cfg.target_lang):
-            super().load_dataset(split, epoch, combine, **kwargs)
 
     def build_dataset_for_inference(self, src_tokens, src_lengths, **kwargs):
         """Build the data set of the sentences that fairseq-interactive has read."""

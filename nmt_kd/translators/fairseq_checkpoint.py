@@ -8,14 +8,15 @@ from fairseq import utils
 from fairseq.dataclass.configs import GenerationConfig
 from omegaconf import DictConfig, OmegaConf
 
+from nmt_kd.checkpoints.dictionaries import check_dictionaries
 from nmt_kd.checkpoints.reading import file_hash, read_checkpoint
+from nmt_kd.checkpoints.task import translation_task_on
 from nmt_kd.data import dictionary_checksum
 from nmt_kd.decoding.fairseq_backend import FairseqBackend
 from nmt_kd.decoding.shards import Hypothesis
+from nmt_kd.engine.loading import load_checkpoints
 from nmt_kd.errors import UserError
-from nmt_kd.exporting.checks import check_dictionaries, translation_task_on
 from nmt_kd.exporting.subword_model import SubwordModel
-from nmt_kd.exporting.systems import load_checkpoints
 from nmt_kd.options import one_of, require
 from nmt_kd.translators.search import Search
 from nmt_kd.translators.translator import UNKNOWN_LEFT_OUT, TeacherOptions

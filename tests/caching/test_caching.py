@@ -65,6 +65,11 @@ def slow_form(task, paths, source, target):
     return rows
 
 
+def top(cache, sample, training) -> tuple[torch.Tensor, ...]:
+    """The predictions of a cache for fairseq's sample."""
+    return cache.top_of(cache.sentences_of(sample), training, sample["target"].device)
+
+
 @pytest.fixture(scope="module")
 def built(data, teacher_path, tmp_path_factory):
     return build(tmp_path_factory.mktemp("cache") / "out", data, teacher_path, subsets=SUBSETS)
@@ -112,7 +117,7 @@ def test_words_log_probabilities_and_rest_are_those_of_the_teacher(
     assert cache.top_k == 8
     assert cache.fingerprint == "+".join(file_hash(path) for path in paths)
     sample = batch(task, "test", [3, 12, 0])
-    words, log_q, rest = cache.top(sample, training=False)
+    words, log_q, rest = top(cache, sample, training=False)
     assert (words.dtype, log_q.dtype, rest.dtype) == (torch.int64, torch.float32, torch.float32)
     assert words.shape == log_q.shape == (*sample["target"].shape, 8)
     assert rest.shape == sample["target"].shape
@@ -134,7 +139,7 @@ def test_all_words_leave_no_rest(data, task, teacher_path, tmp_path):
     size = len(task.target_dictionary)
     out = build(tmp_path, data, teacher_path, top_k=size, subsets=["valid"])
     sample = batch(task, "valid", range(4))
-    words, log_q, rest = TeacherCache.open(str(out), task).top(sample, training=False)
+    words, log_q, rest = top(TeacherCache.open(str(out), task), sample, training=False)
     kept = sample["target"].ne(task.target_dictionary.pad())
     assert words[kept].sort(-1).values.eq(torch.arange(size)).all()
     assert log_q[kept].diff(dim=-1).le(0).all()
@@ -147,10 +152,10 @@ def test_batches_come_in_any_order_and_shape(subset, training, cache, task):
     numbers = list(range(13)) if subset != "train" else [599, 0, 64, 63, 127, 128, 300, 17, 299, 64]
     alone = {}
     for number in numbers:
-        alone[number] = cache.top(batch(task, subset, [number]), training)
+        alone[number] = top(cache, batch(task, subset, [number]), training)
     random.Random(1).shuffle(numbers)
     sample = batch(task, subset, numbers)
-    together = cache.top(sample, training)
+    together = top(cache, sample, training)
     for row, number in enumerate(sample["id"].tolist()):
         for ours, theirs in zip(together, alone[number], strict=True):
             length = theirs.size(1)
@@ -171,7 +176,7 @@ def test_padding_may_be_on_either_side(cache, task):
     assert not source.equal(sample["net_input"]["src_tokens"])
     assert not target.equal(sample["target"])
     other = {"id": sample["id"], "net_input": {"src_tokens": source}, "target": target}
-    for ours, theirs in zip(cache.top(other, True), cache.top(sample, True), strict=True):
+    for ours, theirs in zip(top(cache, other, True), top(cache, sample, True), strict=True):
         assert ours[target.ne(pad)].equal(theirs[sample["target"].ne(pad)])
 
 
@@ -180,7 +185,7 @@ def test_the_training_set_is_not_looked_for_in_validation(cache, task):
     with pytest.raises(
         UserError, match=r"^sentence 2\d \(counting from 0\) differs from the one cached in .* for test or valid: "
     ):
-        cache.top(sample, training=False)
+        top(cache, sample, training=False)
 
 
 # -- how it is made ---------------------------------------------------------------------------------------------------
@@ -278,7 +283,7 @@ def test_the_command_reports_its_progress(data, task, teacher_path, tmp_path, ca
     assert "valid: worker 1 of 1: 1 of 1 blocks to compute" in captured.err
     assert re.search(r"valid: 20 of 20 sentences, [\d,.]+ sentences/s, 0.0 min left", captured.err)
     assert f"test: all blocks are in {tmp_path / 'out' / 'test'}" in captured.err
-    words, _, _ = TeacherCache.open(str(tmp_path / "out"), task).top(batch(task, "test", [1]), training=False)
+    words, _, _ = top(TeacherCache.open(str(tmp_path / "out"), task), batch(task, "test", [1]), training=False)
     assert words.size(-1) == 3
 
 
@@ -357,7 +362,7 @@ def test_few_files_are_open_at_once(monkeypatch, built, task):
     monkeypatch.setattr(files, "_crc", lambda path: checks.append(path.name) or crc(path))
     cache = TeacherCache.open(str(built), task)
     sample = batch(task, "train", [0, 100, 200, 300, 599])
-    first, again = cache.top(sample, True), cache.top(sample, True)
+    first, again = top(cache, sample, True), top(cache, sample, True)
     assert all(ours.equal(theirs) for ours, theirs in zip(first, again, strict=True))
     assert len(cache._subsets["train"]._open) == 2
     assert len(checks) == 5  # each once
@@ -395,16 +400,16 @@ def test_a_damaged_block_is_named(damage, own, task):
     path = own / "train/0000002.top"
     path.write_bytes(damage(path.read_bytes()))
     cache = TeacherCache.open(str(own), task)
-    cache.top(batch(task, "train", [100, 3]), training=True)
+    top(cache, batch(task, "train", [100, 3]), training=True)
     with pytest.raises(UserError) as error:
-        cache.top(batch(task, "train", [100, 130]), training=True)
+        top(cache, batch(task, "train", [100, 130]), training=True)
     assert str(error.value) == f"{path} is damaged; rerun the same nmt-kd cache to compute it again"
 
 
 def test_a_block_of_other_sentences_is_damaged(own, task):
     (own / "train/0000002.top").write_bytes((own / "train/0000001.top").read_bytes())
     with pytest.raises(UserError, match=r"0000002.top is damaged; rerun"):
-        TeacherCache.open(str(own), task).top(batch(task, "train", [130]), training=True)
+        top(TeacherCache.open(str(own), task), batch(task, "train", [130]), training=True)
 
 
 def test_a_missing_block_is_reported_before_it_is_needed(own, task):
@@ -412,24 +417,24 @@ def test_a_missing_block_is_reported_before_it_is_needed(own, task):
     (own / "train/0000007.top").unlink()
     cache = TeacherCache.open(str(own), task)
     with pytest.raises(UserError, match=r"/train lacks 2 of its 10 files; rerun the same nmt-kd cache to compute them"):
-        cache.top(batch(task, "train", [1]), training=True)
-    cache.top(batch(task, "valid", [1]), training=False)
+        top(cache, batch(task, "train", [1]), training=True)
+    top(cache, batch(task, "valid", [1]), training=False)
 
 
 def test_a_block_that_goes_missing_is_named(own, task):
     cache = TeacherCache.open(str(own), task)
-    cache.top(batch(task, "train", [1]), training=True)
+    top(cache, batch(task, "train", [1]), training=True)
     (own / "train/0000002.top").unlink()
     with pytest.raises(UserError, match=r"0000002.top is missing; rerun the same nmt-kd cache to compute it"):
-        cache.top(batch(task, "train", [130]), training=True)
+        top(cache, batch(task, "train", [130]), training=True)
 
 
 def test_an_unfinished_subset_matters_only_where_it_is_needed(own, task):
     (own / "test/0000000.top").unlink()
     cache = TeacherCache.open(str(own), task)
-    cache.top(batch(task, "valid", [1]), training=False)
+    top(cache, batch(task, "valid", [1]), training=False)
     with pytest.raises(UserError, match=r"/test lacks 1 of its 1 files"):
-        cache.top(batch(task, "test", [1]), training=False)
+        top(cache, batch(task, "test", [1]), training=False)
 
 
 @pytest.mark.parametrize(("training", "subset"), [(True, "train"), (False, "valid")])
@@ -439,7 +444,7 @@ def test_a_subset_that_was_not_cached_is_named_with_its_command(training, subset
             (own / name).unlink()
     command = f"make them with nmt-kd cache {data} --teacher-path TEACHER --top-k 8 {own} --gen-subset {subset}"
     with pytest.raises(UserError, match=re.escape(command)):
-        TeacherCache.open(str(own), task).top(batch(task, subset, [1]), training)
+        top(TeacherCache.open(str(own), task), batch(task, subset, [1]), training)
 
 
 def change_target(sample):
@@ -465,11 +470,11 @@ def cut_source(sample):
 @pytest.mark.parametrize("change", [change_target, change_source, change_order, number_too_high, cut_source])
 def test_other_sentences_are_refused(change, cache, task):
     sample = batch(task, "train", [10, 11, 12])
-    cache.top(sample, training=True)
+    top(cache, sample, training=True)
     change(sample)
     line = r"^sentence \d+ \(counting from 0\) differs from the one cached in .*/out for train: the data is different"
     with pytest.raises(UserError, match=line):
-        cache.top(sample, training=True)
+        top(cache, sample, training=True)
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
@@ -489,6 +494,21 @@ def test_a_folder_that_is_none_is_named(tmp_path, task):
         UserError, match=r"contains no predictions of a teacher \(no manifest.json\); make them with nmt"
     ):
         TeacherCache.open(str(tmp_path / "none"), task)
+
+
+def test_another_kind_of_folder_is_told_apart(own, task, data, tmp_path):
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "manifest.json").write_text('{"teacher": "1c2e"}')
+    command = "nmt-kd cache DATA --teacher-path TEACHER --top-k K FOLDER"
+    for folder, kind in (
+        (tmp_path, "a folder of decoded sentences"),
+        (own / "train", "one subset of a cache"),
+        (data, "a folder of binarised data"),
+    ):
+        with pytest.raises(UserError) as error:
+            TeacherCache.open(str(folder), task)
+        what = f"{folder} is {kind}, not a cache of a teacher's predictions"
+        assert str(error.value) == f"{what}; give a folder that this command writes: {command}"
 
 
 def test_another_format_is_refused(own, task):
@@ -542,7 +562,10 @@ def test_another_version_of_the_package_resumes(own, data, teacher_path):
         ({"workers": 0}, r"^--num-shards is 0; it must be 1 or more$"),
         ({"worker": 3, "workers": 3}, r"^--shard-id is 3; it must be from 0 to 2, since --num-shards is 3$"),
         ({"worker": -1}, r"^--shard-id is -1; it must be from 0 to 0, since --num-shards is 1$"),
-        ({"subsets": ["none"]}, r"^.*data-bin has no none.en-de; give a folder that fairseq-preprocess has written$"),
+        (
+            {"subsets": ["none"]},
+            r"^.*data-bin has no none.en-de; it has test, train, valid: choose with --gen-subset, ",
+        ),
     ],
 )
 def test_wrong_settings_are_named(arguments, message, data, teacher_path, tmp_path):
@@ -570,12 +593,12 @@ def test_sentences_that_the_teacher_cannot_read_stay_without_predictions(
     assert f"train: {len(long)} sentences are longer than the teacher's 1024 and {longest} positions" in caplog.text
     ours, whole = (TeacherCache.open(str(folder), task) for folder in (out, built))
     sample = batch(task, "train", short)
-    for part, expected in zip(ours.top(sample, True), whole.top(sample, True), strict=True):
+    for part, expected in zip(top(ours, sample, True), top(whole, sample, True), strict=True):
         torch.testing.assert_close(part, expected, rtol=1e-3, atol=1e-3)  # other batches, so other last bits
     with pytest.raises(
         UserError, match=rf"^sentence {long[0]} .* has no predictions in .*/train because it is too long"
     ):
-        ours.top(batch(task, "train", long[:1]), True)
+        top(ours, batch(task, "train", long[:1]), True)
     assert contents(build(out, data, teacher_path, subsets=["train"])) == contents(out)
 
 

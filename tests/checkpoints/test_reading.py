@@ -100,6 +100,27 @@ def test_missing_empty_truncated_and_foreign_files_are_told_apart(tmp_path):
         assert name in one_line(error)
 
 
+def test_a_folder_names_its_checkpoints_the_newest_first(tmp_path):
+    for age, name in enumerate(["checkpoint_last.pt", "checkpoint_best.pt", "checkpoint1.pt"]):
+        os.utime(write_checkpoint(tmp_path / name), (age, 1e9 - age))
+    with pytest.raises(UserError) as error:
+        read_checkpoint_file(tmp_path)
+    names = "checkpoint_last.pt, checkpoint_best.pt, checkpoint1.pt"
+    assert one_line(error) == f"checkpoint {tmp_path} is a folder; give a checkpoint in it: {names}"
+    for number in range(2, 9):
+        write_checkpoint(tmp_path / f"checkpoint{number}.pt")
+    with pytest.raises(UserError, match=r"give a checkpoint in it: (checkpoint\d\.pt, ){6}\.\.\.$"):
+        read_checkpoint_file(tmp_path)
+
+
+def test_a_folder_without_checkpoints_is_told_apart(tmp_path):
+    with pytest.raises(UserError, match=r"is a folder without checkpoints; give the path of a file written by fairseq"):
+        read_checkpoint_file(tmp_path)
+    (tmp_path / "dict.en.txt").touch()
+    with pytest.raises(UserError, match=r"is a folder of binarised data; give the path of a file written by fairseq"):
+        read_checkpoint_file(tmp_path)
+
+
 def test_fairseq_itself_refuses_code_in_checkpoints(tmp_path):
     torch.save({"model": {}, "args": RunsACommand(tmp_path / "ran")}, tmp_path / "evil.pt")
     with pytest.raises(UserError):

@@ -78,10 +78,14 @@ def test_a_subset_to_validate_on_that_is_not_cached_is_missed_before_the_trainin
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--criterion", "word_kd", "--kd-temperature", "2"], "word_kd with these settings needs the teacher itself"),
-        (["--criterion", "tie_kd"], "tie_kd with these settings needs the teacher itself, not only its top words"),
-        (["--criterion", "annealing_kd"], "annealing_kd with these settings needs the teacher itself"),
-        (["--criterion", "ckd"], "ckd with these settings needs the teacher itself"),
+        (["--criterion", "word_kd", "--kd-temperature", "2"], "word_kd .* the cache and add --kd-temperature 1$"),
+        (
+            ["--criterion", "tie_kd"],
+            "tie_kd with these settings needs the teacher itself, not only its top words; give --teacher-path instead "
+            "of --teacher-cache, or keep the cache and add --kd-iterations 1$",
+        ),
+        (["--criterion", "annealing_kd"], "annealing_kd with .* instead of --teacher-cache$"),
+        (["--criterion", "ckd"], "ckd with these settings needs the teacher itself, .* instead of --teacher-cache$"),
         (["--criterion", "probing_kd", "--probing-loss", "no-top-1"], "probing_kd with these settings needs the teach"),
         (
             ["--criterion", "tie_kd", "--kd-iterations", "1", "--ranking-top-k", "9"],

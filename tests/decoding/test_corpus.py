@@ -182,7 +182,7 @@ def test_a_line_that_slipped_is_found(data, train_set, tmp_path, parts):
     [
         ({"sentences": 599, "block_sentences": 70}, "was decoded with sentences 599, but the data given has 600"),
         ({"source_dictionary": "0"}, "was decoded with source_dictionary 0, but the data given has"),
-        ({"subset": "train9"}, "has no train9.en-de; give a folder that fairseq-preprocess has written"),
+        ({"subset": "train9"}, "has no train9.en-de; it has test, train, valid: choose"),
     ],
 )
 def test_other_data_is_refused(data, train_set, tmp_path, settings, message):

@@ -124,11 +124,9 @@ def test_a_permuted_dictionary_of_the_same_size_is_an_error_that_shows_the_symbo
     first, second = (line.split()[0] for line in lines[:2])
     message = refusal(path, task)
     size = len(task.target_dictionary)
-    assert (
-        f"another target dictionary, {tmp_path}/dict.de.txt: the student has {size} symbols, the teacher {size};"
-        in message
-    )
-    assert f"line 4: {first!r} / {second!r}; line 5: {second!r} / {first!r};" in message
+    assert f"target dictionary, {tmp_path}/dict.de.txt, of {size} symbols; dict.de.txt in {data} has {size};" in message
+    assert f"checkpoint / data: line 4: {second!r} / {first!r}; line 5: {first!r} / {second!r};" in message
+    assert message.endswith("with the teacher's dictionaries (fairseq-preprocess --srcdict --tgtdict)")
 
 
 def test_a_longer_dictionary_is_an_error_that_says_both_sizes(teacher_run, data, task, tmp_path):
@@ -136,7 +134,7 @@ def test_a_longer_dictionary_is_an_error_that_says_both_sizes(teacher_run, data,
     (tmp_path / "dict.en.txt").write_text((data / "dict.en.txt").read_text() + "further 1\n")
     size = len(task.source_dictionary)
     message = refusal(path, task)
-    assert f"the student has {size} symbols, the teacher {size + 1}" in message
+    assert f"of {size + 1} symbols; dict.en.txt in {data} has {size};" in message
     assert "the shorter dictionary is the beginning of the longer" in message
 
 
@@ -146,7 +144,7 @@ def test_another_vocabulary_size_without_dictionaries_is_an_error(teacher_run, t
         state["model"]["decoder.embed_tokens.weight"] = torch.zeros(7, 24)
 
     message = refusal(changed_checkpoint(teacher_run, tmp_path / "teacher.pt", change), task)
-    assert f"target vocabulary of 7 symbols, the student has {len(task.target_dictionary)}" in message
+    assert f"teacher.pt has 7 symbols, but dict.de.txt in {task.cfg.data} has {len(task.target_dictionary)};" in message
 
 
 def test_a_decoder_without_encoder_is_an_error(teacher_run, task, tmp_path):

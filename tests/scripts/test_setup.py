@@ -3,15 +3,16 @@
 import importlib.util
 import shutil
 import subprocess
+import sys
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, run_command
 from setuptools import Distribution, Extension
 
 PYTHON = """#!/bin/sh
 case "$*" in
 *sys.executable*) echo "$0" ;;
-*"-m venv"*) mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+*"-m venv"*) mkdir -p .venv/bin .venv/lib/python3.11/site-packages && cp "$0" .venv/bin/python ;;
 *"pip show"*) test -e .venv/fairseq ;;
 *"pip wheel"*) touch "$7/fairseq.whl" ;;
 *"pip install"*)
@@ -95,6 +96,30 @@ def test_an_environment_of_another_folder_is_made_again(project):
     calls, result = setup(moved)
     assert "removing .venv, which is incomplete, broken or moved" in result.stdout
     assert "fairseq.whl" in calls[-1]
+
+
+BY_NAME = """
+import argparse, sys
+from fairseq import utils
+utils.__file__ = sys.argv[1] + "/fairseq/utils.py"
+utils.import_user_module(argparse.Namespace(user_dir="nmt_kd"))
+import nmt_kd.criterions.word_kd
+print(nmt_kd.__file__, nmt_kd.criterions.word_kd.__file__)
+"""
+
+
+@pytest.mark.parametrize("made_earlier", [False, True])
+def test_the_plugin_is_found_by_name_from_any_folder(project, tmp_path, made_earlier):
+    setup(project)
+    packages = project / ".venv/lib/python3.11/site-packages"
+    if made_earlier:  # by a version that did not see to this
+        shutil.rmtree(packages / "nmt_kd")
+        assert setup(project)[0] == []
+    (packages / "fairseq").mkdir()
+    (project / "nmt_kd").symlink_to(ROOT / "nmt_kd")
+    result = run_command(sys.executable, "-c", BY_NAME, packages, cwd=tmp_path, environment={"PYTHONPATH": ""})
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == [str(project / f"nmt_kd/{name}.py") for name in ("__init__", "criterions/word_kd")]
 
 
 def test_torch_is_pinned_unless_another_version_is_asked_for(project):

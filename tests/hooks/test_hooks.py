@@ -67,12 +67,12 @@ def test_a_batch_that_was_changed_needs_predictions_at_new_prefixes(build, sampl
 
 
 def test_a_decoder_of_the_training_alone_is_saved_beside_a_stock_model(data, teacher_path, tmp_path):
-    seams, stock = (
+    ours, stock = (
         train_here(data, tmp_path / method, *method_flags(method, teacher_path), *FEW).checkpoint()
         for method in ("second_decoder", "label_smoothed_cross_entropy")
     )
-    assert seams["model"].keys() == stock["model"].keys()
-    assert any(name.startswith("second.layers.0.") for name in seams["criterion"])
+    assert ours["model"].keys() == stock["model"].keys()
+    assert any(name.startswith("second.layers.0.") for name in ours["criterion"])
 
 
 def test_the_second_decoder_learns_from_the_references_alone(build, sample):

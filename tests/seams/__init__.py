@@ -1,3 +1,0 @@
-"""Methods for the tests, one for each seam of `DistillationCriterion`; the contract test covers them as all others."""
-
-from seams import language_teachers, on_policy, r_drop, second_decoder  # noqa: F401  (registers them)
