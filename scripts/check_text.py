@@ -5,10 +5,10 @@
     python scripts/check_text.py FILE.en FILE.fr --valid-size 500 --test-size 500
 
 FOLDER contains train.LANGUAGE, valid.LANGUAGE and test*.LANGUAGE (one or more test sets) as plain UTF-8 text, one
-sentence per line. Without a validation or test set, one is taken from the training text; two files can take the place of
-a folder with training text only. Prints one line for each kind of problem, which says what is wrong, where, and what to do, and exits
-with 1 if there is any. With --clean, pairs that scripts/prepare.sh --clean drops are counted and are not errors. Memory
-grows with the number of distinct pairs, by one hash each, not with the length of the text.
+sentence per line. Without a validation or test set, one is taken from the training text; two files can take the place
+of a folder with training text only. Prints one line for each kind of problem, which says what is wrong, where, and what
+to do, and exits with 1 if there is any. With --clean, pairs that scripts/prepare.sh --clean drops are counted and are
+not errors. Memory grows with the number of distinct pairs, by one hash each, not with the length of the text.
 """
 
 import argparse

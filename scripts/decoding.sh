@@ -84,7 +84,7 @@ check_teacher() {
         done
         ;;
     *)
-        [ -z "${TRANSLATIONS:-}" ] || [ -f "$TRANSLATIONS" ] || fail "TRANSLATIONS=$TRANSLATIONS is not a file"
+        [ "$kind" = translator ] || [ -f "$TRANSLATIONS" ] || fail "TRANSLATIONS=$TRANSLATIONS is not a file"
         ! has bt || fail "'bt' needs fairseq checkpoints as teachers; leave out 'bt', or join the corpora with nmt-kd assemble"
         [ ${#tokenising[@]} -eq 0 ] || fail "$data is tokenised, but other teachers than fairseq checkpoints translate plain" \
             "text; see docs/own-data.md"

@@ -34,7 +34,7 @@ corpus=${names[1]}
 decoded=$work/decoded
 assembled=$work/data-bin-$corpus
 record=$assembled/record.json
-teacher=${TEACHER:-$work/teacher/checkpoint_best.pt}
+teacher=${TRANSLATIONS:-${TEACHER:-$work/teacher/checkpoint_best.pt}}
 reverse_teacher=${REVERSE_TEACHER:-$work/reverse_teacher/checkpoint_best.pt}
 nbest=4
 
@@ -46,6 +46,7 @@ if [ -z "$dry_run" ]; then
         exit
     fi
     check_prepared
+    [ "$teacher" = "$work/teacher/checkpoint_best.pt" ] || check_teacher
 fi
 choose_device
 workers=${WORKERS:-1}

@@ -4,8 +4,9 @@
     python scripts/inputs.py check STEP_DIR FILE...
 
 The first writes the size, modification time and SHA-256 of each file to STEP_DIR/inputs.json. The second prints the
-first file that differs from what was noted and exits with 1. Files are known by their names, or by their place among the
-files if two have the same name, so a folder may move; a file that is gone is not compared. Only files whose size or time differs are read.
+first file that differs from what was noted and exits with 1. Files are known by their names (and, if two have the same,
+by their order), so a folder may move; a file that is gone is not compared. Only files whose size or time differs are
+read.
 """
 
 import hashlib

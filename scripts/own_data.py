@@ -60,7 +60,7 @@ def settings(args: argparse.Namespace, text: ParallelText, report: Report) -> st
         f"source_lang={text.source}",
         f"target_lang={text.target}",
         f"test_sets=({' '.join(text.test_sets)})",
-        *([f"held_out=({' '.join(f'--{split}-size {size}' for split, size in text.held_out_sizes)})"] * bool(text.held_out_sizes)),
+        f"held_out=({' '.join(f'--{split}-size {size}' for split, size in text.held_out_sizes)})",
         f"vocabulary_size={args.vocabulary_size or vocabulary_for(scale, report)}",
         f"updates={updates}",
         f'. "$root/configs/own/{scale}.sh"',

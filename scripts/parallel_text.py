@@ -158,8 +158,8 @@ def find_text(
 ) -> ParallelText:
     """Return the text in a folder or in two files, of the source and the target language.
 
-    A validation or test set that is missing is taken from the training text, with the given number of pairs or a tenth of
-    them, at most MAX_HELD_OUT. Raises TextError if files are missing or the languages are unclear.
+    A validation or test set that is missing is taken from the training text, with the given number of pairs or a tenth
+    of them, at most MAX_HELD_OUT. Raises TextError if files are missing or the languages are unclear.
     """
     if len(places) == 2:
         text = _of_files(places[0], places[1], languages)
@@ -173,7 +173,7 @@ def find_text(
         if not found:
             sizes.append((split, size or min(_count_lines(text.file("train", text.source)) // 10, MAX_HELD_OUT) or 1))
         elif size:
-            raise TextError(f"--{split}-size is for text without {split}.LANGUAGE, but there is {found[0]}; leave it out")
+            raise TextError(f"--{split}-size is for text without {split}.LANGUAGE; leave it out, or remove {found[0]}")
     return replace(text, held_out_sizes=tuple(sizes))
 
 
@@ -204,7 +204,8 @@ def _of_files(source_file: Path, target_file: Path, languages: list[str] | None)
     endings = [file.suffix[1:] for file in (source_file, target_file)]
     if not languages and (endings[0] == endings[1] or not all(re.fullmatch(r"[A-Za-z]\w*", name) for name in endings)):
         raise TextError(
-            f"the names {source_file.name} and {target_file.name} do not end in two languages; name these with --languages"
+            f"{source_file.name} and {target_file.name} do not end in the names of two languages; add --languages"
+            " SOURCE TARGET"
         )
     source, target = _check_languages(languages or endings)
     return ParallelText(source_file.parent, source, target, ("test",), (source_file, target_file))

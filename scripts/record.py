@@ -6,9 +6,9 @@
 
 The first writes values, checksums of files and fairseq's flags to the JSON file RECORD. The second prints what differs
 from them in one line and exits with 1. The third does this for a run of an earlier version, which has only its log.
-Several files of one NAME form a part of which only the content counts, not the names; a part whose files are all gone is
-not compared. Flags that do not change the result, such as the device and the number of workers, are left out, and paths
-are compared without their folders, so that a run may move to another folder or machine.
+Several files of one NAME form a part of which only the content counts, not the names; a part whose files are all gone
+is not compared. Flags that do not change the result, such as the device and the number of workers, are left out, and
+paths are compared without their folders, so that a run may move to another folder or machine.
 """
 
 import json

@@ -102,6 +102,7 @@ differences_from_run() {
 # refuse a corpus or a teacher that does not exist; a finished run needs them only if they were named
 check_ingredients() {
     local named_corpus=${CORPUS:-} named_teacher=${TEACHER_CACHE:-${TEACHER:-}}
+    [ "$named_teacher" != "$work/teacher/checkpoint_best.pt" ] || named_teacher=
     if [ ! -f "$save_dir/finished" ]; then
         check_prepared
         named_corpus=$corpus named_teacher=${TEACHER_CACHE:-$teacher}
