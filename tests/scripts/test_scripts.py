@@ -10,7 +10,7 @@ import pytest
 from conftest import METHODS as CRITERIA
 from conftest import ROOT, parse_training, run_command
 
-SOURCED = {"common", "own_text", "steps"}  # by other scripts
+SOURCED = {"common", "decoding", "own_text", "steps"}  # by other scripts
 SCRIPTS = sorted({path.stem for path in (ROOT / "scripts").glob("*.sh")} - SOURCED)
 DATA = sorted(path.stem for path in (ROOT / "configs/data").glob("*.sh"))
 METHODS = sorted(path.stem for path in (ROOT / "configs/methods").glob("*.sh"))
