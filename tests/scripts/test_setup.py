@@ -122,6 +122,28 @@ def test_wrong_arguments_end_in_one_line(project, arguments, environment, messag
     assert not (project / ".venv").exists()
 
 
+@pytest.mark.parametrize("has_environment", [False, True])
+@pytest.mark.parametrize("answer", ["exit 1", "exit 0"])
+def test_a_python_that_does_not_serve_is_refused_before_anything_is_done(project, answer, has_environment):
+    """The second one has the right version, but does not tell its path."""
+    if has_environment:
+        setup(project)
+        (project / "pyproject.toml").write_text((project / "pyproject.toml").read_text() + "# changed\n")
+    python = project / "python3.13"
+    python.write_text(f"#!/bin/sh\n{answer}\n")
+    python.chmod(0o755)
+    before = sorted(project.rglob("*"))
+    calls, result = setup(project, PYTHON=str(python))
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr == (
+        f"setup.sh: error: {python} is not a Python 3.11 or 3.12 with the venv module; name one with "
+        "PYTHON=/path/to/python3.11\n"
+    )
+    assert calls == []
+    assert sorted(project.rglob("*")) == [path for path in before if path.name != "calls"]
+
+
 def test_fairseq_is_built_without_the_extensions_that_include_torch():
     path = ROOT / "scripts/fairseq_build/torch/utils/cpp_extension.py"
     spec = importlib.util.spec_from_file_location("cpp_extension", path)
