@@ -64,7 +64,9 @@ fi
 
 script() { bash "$root/scripts/$1.sh" "${@:2}" $dry_run; }
 
-[ -n "$dry_run" ] || bash "$root/scripts/setup.sh" train
+packages=train # other teachers than fairseq checkpoints need CTranslate2 and transformers
+[ -z "${TEACHER:-}" ] || [ -f "${TEACHER%%:*}" ] || packages=dev
+[ -n "$dry_run" ] || bash "$root/scripts/setup.sh" $packages
 PATH="$root/.venv/bin:$PATH"
 started=$SECONDS
 script prepare "$data"
@@ -88,7 +90,7 @@ say "$data: results after $(((SECONDS - started + 30) / 60)) minutes (set-up exc
 echo "$table"
 cat <<EOF
 
-models: $(for system in $systems; do printf '%s ' "$work/$system/checkpoint_best.pt"; done)
+models: $(printf "$work/%s/checkpoint_best.pt " $systems)
 table:  $work/results.md (also as results.json)
 try:    echo "The red table costs five euros." | bash scripts/translate.sh $data ${methods##* }
 EOF
