@@ -151,12 +151,14 @@ check_prepared() {
             "the data anew with: bash scripts/prepare.sh $data --restart"
 }
 
-# files_of NAME FILE...: the files that exist, as parts for scripts/record.py
+# files_of NAME FILE...: the files that exist, as parts for scripts/record.py; the first if there are none
 files_of() {
-    local file
+    local file found=()
     for file in "${@:2}"; do
-        [ ! -f "$file" ] || echo "$1@$file"
+        [ ! -f "$file" ] || found+=("$file")
     done
+    [ ${#found[@]} -gt 0 ] || found=("$2")
+    printf '%s\n' "${found[@]/#/$1@}"
 }
 
 # differences RECORD PART...: what differs from a record, in one line; nothing if there is no record

@@ -27,7 +27,7 @@ for word; do [ "$last" != --distill-dir ] || folder=$word; last=$word; done
 if [ -n "$folder" ]; then
     mkdir -p "$folder/shards" && echo {} >"$folder/manifest.json"
     [ -z "$FAIL" ] || exit 1
-    echo "$*" >"$folder/shards/0000000.jsonl"
+    [ -e "$folder/shards/0000000.jsonl" ] || echo "$*" >"$folder/shards/0000000.jsonl"
 else
     printf 'S-0\\ta\\nT-0\\tb\\nH-0\\t-0.5\\tb\\nD-0\\t-0.5\\tb\\n'
 fi
