@@ -18,6 +18,11 @@ fail() {
     exit 1
 }
 
+case ${NMT_KD_DEVICE:-} in
+"" | cpu | gpu) ;;
+*) fail "NMT_KD_DEVICE=$NMT_KD_DEVICE is unknown; choose cpu or gpu" ;;
+esac
+
 # read_arguments ARGUMENT...: put names into $names and everything after -- into $extra; handle --help, --dry-run and, in
 # scripts that set may_restart, --restart
 read_arguments() {
@@ -117,7 +122,6 @@ device() {
             fail "nvidia-smi lists GPUs, but torch sees none; update the driver, or set NMT_KD_DEVICE=cpu to train on the CPU"
         fi
         ;;
-    *) fail "NMT_KD_DEVICE=$NMT_KD_DEVICE is unknown; choose cpu or gpu" ;;
     esac
 }
 

@@ -43,63 +43,62 @@ generation=(--beam 4 --max-len-a 0 --max-len-b 8 --max-tokens 6000)
 """
 
 
-def test_three_commands_lead_from_text_to_a_distilled_student_a_table_and_translations(text, tmp_path):
-    project, runs = tmp_path / "project", tmp_path / "runs"  # a clone whose set-up takes no time
+@pytest.fixture
+def script(tmp_path):
+    """A function that runs a script of a clone whose set-up takes no time, and returns what it prints."""
+    project, bin_folder = tmp_path / "project", Path(sys.executable).parent
     shutil.copytree(ROOT / "scripts", project / "scripts")
     (project / "scripts/setup.sh").write_text("exit 0\n")
     for name in ("configs", "nmt_kd"):
         (project / name).symlink_to(ROOT / name)
-    bin_folder = Path(sys.executable).parent
-    environment = {"NMT_KD_RUNS": str(runs), "NMT_KD_DEVICE": "cpu", "WORKERS": "1", "PYTHONPATH": str(ROOT)}
-    environment |= {"PATH": f"{bin_folder}:{os.environ['PATH']}"}
+    (tmp_path / "runs/mine").mkdir(parents=True)
+    (tmp_path / "runs/mine/settings.sh").write_text(own_data.MARK + ADDED)  # as after an earlier preparation
+    environment = {"NMT_KD_RUNS": str(tmp_path / "runs"), "NMT_KD_DEVICE": "cpu", "WORKERS": "1"}
+    environment |= {"PYTHONPATH": str(ROOT), "PATH": f"{bin_folder}:{os.environ['PATH']}"}
     environment |= {"VIRTUAL_ENV": str(bin_folder.parent)}
 
-    def script(name, *arguments, **kwargs):
+    def run(name, *arguments, **kwargs):
         result = run_command("bash", project / f"scripts/{name}.sh", *arguments, environment=environment, **kwargs)
         assert result.returncode == 0, result.stderr
         return result.stdout
 
-    (runs / "mine").mkdir(parents=True)
-    (runs / "mine/settings.sh").write_text(own_data.MARK + ADDED)  # as after an earlier preparation
+    return run
+
+
+def test_three_commands_lead_from_text_to_a_distilled_student_a_table_and_translations(text, script, tmp_path):
+    work = tmp_path / "runs/mine"
     script("prepare", "mine", "--text", text, *LANGUAGES, "--updates", "2")
     printed = script("quickstart", "--data", "mine", "--methods", "seq_kd")
-    table = (runs / "mine/results.md").read_text()
+    table = (work / "results.md").read_text()
     assert table in printed
-    assert "| BLEU | chrF | BLEU, test_web | chrF, test_web |" in re.sub(" +", " ", table.splitlines()[0])
-    rows = json.loads((runs / "mine/results.json").read_text())
+    heading = re.sub(" +", " ", table.splitlines()[0])
+    assert (
+        "| BLEU | chrF | BLEU, test_web | chrF, test_web | agreement with the teacher, % | agreement with " in heading
+    )
+    rows = json.loads((work / "results.json").read_text())
+    of_test_web = "agreement with the teacher, test_web, %"
     assert [(row["system"], set(row["more_test_sets"])) for row in rows] == [
-        (name, {"BLEU, test_web", "chrF, test_web"}) for name in ("teacher", "seq_kd")
+        (name, {"BLEU, test_web", "chrF, test_web", of_test_web}) for name in ("teacher", "seq_kd")
     ]
+    assert rows[0]["teacher_agreement"] == rows[0]["more_test_sets"][of_test_web] == 100  # with itself
     for name, size in (("translations.txt", 4), ("translations.test_web.txt", 3)):
-        assert len(re.findall(r"^D-", (runs / "mine/seq_kd" / name).read_text(), re.MULTILINE)) == size
-    assert len(script("translate", "mine", "seq_kd", input="The table is red.\nOne\n").splitlines()) == 2
+        assert len(re.findall(r"^D-", (work / "seq_kd" / name).read_text(), re.MULTILINE)) == size
+    assert len(script("translate", "mine", "seq_kd", input="The table is red.\n\nOne\n").splitlines()) == 3
 
 
-def test_two_text_files_and_a_file_of_translations_lead_to_a_student_with_a_table_without_a_teacher(text, tmp_path):
-    runs = tmp_path / "runs"
-    (runs / "mine").mkdir(parents=True)
-    (runs / "mine/settings.sh").write_text(own_data.MARK + ADDED)
-    result = prepare("mine", "--text", text / "train.en", text / "train.fr", "--updates", "2", runs=runs)
-    assert result.returncode == 0, result.stderr
-    translated = (runs / "mine/text/train.fr").read_text().replace("e", "a")
-    (tmp_path / "translated.fr").write_text(translated)
-    project = tmp_path / "project"  # a clone whose set-up takes no time
-    shutil.copytree(ROOT / "scripts", project / "scripts")
-    (project / "scripts/setup.sh").write_text("exit 0\n")
-    for name in ("configs", "nmt_kd"):
-        (project / name).symlink_to(ROOT / name)
-    bin_folder = Path(sys.executable).parent
-    environment = {"NMT_KD_RUNS": str(runs), "NMT_KD_DEVICE": "cpu", "WORKERS": "1", "PYTHONPATH": str(ROOT)}
-    environment |= {"PATH": f"{bin_folder}:{os.environ['PATH']}", "VIRTUAL_ENV": str(bin_folder.parent)}
-    arguments = ["--data", "mine", "--translations", tmp_path / "translated.fr", "--methods", "seq_kd"]
-    result = run_command("bash", project / "scripts/quickstart.sh", *arguments, environment=environment)
-    assert result.returncode == 0, result.stderr
-    assert (runs / "mine/results.md").read_text() in result.stdout
-    assert not (runs / "mine/teacher").exists()
-    (row,) = json.loads((runs / "mine/results.json").read_text())
+def test_two_text_files_and_translations_lead_to_a_student_and_a_table_without_a_teacher(text, script, tmp_path):
+    work, translations = tmp_path / "runs/mine", tmp_path / "translated.fr"
+    script("prepare", "mine", "--text", text / "train.en", text / "train.fr", "--updates", "2")
+    translations.write_text((work / "text/train.fr").read_text().replace("e", "a"))
+    printed = script("quickstart", "--data", "mine", "--translations", translations, "--methods", "seq_kd")
+    assert (work / "results.md").read_text() in printed
+    assert not (work / "teacher").exists()
+    (row,) = json.loads((work / "results.json").read_text())
     assert (row["system"], row["updates"], row["teacher_agreement"]) == ("seq_kd", 2, None)
-    pieces = (runs / "mine/data-bin-kd/text/train.fr").read_text().splitlines()
-    assert [line.replace(" ", "").replace("\u2581", " ").strip() for line in pieces] == translated.splitlines()
+    assert "  - |" in (work / "results.md").read_text()
+    pieces = (work / "data-bin-kd/text/train.fr").read_text().splitlines()
+    joined = [line.replace(" ", "").replace("\u2581", " ").strip() for line in pieces]
+    assert joined == translations.read_text().splitlines()
 
 
 # -- validation and test sets that are taken from the training text ----------------------------------------------------
