@@ -61,6 +61,11 @@ elif [ -n "$needs_teacher" ] && [ ! -f "${TEACHER%%:*}" ]; then
     fail "$needs_teacher needs a fairseq checkpoint, which $TEACHER is not; choose methods that train on its translations," \
         "such as: --methods \"plain seq_kd\""
 fi
+if [ -z "$dry_run" ]; then
+    [ -z "${TRANSLATIONS:-}" ] || [ -f "$TRANSLATIONS" ] || fail "--translations $TRANSLATIONS is not a file"
+    [ -z "$given_corpus" ] || [ -d "$work/data-bin-$given_corpus" ] ||
+        fail "--corpus $given_corpus: $work/data-bin-$given_corpus is missing; make it with nmt-kd assemble"
+fi
 
 script() { bash "$root/scripts/$1.sh" "${@:2}" $dry_run; }
 
@@ -70,15 +75,24 @@ packages=train # other teachers than fairseq checkpoints need CTranslate2 and tr
 PATH="$root/.venv/bin:$PATH"
 started=$SECONDS
 script prepare "$data"
-finished=()
-for system in $systems; do
-    load_method_config "$system"
+
+# distil SYSTEM: make the corpus that a system is trained on, or choose the given one
+distil() {
+    load_method_config "$1"
     unset CORPUS
     if [ -n "$corpus" ] && [ -n "$given_corpus" ]; then
         export CORPUS=$given_corpus
     elif [ -n "$corpus" ]; then
         script distill "$data" "$corpus"
     fi
+}
+
+if [ -n "$given" ] && [ "$systems" = "$methods" ]; then
+    for system in $systems; do distil "$system"; done # what is wrong with a given teacher shows before any training
+fi
+finished=()
+for system in $systems; do
+    distil "$system"
     script train "$data" "$system"
     script evaluate "$data" "$system"
     finished+=("$system")

@@ -41,5 +41,6 @@ with_blanks() {
         END { next_lines() }'
 }
 tokenise >"$scratch/text"
+grep -q '[^[:space:]]' "$scratch/text" || { with_blanks </dev/null && exit; }
 not_blank <"$scratch/text" | "${command[@]}" 2>"$scratch/log" | sed -n 's/^D-[0-9]*\t[^\t]*\t//p' | detokenise | with_blanks ||
     { cat "$scratch/log" >&2 && fail "translation failed"; }

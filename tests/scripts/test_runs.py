@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 
 import pytest
@@ -283,6 +284,39 @@ def test_tokenised_data_is_not_for_other_translators(place):
     (place.folder / "iwslt14_de_en/subwords/settings").unlink()
     line = place.refused("distill", "iwslt14_de_en", "kd", TEACHER="some/model")
     assert "iwslt14_de_en is tokenised, but other teachers than fairseq checkpoints translate plain text" in line
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--translations", "not_there.de"], "--translations not_there.de is not a file"),
+        (["--corpus", "not_there"], "data-bin-not_there is missing; make it with nmt-kd assemble"),
+        (
+            ["--teacher", "some/model", "--methods", "word_kd"],
+            "word_kd needs a fairseq checkpoint, which some",
+        ),
+    ],
+)
+def test_a_given_teacher_that_does_not_serve_is_refused_before_anything_else(place, option, message):
+    assert message in place.refused("quickstart", "--data", "multi30k", *option)
+
+
+@pytest.mark.parametrize(
+    ("option", "trained"),
+    [
+        (["--teacher", "some/model"], ["plain", "seq_kd"]),
+        (["--translations", __file__], ["plain", "seq_kd"]),
+        (["--teacher", __file__, "--methods", "word_kd seq_kd"], ["word_kd", "seq_kd"]),
+        (["--corpus", "mine", "--methods", "seq_kd word_kd"], ["teacher", "seq_kd", "word_kd"]),
+        ([], ["teacher", "plain", "word_kd"]),
+    ],
+)
+def test_a_teacher_is_trained_only_if_none_is_given_that_serves(place, option, trained):
+    (place.work / "data-bin-mine").mkdir()
+    printed = place.done("quickstart", "--data", "multi30k", *option, "--dry-run")
+    commands = [line for line in printed.splitlines() if line.startswith("+ fairseq-train")]
+    assert [re.search(r"--save-dir \S+/(\w+)", line)[1] for line in commands] == trained
+    assert ["data-bin-mine" in line for line in commands] == ["--corpus" in option and n == "seq_kd" for n in trained]
 
 
 # -- evaluation -------------------------------------------------------------------------------------------------------
