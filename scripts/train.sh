@@ -103,7 +103,7 @@ differences_from_run() {
 check_ingredients() {
     local named_corpus=${CORPUS:-} named_teacher=${TEACHER_CACHE:-${TEACHER:-}}
     [ "$named_teacher" != "$work/teacher/checkpoint_best.pt" ] || named_teacher=
-    if [ ! -f "$save_dir/finished" ]; then
+    if [ ! -f "$save_dir/finished" ] || [ -n "$restart" ]; then
         check_prepared
         named_corpus=$corpus named_teacher=${TEACHER_CACHE:-$teacher}
     elif [ -d "$work/data-bin" ]; then

@@ -126,6 +126,7 @@ def test_a_finished_run_needs_neither_data_nor_teacher_unless_they_are_named(pla
         shutil.rmtree(place.work / name)
     assert "is already trained" in place.done("train", "multi30k", "seq_kd_word_kd")
     assert "data-bin-not_there is missing" in place.refused("train", "multi30k", "seq_kd_word_kd", CORPUS="not_there")
+    assert "data-bin is missing" in place.refused("train", "multi30k", "seq_kd_word_kd", "--restart")
     line = place.refused("train", "multi30k", "seq_kd_word_kd", TEACHER="not_there.pt")
     assert "the teacher's checkpoint not_there.pt is missing" in line
 
