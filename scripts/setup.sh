@@ -74,7 +74,7 @@ is_unusable() {
 }
 
 if [ -z "$dry_run" ]; then
-    exec {lock}<"$0" && flock "$lock" # one set-up at a time
+    exec {lock}<"$root/scripts/setup.sh" && flock "$lock" # one set-up at a time
     if is_installed "$extra" || is_installed dev; then
         exit 0
     fi

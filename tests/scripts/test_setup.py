@@ -3,6 +3,7 @@
 import importlib.util
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -61,6 +62,12 @@ def test_the_test_environment_adds_to_the_one_for_training_and_serves_both(proje
     assert calls[-1].endswith("--no-build-isolation --editable .[dev]")  # fairseq is not built again
     assert setup(project, "dev")[0] == []
     assert setup(project, "train")[0] == []
+
+
+def test_it_can_be_called_from_any_folder(project, monkeypatch):
+    monkeypatch.chdir(project.parent)
+    result = setup(Path("clone"), PYTHON=str(project / "python"))[1]
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_a_changed_project_keeps_the_test_tools(project):
