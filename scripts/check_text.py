@@ -2,11 +2,13 @@
 
     python scripts/check_text.py FOLDER --languages en fr
     python scripts/check_text.py FOLDER --languages en fr --vocabulary-size 8000 --clean
+    python scripts/check_text.py FILE.en FILE.fr --valid-size 500 --test-size 500
 
 FOLDER contains train.LANGUAGE, valid.LANGUAGE and test*.LANGUAGE (one or more test sets) as plain UTF-8 text, one
-sentence per line. Prints one line for each kind of problem, which says what is wrong, where, and what to do, and exits
-with 1 if there is any. With --clean, pairs that scripts/prepare.sh --clean drops are counted and are not errors. Memory
-grows with the number of distinct pairs, by one hash each, not with the length of the text.
+sentence per line. Without a validation or test set, one is taken from the training text; two files can take the place
+of a folder with training text only. Prints one line for each kind of problem, which says what is wrong, where, and what
+to do, and exits with 1 if there is any. With --clean, pairs that scripts/prepare.sh --clean drops are counted and are
+not errors. Memory grows with the number of distinct pairs, by one hash each, not with the length of the text.
 """
 
 import argparse
@@ -51,7 +53,7 @@ class Report:
 def check(text: ParallelText, clean: bool = False, vocabulary_size: int | None = None) -> Report:
     """Check all files of a data set; with `clean`, pairs that can be dropped are notes instead of problems."""
     report = Report()
-    for split in (*text.test_sets, "valid", "train"):
+    for split in text.splits_with_files:
         empty = [str(file) for language in text.languages if not (file := text.file(split, language)).stat().st_size]
         if empty:
             what = HELD_OUT.format("it") if split != "train" else "put one sentence per line into it"
@@ -65,7 +67,8 @@ def check(text: ParallelText, clean: bool = False, vocabulary_size: int | None =
         try:
             _check_split(text, split, clean, report)
         except TextError as error:
-            report.problems.append(str(error))
+            if str(error) not in report.problems:
+                report.problems.append(str(error))
             readable = False
     if vocabulary_size and not report.problems:
         _check_vocabulary(report, vocabulary_size)
@@ -79,7 +82,7 @@ def _check_split(text: ParallelText, split: str, clean: bool, report: Report) ->
     seen: set[bytes] = set()
     total = same = repeated = 0
     for number, source, target in text.pairs(split):
-        total = number
+        total += 1
         if fault := text.fault(split, source, target):
             faults[fault] += 1
             file = target_file if fault == "empty" and source else source_file
@@ -118,6 +121,8 @@ def _check_split(text: ParallelText, split: str, clean: bool, report: Report) ->
         report.notes.append(f"keeping {where} that already occurred, first {first['repeated']}")
     if split == "train":
         report.pairs = kept
+        for held_out, size in text.held_out_sizes:
+            report.notes.append(f"holding out {size:,} pairs of the training text as {held_out}")
 
 
 def _count_words(sentence: str, report: Report) -> None:
@@ -140,10 +145,34 @@ def _check_vocabulary(report: Report, vocabulary_size: int) -> None:
         )
 
 
+def positive(value: str) -> int:
+    """Return a number given as an argument, which must be 1 or more."""
+    number = int(value)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def add_text_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose a text."""
+    parser.add_argument("text", type=Path, nargs="+", metavar="FOLDER_OR_FILE", help="a folder, or two files")
+    parser.add_argument("--languages", nargs=2, help="source and target language, as in the file names")
+    for split in ("valid", "test"):
+        help_text = f"pairs to take from the training text, without {split}.LANGUAGE (default: a tenth, up to 1,000)"
+        parser.add_argument(f"--{split}-size", type=positive, metavar="N", help=help_text)
+
+
+def text_of(args: argparse.Namespace) -> ParallelText:
+    """Return the text that the arguments choose; ends the program if it cannot be found."""
+    try:
+        return find_text(args.text, args.languages, args.valid_size, args.test_size)
+    except TextError as error:
+        raise SystemExit(f"{Path(sys.argv[0]).name}: error: {error}") from None
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose and check a text."""
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--languages", nargs=2, help="source and target language, as in the file names")
+    add_text_arguments(parser)
     parser.add_argument("--vocabulary-size", type=int, help="check that the text supports this many subwords")
     parser.add_argument("--clean", action="store_true", help="accept pairs that can be dropped")
 
@@ -151,10 +180,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def checked(args: argparse.Namespace) -> tuple[ParallelText, Report]:
     """Return the text that the arguments name and the report on it; ends the program if there is any problem."""
     name = Path(sys.argv[0]).name
-    try:
-        text = find_text(args.folder, args.languages)
-    except TextError as error:
-        raise SystemExit(f"{name}: error: {error}") from None
+    text = text_of(args)
     report = check(text, args.clean, args.vocabulary_size)
     if report.problems:
         raise SystemExit("\n".join(f"{name}: error: {problem}" for problem in report.problems))
@@ -167,7 +193,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
     text, report = checked(parser.parse_args())
-    print(f"{text.folder}: {report.pairs:,} training pairs, {' '.join(text.languages)}, {', '.join(text.test_sets)}")
+    print(f"{text.name}: {report.pairs:,} training pairs, {' '.join(text.languages)}, {', '.join(text.test_sets)}")
 
 
 if __name__ == "__main__":

@@ -18,13 +18,20 @@ fail() {
     exit 1
 }
 
-# read_arguments ARGUMENT...: put names into $names and everything after -- into $extra; handle --help and --dry-run
+case ${NMT_KD_DEVICE:-} in
+"" | cpu | gpu) ;;
+*) fail "NMT_KD_DEVICE=$NMT_KD_DEVICE is unknown; choose cpu or gpu" ;;
+esac
+
+# read_arguments ARGUMENT...: put names into $names and everything after -- into $extra; handle --help, --dry-run and, in
+# scripts that set may_restart, --restart
 read_arguments() {
-    names=() extra=()
+    names=() extra=() restart=${restart:-}
     while [ $# -gt 0 ]; do
         case $1 in
         -h | --help) show_help && exit ;;
         --dry-run) dry_run=yes ;;
+        --restart) [ -n "${may_restart:-}" ] || fail "unknown option $1; see --help" && restart=yes ;;
         --) shift && extra=("$@") && break ;;
         -*) fail "unknown option $1; see --help" ;;
         *) names+=("$1") ;;
@@ -61,9 +68,12 @@ load_data_config() {
     data=$1
     test_sets=(test)
     average=()  # evaluate checkpoint_best.pt unless the settings ask for an average of checkpoints
+    corpora=() tokenising=() bpe_operations='' vocabulary_size='' own_text=() text_folder='' held_out=() clean=''
     # shellcheck source=/dev/null
     . "$file"
+    [ -z "$text_folder" ] || own_text=("$text_folder") # settings written by an earlier version
     work=${NMT_KD_RUNS:-$root/runs}/$data
+    mapfile -t search < <(printf '%s\n' "${generation[@]}" | sed '/^--max-tokens$/,+1d') # without the size of a batch
 }
 
 # load_method_config NAME: read the settings of a method into this shell
@@ -97,16 +107,63 @@ gpus() {
 
 # gpu if there is one, else cpu; NMT_KD_DEVICE overrides this
 device() {
-    if [ -n "${NMT_KD_DEVICE:-}" ]; then
-        echo "$NMT_KD_DEVICE"
-    elif [ "$(gpus)" -gt 0 ]; then
+    case ${NMT_KD_DEVICE:-} in
+    cpu) echo cpu ;;
+    gpu)
+        [ -n "$dry_run" ] || [ "$(gpus)" -gt 0 ] || fail "NMT_KD_DEVICE=gpu, but torch sees no GPU; set it to cpu, or leave it out"
         echo gpu
-    elif [ -z "${CUDA_VISIBLE_DEVICES-all}" ] || ! nvidia-smi -L 2>/dev/null | grep -q GPU; then
-        echo cpu
+        ;;
+    "")
+        if [ "$(gpus)" -gt 0 ]; then
+            echo gpu
+        elif [ -z "${CUDA_VISIBLE_DEVICES-all}" ] || ! nvidia-smi -L 2>/dev/null | grep -q GPU; then
+            echo cpu
+        else
+            fail "nvidia-smi lists GPUs, but torch sees none; update the driver, or set NMT_KD_DEVICE=cpu to train on the CPU"
+        fi
+        ;;
+    esac
+}
+
+# choose_device: set $device and $device_flags
+choose_device() {
+    device=$(device)
+    device_flags=(--fp16)
+    [ "$device" = gpu ] || device_flags=(--cpu)
+}
+
+# the setting of the subwords step, as prepare.sh notes it; data prepared for a published model keeps its BPE codes
+subword_setting() {
+    local of_a_model="BPE codes " kept=$work/subwords/settings
+    if [ -n "${1:-}" ]; then
+        echo "$of_a_model$(sha256sum <"$1/bpecodes" | cut -c1-12)"
+    elif [[ "$(cat "$kept" 2>/dev/null)" == "$of_a_model"* ]]; then
+        cat "$kept"
+    elif [ -n "$bpe_operations" ]; then
+        echo "$bpe_operations BPE operations"
     else
-        fail "nvidia-smi lists GPUs, but torch sees none; update the driver, or set NMT_KD_DEVICE=cpu to train on the CPU"
+        echo "$vocabulary_size subwords"
     fi
 }
 
-# device_flags FLAG...: the given flags if there is a GPU, else --cpu
-device_flags() { [ "$(device)" = cpu ] && echo --cpu || echo "$@"; }
+# refuse data that is not prepared, or that was prepared with another vocabulary
+check_prepared() {
+    local kept=$work/subwords/settings
+    [ -d "$work/data-bin" ] || fail "$work/data-bin is missing; prepare the data with: bash scripts/prepare.sh $data"
+    [ ! -f "$kept" ] || [ "$(cat "$kept")" = "$(subword_setting)" ] ||
+        fail "$work/data-bin has $(cat "$kept"), but the settings say $(subword_setting); restore the setting, or prepare" \
+            "the data anew with: bash scripts/prepare.sh $data --restart"
+}
+
+# files_of NAME FILE...: the files that exist, as parts for scripts/record.py; the first if there are none
+files_of() {
+    local file found=()
+    for file in "${@:2}"; do
+        [ ! -f "$file" ] || found+=("$file")
+    done
+    [ ${#found[@]} -gt 0 ] || found=("$2")
+    printf '%s\n' "${found[@]/#/$1@}"
+}
+
+# differences RECORD PART...: what differs from a record, in one line; nothing if there is no record
+differences() { [ ! -f "$1" ] || python "$root/scripts/record.py" compare "$@" || true; }

@@ -1,66 +1,104 @@
 #!/usr/bin/env bash
 # Sequence-level distillation: decode a training set with the teacher and assemble a corpus from the translations.
 #
-#   bash scripts/distill.sh DATA CORPUS [--dry-run] [-- FAIRSEQ_GENERATE_FLAG...]
+#   bash scripts/distill.sh DATA CORPUS [--restart] [--dry-run] [-- DECODING_FLAG...]
 #   bash scripts/distill.sh multi30k kd -- --distill-backend ctranslate2
+#   TEACHER=Helsinki-NLP/opus-mt-en-de bash scripts/distill.sh multi30k kd
+#   TRANSLATIONS=train.de bash scripts/distill.sh multi30k kd
 #
 # CORPUS is one that nmt-kd assemble can make: kd, best-2, inter, base+kd, base+best-2 ... Writes runs/DATA/decoded, which
-# all corpora share, and runs/DATA/data-bin-CORPUS. Rerun to resume. To train on the corpus, run scripts/train.sh DATA
-# METHOD with a method that uses it, such as seq_kd (kd) or seq_kd_base (base+kd), or with CORPUS=... and any method.
+# all corpora share, and runs/DATA/data-bin-CORPUS. Rerun to resume. A corpus whose translations or data have changed is
+# assembled again. To train on the corpus, run scripts/train.sh DATA METHOD with a method that uses it, such as seq_kd (kd)
+# or seq_kd_base (base+kd), or with CORPUS=... and any method. Other decoding flags or another teacher are refused, unless
+# --restart removes the translations first.
+#
+#   TEACHER=NAME        a fairseq checkpoint (default: runs/DATA/teacher/checkpoint_best.pt), or what nmt-kd decode takes: a
+#                       Hugging Face model, a folder written by nmt-kd export or a CTranslate2 model. The flags after -- are
+#                       those of fairseq-generate or nmt-kd decode.
+#   TRANSLATIONS=FILE   instead of decoding, import translations: plain text, one line for each of runs/DATA/text/train.SOURCE,
+#                       or what else nmt-kd import takes (.tsv, .jsonl)
+#   REVERSE_TEACHER=PATH   the reverse teacher (default: runs/DATA/reverse_teacher/checkpoint_best.pt, see below)
+#   WORKERS=N           decode with N processes on this machine (default: one per GPU, or one)
 #
 # A corpus with bt (base+kd+bt) also contains back-translations of the targets, which the reverse teacher decodes into
-# runs/DATA/decoded-reverse. Train it with scripts/train.sh DATA reverse_teacher, or give one with REVERSE_TEACHER=PATH.
+# runs/DATA/decoded-reverse. Train it with scripts/train.sh DATA reverse_teacher.
 #
-# WORKERS=N decodes with N processes on this machine (default: one per GPU, or one). On a cluster, run the printed
-# fairseq-generate command under torchrun, or as a Slurm array with scripts/distill.slurm.
+# On a cluster, run the printed fairseq-generate command under torchrun, or as a Slurm array with scripts/distill.slurm.
 . "$(dirname "$0")/common.sh"
+. "$root/scripts/decoding.sh"
+may_restart=yes
 read_arguments "$@"
 [ ${#names[@]} -eq 2 ] || fail "name a data set ($(config_names data)) and a corpus (kd, base+kd, ...)"
 load_data_config "${names[0]}"
 corpus=${names[1]}
 decoded=$work/decoded
 assembled=$work/data-bin-$corpus
-if [ -d "$assembled" ] && [ -z "$dry_run" ]; then
-    say "$data: $assembled already exists"
-    exit
+record=$assembled/record.json
+teacher=${TRANSLATIONS:-${TEACHER:-$work/teacher/checkpoint_best.pt}}
+reverse_teacher=${REVERSE_TEACHER:-$work/reverse_teacher/checkpoint_best.pt}
+nbest=4
+
+check_corpus
+kind=$(kind_of_teacher)
+if [ -z "$dry_run" ]; then
+    if [ -d "$assembled" ] && [ ! -f "$record" ] && [ -z "$restart" ]; then # by an earlier version or by nmt-kd assemble
+        say "$data: $assembled already exists"
+        exit
+    fi
+    check_prepared
+    [ "$teacher" = "$work/teacher/checkpoint_best.pt" ] || check_teacher
 fi
-workers=${WORKERS:-$(gpus)}
+choose_device
+workers=${WORKERS:-1}
+[ -n "${WORKERS:-}" ] || [ "$device" = cpu ] || [ "$kind" != checkpoint ] || workers=$(gpus)
 [ "$workers" -ge 1 ] || workers=1
 pids=()
 trap '[ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true' EXIT
 trap 'exit 130' INT TERM
 
-# decode SOURCE_LANGUAGE TARGET_LANGUAGE TEACHER FOLDER: translate the source side of the training set into FOLDER
-decode() {
-    local worker pid folder=$4
-    local command=(
-        fairseq-generate "$work/data-bin" --user-dir "$root/nmt_kd" --task seq_kd --source-lang "$1" --target-lang "$2"
-        --gen-subset train --path "$3" --distill-dir "$folder" --nbest 4
-        "${generation[@]}" $(device_flags --fp16) "${extra[@]}"
-    )
-    say "$data: decoding the training set into $folder (log: $folder.log)"
-    if [ -n "$dry_run" ]; then
-        run "${command[@]}"
-        return
-    fi
-    for ((worker = 0; worker < workers; worker++)); do
-        LOCAL_RANK=$worker "${command[@]}" --num-shards "$workers" --shard-id "$worker" --no-progress-bar \
-            > >(tee -a "$folder.log" | grep --line-buffered -E "sentences/s|[Ee]rror: ") 2>&1 &
-        pids+=($!)
-    done
-    for pid in "${pids[@]}"; do
-        wait "$pid" || fail "decoding failed; see $folder.log, then rerun to resume"
-    done
-    pids=()
-}
-
-assemble=(nmt-kd assemble "$decoded" --data "$work/data-bin" --corpus "$corpus" --output "$assembled.partial")
-decode "$source_lang" "$target_lang" "${TEACHER:-$work/teacher/checkpoint_best.pt}" "$decoded"
-if [[ +$corpus+ == *+bt+* ]]; then
-    decode "$target_lang" "$source_lang" "${REVERSE_TEACHER:-$work/reverse_teacher/checkpoint_best.pt}" "$decoded-reverse"
-    assemble+=(--reverse "$decoded-reverse")
+mapfile -t of_data < <(files_of data "$work/data-bin"/{train,valid,dict}.*)
+if [ -n "$restart" ] && [ -z "$dry_run" ]; then
+    check_teacher
+    run rm -rf "$decoded" "$decoded.json" "$decoded.log" "$assembled"
+    ! has bt || run rm -rf "$decoded-reverse" "$decoded-reverse.json" "$decoded-reverse.log"
 fi
+mapfile -t teachers < <(teacher_parts)
+mapfile -t reverse_teachers < <(files_of teacher "$reverse_teacher")
+check_decoding "$decoded" "${teachers[@]}"
+! has bt || check_decoding "$decoded-reverse" "${reverse_teachers[@]}"
+if [ -z "$dry_run" ] && [ -d "$assembled" ]; then
+    mapfile -t assembled_of < <(corpus_parts)
+    changed=$(differences "$record" "${assembled_of[@]}")
+    if [ -z "$changed" ]; then
+        say "$data: $assembled already exists"
+        exit
+    fi
+    say "$data: assembling $corpus again ($changed)"
+fi
+
+[ -n "$dry_run" ] || check_teacher
+assemble=(nmt-kd assemble "$decoded" --data "$work/data-bin" --corpus "$corpus" --output "$assembled.partial")
+case $kind in
+checkpoint) decode "$source_lang" "$target_lang" "$teacher" "$decoded" ;;
+translator) decode_text ;;
+translations) import_text ;;
+esac
+if [ "$kind" != checkpoint ]; then
+    assemble+=(--subword-model "$work/subwords/subwords.model" --source-lang "$source_lang" --target-lang "$target_lang")
+    ! has base && ! has inter || assemble+=(--references "$work/text/train.$target_lang")
+fi
+if has bt; then
+    decode "$target_lang" "$source_lang" "$reverse_teacher" "$decoded-reverse"
+    assemble+=(--reverse "$decoded-reverse")
+    note_decoding "$decoded-reverse" "${reverse_teachers[@]}"
+fi
+note_decoding "$decoded" "${teachers[@]}"
 say "$data: assembling $corpus"
 run rm -rf "$assembled.partial"
 run "${assemble[@]}" --workers "$(nproc)"
+if [ -z "$dry_run" ]; then
+    mapfile -t assembled_of < <(corpus_parts)
+    python "$root/scripts/record.py" write "$assembled.partial/record.json" "${assembled_of[@]}"
+    run rm -rf "$assembled"
+fi
 run mv "$assembled.partial" "$assembled"

@@ -46,7 +46,7 @@ system() {
     fi
     export TEACHER=${given_teacher:-$work/$default_teacher/checkpoint_best.pt}
     corpus=${CORPUS:-$corpus}
-    [ -z "$corpus" ] || [ -d "$work/data-bin-$corpus" ] || script distill "$data" "$corpus" "${flags[@]}"
+    [ -z "$corpus" ] || script distill "$data" "$corpus" "${flags[@]}"
     if [ "$role" = teacher ]; then
         one "$name" "$method_name" "$@"
         return

@@ -4,8 +4,9 @@
     python scripts/inputs.py check STEP_DIR FILE...
 
 The first writes the size, modification time and SHA-256 of each file to STEP_DIR/inputs.json. The second prints the
-first file that differs from what was noted and exits with 1. Files are known by their names, so a folder may move; a
-file that is gone is not compared. Only files whose size or time differs are read.
+first file that differs from what was noted and exits with 1. Files are known by their names (and, if two have the same,
+by their order), so a folder may move; a file that is gone is not compared. Only files whose size or time differs are
+read.
 """
 
 import hashlib
@@ -20,12 +21,18 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def keys(files: list[Path]) -> list[str]:
+    """Return the name under which each file is noted."""
+    names = [path.name for path in files]
+    return [name if names.count(name) == 1 else f"{name} {place}" for place, name in enumerate(names, 1)]
+
+
 def changed(noted: dict[str, list], files: list[Path]) -> Path | None:
     """Return the first file whose content is not the noted one, or that is new; None if there is none."""
-    for path in files:
+    for key, path in zip(keys(files), files, strict=True):
         if not path.is_file():
             continue
-        size, time, digest = noted.get(path.name, (None, None, None))
+        size, time, digest = noted.get(key, (None, None, None))
         status = path.stat()
         if [size, time] != [status.st_size, status.st_mtime_ns] and digest != checksum(path):
             return path
@@ -36,7 +43,11 @@ def main(arguments: list[str]) -> None:
     command, folder, *files = arguments
     noted, paths = Path(folder) / "inputs.json", [Path(file) for file in files]
     if command == "note":
-        found = {p.name: [p.stat().st_size, p.stat().st_mtime_ns, checksum(p)] for p in paths if p.is_file()}
+        found = {
+            key: [path.stat().st_size, path.stat().st_mtime_ns, checksum(path)]
+            for key, path in zip(keys(paths), paths, strict=True)
+            if path.is_file()
+        }
         noted.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     elif noted.is_file() and (path := changed(json.loads(noted.read_text(encoding="utf-8")), paths)):
         print(path)

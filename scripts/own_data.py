@@ -3,6 +3,7 @@
     python scripts/own_data.py settings captions FOLDER --languages en fr > settings.sh
     python scripts/own_data.py text FOLDER OUT_DIR --languages en fr [--clean]
 
+FOLDER can also be two files, see scripts/check_text.py.
 The first checks the text (see scripts/check_text.py) and chooses settings by its size, as described in
 docs/own-data.md. The second writes OUT_DIR/SPLIT.LANGUAGE with white space normalised and, with --clean, without the
 pairs that cannot be used; the first test set becomes OUT_DIR/test.LANGUAGE.
@@ -15,8 +16,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from check_text import Report, add_arguments, checked
-from parallel_text import ParallelText, TextError, find_text
+from check_text import Report, add_arguments, add_text_arguments, checked, positive, text_of
+from parallel_text import ParallelText, TextError
 
 ROOT = Path(__file__).parents[1]
 SCALES = sorted(path.stem for path in (ROOT / "configs/own").glob("*.sh"))
@@ -54,11 +55,12 @@ def settings(args: argparse.Namespace, text: ParallelText, report: Report) -> st
     present = args.keep.read_text(encoding="utf-8") if args.keep and args.keep.is_file() else ""
     lines = [
         f"# {args.name}: {report.pairs:,} training pairs. scripts/prepare.sh {args.name} --text writes these lines.",
-        f"text_folder={shlex.quote(str(text.folder.resolve()))}",
+        f"own_text=({' '.join(shlex.quote(str(place.resolve())) for place in args.text)})",
         f"clean={'yes' if args.clean else ''}",
         f"source_lang={text.source}",
         f"target_lang={text.target}",
         f"test_sets=({' '.join(text.test_sets)})",
+        f"held_out=({' '.join(f'--{split}-size {size}' for split, size in text.held_out_sizes)})",
         f"vocabulary_size={args.vocabulary_size or vocabulary_for(scale, report)}",
         f"updates={updates}",
         f'. "$root/configs/own/{scale}.sh"',
@@ -96,13 +98,6 @@ class OneLineParser(argparse.ArgumentParser):
         raise SystemExit(f"{Path(sys.argv[0]).name}: error: {message}")
 
 
-def positive(value: str) -> int:
-    number = int(value)
-    if number < 1:
-        raise ValueError
-    return number
-
-
 def main() -> None:
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -113,16 +108,15 @@ def main() -> None:
     of_settings.add_argument("--updates", type=positive, help="updates of teacher and student")
     of_settings.add_argument("--keep", type=Path, help="settings file whose additions are kept")
     of_text = commands.add_parser("text")
-    of_text.add_argument("folder", type=Path)
+    add_text_arguments(of_text)
     of_text.add_argument("out", type=Path)
-    of_text.add_argument("--languages", nargs=2, required=True)
     of_text.add_argument("--clean", action="store_true", help="drop pairs that cannot be used")
     args = parser.parse_args()
     if args.command == "settings":
         print(settings(args, *checked(args)), end="")
         return
     try:
-        write_text(find_text(args.folder, args.languages), args.out, args.clean)
+        write_text(text_of(args), args.out, args.clean)
     except TextError as error:
         raise SystemExit(f"{Path(sys.argv[0]).name}: error: {error}") from None
 

@@ -4,6 +4,7 @@
 #   bash scripts/prepare.sh DATA [--from DIR] [--for DIR] [--until STEP] [--restart] [--dry-run]
 #   bash scripts/prepare.sh wmt14_en_de --from /path/to/wmt14
 #   bash scripts/prepare.sh NAME --text FOLDER --languages SOURCE TARGET [--clean] [--vocabulary-size N] [--scale SCALE]
+#   bash scripts/prepare.sh NAME --text FILE.SOURCE FILE.TARGET [--valid-size N] [--test-size N]
 #
 # DATA is a file name in configs/data, or a NAME given to your own text (see below). The steps are
 #
@@ -33,10 +34,12 @@
 # A few archives have published MD5 checksums, which are checked after the download.
 #
 # Your own text (see docs/own-data.md) is FOLDER/{train,valid,test*}.LANGUAGE, one sentence per line; every file test* is a
-# test set. The text is checked before anything is written. Its size determines the settings, which are written to
-# runs/NAME/settings.sh; you can add your own there. All scripts then accept NAME as DATA.
+# test set. Without a validation or test set, one is taken from the training text, so two files suffice. The text is
+# checked before anything is written. Its size determines the settings, which are written to runs/NAME/settings.sh; you
+# can add your own there. All scripts then accept NAME as DATA.
 #
-#   --languages SOURCE TARGET   direction of translation
+#   --languages SOURCE TARGET   direction of translation (default for two files: the endings of their names)
+#   --valid-size N, --test-size N   pairs to take from the training text (default: a tenth each, at most 1,000)
 #   --clean               drop empty and very long pairs, and training pairs with a validation or test sentence
 #   --vocabulary-size N   number of subwords
 #   --scale SCALE         models and training settings: a file name in configs/own
@@ -45,7 +48,7 @@
 . "$root/scripts/steps.sh"
 . "$root/scripts/own_text.sh"
 
-steps="originals text tokens subwords data-bin" until=data-bin model='' restart='' own_text='' own_options=() arguments=()
+steps="originals text tokens subwords data-bin" until=data-bin model='' restart='' given_text=() own_options=() arguments=()
 while [ $# -gt 0 ]; do
     case $1 in
     --from | --for | --until)
@@ -58,9 +61,19 @@ while [ $# -gt 0 ]; do
         esac
         shift
         ;;
-    --text | --vocabulary-size | --scale | --updates)
+    --text)
         [ $# -ge 2 ] || fail "$1 needs a value; see --help"
-        [ "$1" = --text ] && own_text=$2 || own_options+=("$1" "$2")
+        given_text=("$2")
+        if [ -f "$2" ]; then
+            [ $# -ge 3 ] && [[ "$3" != -* ]] || fail "--text $2 is one file; give two, of the source and the target language"
+            given_text+=("$3")
+            shift
+        fi
+        shift
+        ;;
+    --vocabulary-size | --scale | --updates | --valid-size | --test-size)
+        [ $# -ge 2 ] || fail "$1 needs a value; see --help"
+        own_options+=("$1" "$2")
         shift
         ;;
     --languages)
@@ -78,10 +91,8 @@ done
 
 read_arguments "${arguments[@]}"
 [ ${#names[@]} -eq 1 ] || fail "name one data set ($(config_names data))"
-# defaults, which the data set's file may override
-corpora=() tokenising=() bpe_operations='' vocabulary_size='' text_folder='' clean=''
-[ -n "$own_text" ] || [ ${#own_options[@]} -eq 0 ] || fail "${own_options[0]} is for your own text; add --text FOLDER"
-[ -z "$own_text" ] || draft_settings "${names[0]}"
+[ ${#given_text[@]} -gt 0 ] || [ ${#own_options[@]} -eq 0 ] || fail "${own_options[0]} is for your own text; add --text FOLDER"
+[ ${#given_text[@]} -eq 0 ] || draft_settings "${names[0]}"
 load_data_config "${names[0]}"
 splits=(train valid test "${test_sets[@]:1}")
 workers=${WORKERS:-$(nproc)}
@@ -176,22 +187,15 @@ binarise() {
 originals=${ORIGINALS:-${work%/*}/originals/${originals_name:-$data}}
 sentences=$work/text
 [ ${#tokenising[@]} -eq 0 ] || sentences=$work/tokens
-subword_settings="$vocabulary_size subwords"
-[ -z "$bpe_operations" ] || subword_settings="$bpe_operations BPE operations"
-of_a_model="BPE codes "
-if [ -n "$model" ]; then
-    subword_settings=$of_a_model$(sha256sum <"$model/bpecodes" | cut -c1-12)
-elif [[ "$(cat "$work/subwords/settings" 2>/dev/null)" == "$of_a_model"* ]]; then
-    subword_settings=$(cat "$work/subwords/settings") # data prepared with --for can be rerun without it
-fi
-declare -A settings_of=([text]="" [tokens]="${tokenising[*]}" [subwords]=$subword_settings [data-bin]="")
-[ -z "$text_folder" ] || settings_of[text]="$source_lang to $target_lang, test sets ${test_sets[*]}${clean:+, clean}"
+declare -A settings_of=([text]="" [tokens]="${tokenising[*]}" [subwords]=$(subword_setting "$model") [data-bin]="")
+[ ${#own_text[@]} -eq 0 ] ||
+    settings_of[text]="$source_lang to $target_lang, test sets ${test_sets[*]}${clean:+, clean}${held_out[*]:+, ${held_out[*]}}"
 for name in ${steps#originals}; do check_step "$name"; done
 [ -z "$settings_file" ] || [ -n "$dry_run" ] || save_settings
 
 get_originals
 [ "$until" != originals ] || exit 0
-if [ -n "$text_folder" ]; then
+if [ ${#own_text[@]} -gt 0 ]; then
     step text copy_text
 elif [ ${#corpora[@]} -gt 0 ]; then
     step text extract

@@ -36,8 +36,7 @@ find_python() {
     # 3.12 first, because fairseq has a wheel for it but must be compiled for 3.11
     for candidate in ${PYTHON:-python3.12 python3 python3.11}; do
         if works "$candidate"; then
-            "$candidate" -c 'import sys; print(sys.executable)'
-            return
+            "$candidate" -c 'import sys; print(sys.executable)' | grep . && return
         fi
     done
     fail "${PYTHON:-no python3 here} is not a Python 3.11 or 3.12 with the venv module; name one with PYTHON=/path/to/python3.11"
@@ -96,7 +95,7 @@ is_unusable() {
 }
 
 if [ -z "$dry_run" ]; then
-    exec {lock}<"$0" && flock "$lock" # one set-up at a time
+    exec {lock}<"$root/scripts/setup.sh" && flock "$lock" # one set-up at a time
     if is_installed "$extra" || is_installed dev; then
         find_by_name
         exit 0
@@ -107,6 +106,9 @@ if [ -z "$dry_run" ]; then
     fi
 fi
 
+if [ -n "${PYTHON:-}" ] || [ ! -e "$venv" ] || is_unusable; then
+    python=$(find_python) || exit
+fi
 say "setting up .venv for '$extra', which takes 1 to 3 minutes on a fast network (log: setup.log)"
 fairseq=$(grep -o 'fairseq-fixed[^";]*' pyproject.toml)
 export PIP_CONSTRAINT=$venv/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -116,12 +118,9 @@ if [ -z "$dry_run" ]; then
         say_time "removing .venv, which is incomplete, broken or moved"
         rm -rf "$venv"
     fi
-    [ -e "$venv" ] || python=$(find_python)
     mkdir -p "$venv"
     touch "$venv/unfinished"
     constraints >"$venv/constraints.txt"
-else
-    python=$(find_python)
 fi
 [ -x "$venv/bin/python" ] || step "creating .venv with $python" "$python" -m venv "$venv"
 

@@ -41,9 +41,12 @@ check_step() {
 
 # inputs_of STEP: the files that a step reads
 inputs_of() {
-    local folder split tests=("${splits[@]:2}")
+    local folder='' split tests=("${splits[@]:2}")
     case $1 in
-    text) folder=$text_folder tests=("${test_sets[@]}") ;;
+    text)
+        [ ${#own_text[@]} -ne 2 ] || printf '%s\n' "${own_text[@]}"
+        [ ${#own_text[@]} -ne 1 ] || folder=${own_text[0]} tests=("${test_sets[@]}")
+        ;;
     tokens) folder=$work/text ;;
     subwords) folder=$sentences ;;
     data-bin) folder=$work/subwords ;;
@@ -63,7 +66,7 @@ remove_from() {
     done
     removed+=("$work"/data-bin-* "$work"/decoded* "$work"/reports "$work"/results.{md,json})
     for name in "$work"/*/; do
-        [ ! -f "$name/flags" ] && [ ! -f "$name/train.log" ] || removed+=("${name%/}")
+        [ ! -d "$name/records" ] && [ ! -f "$name/flags" ] && [ ! -f "$name/train.log" ] || removed+=("${name%/}")
     done
     for name in "${removed[@]}"; do
         [ ! -e "$name" ] || run rm -rf "$name"

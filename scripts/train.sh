@@ -1,43 +1,52 @@
 #!/usr/bin/env bash
 # Train one system on a data set: the teacher, the plain student, or a student with a distillation method.
 #
-#   bash scripts/train.sh DATA METHOD [--dry-run] [-- FAIRSEQ_FLAG...]
+#   bash scripts/train.sh DATA METHOD [--restart] [--dry-run] [-- FAIRSEQ_FLAG...]
 #   SYSTEM=word_kd_0.7 bash scripts/train.sh multi30k word_kd -- --kd-alpha 0.7
 #
 # DATA is a file name in configs/data, METHOD one in configs/methods, both without .sh. Checkpoints and the log are written
 # to runs/DATA/METHOD; rerun to resume from the last checkpoint. Flags after -- are passed to fairseq-train and override all
-# others. Once training has started they cannot be changed; use another folder with SYSTEM=NAME.
+# others. Once there is a checkpoint, a rerun with other flags, settings, data, corpus or teacher is refused; use another
+# folder with SYSTEM=NAME, or train anew with --restart, which removes the run first. The device, the number of workers and
+# MAX_TOKENS may change.
 #
 #   SYSTEM=NAME         name of the folder (default: METHOD)
 #   TEACHER=PATH        the teacher's checkpoint (default: runs/DATA/teacher/checkpoint_best.pt)
 #   TEACHER_CACHE=DIR   use a cache written by nmt-kd cache instead of the teacher
-#   CORPUS=NAME         train on a corpus made by scripts/distill.sh, such as kd
+#   CORPUS=NAME         train on runs/DATA/data-bin-NAME, made by scripts/distill.sh (such as kd) or nmt-kd assemble
 #   NPROC=N             number of workers on this machine (default: one per GPU, or one)
 #   MAX_TOKENS=N        tokens in one worker's batch; lower it if the data set's default does not fit into memory
 #   NNODES=N MASTER=HOST:PORT   number of machines, and address of the first; run this script on each of them
 #
 # The data set's file sets the number of tokens per update; --update-freq is derived from it and the number of workers.
 . "$(dirname "$0")/common.sh"
+may_restart=yes
 read_data_and_method "$@"
 
 corpus=${CORPUS:-$corpus}
 train_data=$work/data-bin${corpus:+-$corpus}
 save_dir=$work/${SYSTEM:-$method_name}
+record=$save_dir/records/training.json
 teacher=${TEACHER:-$work/teacher/checkpoint_best.pt}
+needs_teacher=
 model=("${student_model[@]}" "${student_training[@]}")
 [ "$role" = student ] || model=("${teacher_model[@]}" "${teacher_training[@]}")
 case " ${method[*]} " in
 *" --criterion label_smoothed_cross_entropy "*) ;;
-*) [ -n "${TEACHER_CACHE:-}" ] && method+=(--teacher-cache "$TEACHER_CACHE") || method+=(--teacher-path "$teacher") ;;
+*)
+    needs_teacher=yes
+    [ -n "${TEACHER_CACHE:-}" ] && method+=(--teacher-cache "$TEACHER_CACHE") || method+=(--teacher-path "$teacher")
+    ;;
 esac
 
 languages=(--source-lang "$source_lang" --target-lang "$target_lang")
 [ -z "$reversed" ] || languages=(--source-lang "$target_lang" --target-lang "$source_lang")
 
-device=$(device)
+choose_device
 nodes=${NNODES:-1}
 workers=${NPROC:-1}
 [ -n "${NPROC:-}" ] || [ "$device" = cpu ] || workers=$(gpus)
+[ "$workers" -ge 1 ] || workers=1 # a dry run for a GPU on a machine without one
 all_workers=$((nodes * workers))
 tokens=${MAX_TOKENS:-$max_tokens}
 [ $((tokens * all_workers)) -le "$effective_tokens" ] || tokens=$((effective_tokens / all_workers))
@@ -50,7 +59,7 @@ command=(
     --save-dir "$save_dir" "${training[@]}" "${model[@]}" "${method[@]}"
     --max-tokens "$tokens" --update-freq $((effective_tokens / (tokens * all_workers)))
 )
-[ "$device" = cpu ] && command+=(--cpu) || command+=(--fp16)
+command+=("${device_flags[@]}")
 if [ "$all_workers" -gt 1 ]; then
     command+=(--distributed-world-size "$all_workers" --distributed-init-method env:// --distributed-no-spawn)
     [ "$device" = gpu ] || command+=(--distributed-backend gloo --ddp-backend legacy_ddp)
@@ -63,23 +72,87 @@ if [ "$all_workers" -gt 1 ]; then
 fi
 command+=("${extra[@]}")
 
-flags="$method_name ${extra[*]}"
-if [ -z "$dry_run" ] && [ -f "$save_dir/flags" ] && [ "$flags" != "$(cat "$save_dir/flags")" ]; then
-    fail "$save_dir was trained with '$(cat "$save_dir/flags")', not '$flags'; choose another folder with SYSTEM=NAME"
-fi
-if [ -z "$dry_run" ] && [ -f "$save_dir/finished" ]; then
-    say "$data: ${save_dir##*/} is already trained"
-    exit
-fi
-[ -z "$corpus" ] || [ -d "$train_data" ] || [ -n "$dry_run" ] ||
-    fail "$train_data is missing; make it with: bash scripts/distill.sh $data $corpus"
-say "$data: training ${save_dir##*/} on $all_workers $device (log: $save_dir/train.log)"
-run mkdir -p "$save_dir"
 if [ -n "$dry_run" ]; then
+    say "$data: training ${save_dir##*/} on $all_workers $device (log: $save_dir/train.log)"
+    run mkdir -p "$save_dir"
     run "${command[@]}"
     exit
 fi
-echo "$flags" >"$save_dir/flags"
+
+has_checkpoint() { compgen -G "$save_dir/checkpoint*.pt" >/dev/null; }
+
+# print what this run and the one in $save_dir differ in
+differences_from_run() {
+    if [ -f "$record" ]; then
+        differences "$record" "${made_of[@]}"
+    elif [ -f "$save_dir/flags" ]; then # made by an earlier version
+        local earlier flags="$method_name ${extra[*]}" trained_on
+        earlier=$(cat "$save_dir/flags")
+        trained_on=$(grep -o "'data': '[^']*'" "$save_dir/train.log" 2>/dev/null | tail -1 | sed "s|.*/||; s/'$//" || true)
+        if [ "$earlier" != "$flags" ]; then
+            echo "method and flags: $earlier -> $flags"
+        elif [ -n "$trained_on" ] && [ "$trained_on" != "${train_data##*/}" ]; then
+            echo "data: $trained_on -> ${train_data##*/}"
+        elif [ -f "$save_dir/train.log" ]; then
+            python "$root/scripts/record.py" compare-log "$save_dir" "${made_of[@]}" || true
+        fi
+    fi
+}
+
+# refuse a corpus or a teacher that does not exist; a finished run needs them only if they were named
+check_ingredients() {
+    local named_corpus=${CORPUS:-} named_teacher=${TEACHER_CACHE:-${TEACHER:-}}
+    [ "$named_teacher" != "$work/teacher/checkpoint_best.pt" ] || named_teacher=
+    if [ ! -f "$save_dir/finished" ] || [ -n "$restart" ]; then
+        check_prepared
+        named_corpus=$corpus named_teacher=${TEACHER_CACHE:-$teacher}
+    elif [ -d "$work/data-bin" ]; then
+        check_prepared
+    fi
+    [ -z "$named_corpus" ] || [ -d "$train_data" ] || fail "$train_data is missing; make it with: bash scripts/distill.sh" \
+        "$data $corpus, or with nmt-kd assemble ... --output $train_data"
+    [ -n "$needs_teacher" ] && [ -n "$named_teacher" ] || return 0
+    case " ${extra[*]} " in *" --teacher-"*) return 0 ;; esac
+    local file files
+    if [ -n "${TEACHER_CACHE:-}" ]; then
+        [ -f "$TEACHER_CACHE/manifest.json" ] || fail "TEACHER_CACHE=$TEACHER_CACHE is not a folder written by nmt-kd cache"
+        return 0
+    fi
+    IFS=: read -ra files <<<"$named_teacher"
+    for file in "${files[@]}"; do
+        [ ! -d "$file" ] || fail "$method_name needs a fairseq checkpoint as the teacher, but $file is a folder; choose a" \
+            "method that trains on the teacher's translations, such as seq_kd"
+        [ -f "$file" ] || fail "the teacher's checkpoint $file is missing; train it with: bash scripts/train.sh $data teacher," \
+            "or give another with TEACHER=PATH"
+    done
+}
+
+check_ingredients
+if [ -n "$restart" ] && [ -d "$save_dir" ] && [ -z "${SLURM_RESTART_COUNT:-}" ]; then # a requeued job resumes
+    [ "$nodes" -eq 1 ] || fail "--restart is for one machine; remove $save_dir yourself, then start all machines without it"
+    [ -f "$save_dir/train.log" ] || has_checkpoint || fail "$save_dir is not a training run; remove it yourself"
+    run rm -rf "$save_dir"
+fi
+mapfile -t data_files < <(files_of data "$train_data"/{train,valid,dict}.*)
+made_of=(
+    "method=$method_name" "corpus=$corpus" "languages=${languages[1]}-${languages[3]}" "tokens per update=$effective_tokens"
+    "${data_files[@]}" -- "${training[@]}" "${model[@]}" "${method[@]}" "${extra[@]}"
+)
+changed=$(differences_from_run)
+if [ -n "$changed" ]; then
+    if has_checkpoint || [ -f "$save_dir/finished" ]; then
+        fail "this run differs from the one in $save_dir ($changed); choose another folder with SYSTEM=NAME, or remove it and" \
+            "train anew with: ${SYSTEM:+SYSTEM=$SYSTEM }bash scripts/train.sh $data $method_name --restart"
+    fi
+    rm -f "$save_dir/train.log" # of a run that failed before its first checkpoint
+fi
+if [ -f "$save_dir/finished" ]; then
+    say "$data: ${save_dir##*/} is already trained"
+    exit
+fi
+say "$data: training ${save_dir##*/} on $all_workers $device (log: $save_dir/train.log)"
+run mkdir -p "$save_dir"
+python "$root/scripts/record.py" write "$record" "${made_of[@]}"
 run "${command[@]}" 2>&1 | tee -a "$save_dir/train.log" | python "$root/scripts/progress.py" ||
     fail "training failed; see $save_dir/train.log"
 touch "$save_dir/finished"

@@ -32,11 +32,11 @@ def edit(path, number, line):
 
 
 def problems(folder, **options):
-    return check_text.check(find_text(folder, ["en", "fr"]), **options).problems
+    return check_text.check(find_text([folder], ["en", "fr"]), **options).problems
 
 
 def test_good_text_has_no_problems_and_is_counted(folder):
-    report = check_text.check(find_text(folder, ["en", "fr"]), vocabulary_size=60)
+    report = check_text.check(find_text([folder], ["en", "fr"]), vocabulary_size=60)
     assert (report.problems, report.notes, report.pairs) == ([], [], 40)
     assert {"é", "7", "t"} <= report.characters
     assert {"sentence", "numéro"} <= report.words
@@ -91,7 +91,7 @@ def test_a_pair_that_cannot_be_used_is_a_problem_or_with_clean_a_count(folder, f
     where = folder / ("train.en" if fault == "leaked" else name)
     assert found.startswith(f"{where}, line {number}: ")
     assert message in found
-    report = check_text.check(find_text(folder, ["en", "fr"]), clean=True)
+    report = check_text.check(find_text([folder], ["en", "fr"]), clean=True)
     assert report.problems == []
     (note,) = report.notes
     assert note.startswith("dropping 1 pair of ")
@@ -125,7 +125,7 @@ def test_text_of_which_nothing_remains_is_a_problem(folder):
 def test_repeated_pairs_are_kept_and_noted(folder):
     for language in ("en", "fr"):
         edit(folder / f"train.{language}", 8, (folder / f"train.{language}").read_text().splitlines()[1])
-    report = check_text.check(find_text(folder, ["en", "fr"]))
+    report = check_text.check(find_text([folder], ["en", "fr"]))
     assert report.problems == []
     assert report.notes == [f"keeping 1 pair of train that already occurred, first {folder}/train.en, line 8"]
 
@@ -156,7 +156,7 @@ def test_a_vocabulary_that_the_text_does_not_support_is_a_problem(folder, size, 
 def test_sentencepiece_can_learn_the_vocabularies_that_the_check_allows(folder, tmp_path):
     import subwords
 
-    report = check_text.check(find_text(folder, ["en", "fr"]))
+    report = check_text.check(find_text([folder], ["en", "fr"]))
     text_files = [folder / "train.en", folder / "train.fr"]
     for size in (report.least_vocabulary, report.largest_vocabulary):
         subwords.train_subwords(text_files, tmp_path / "model", size)
@@ -166,7 +166,7 @@ def test_sentencepiece_can_learn_the_vocabularies_that_the_check_allows(folder, 
 
 def test_odd_white_space_a_byte_order_mark_and_windows_line_ends_do_no_harm(folder):
     (folder / "test.en").write_bytes("\ufeffone\u2028two\x85three\r\n\ta  b\r\nc\n\nd\rd\ne\n".encode())
-    pairs = list(find_text(folder, ["en", "fr"]).pairs("test"))
+    pairs = list(find_text([folder], ["en", "fr"]).pairs("test"))
     assert [source for _, source, _ in pairs] == ["one two three", "a b", "c", "", "d d", "e"]
 
 
@@ -190,7 +190,7 @@ def test_files_that_are_missing_or_unclear_are_named(folder, change, languages, 
     elif change:
         (folder / change[0]).write_text(change[1])
     with pytest.raises(TextError) as caught:
-        find_text(folder, languages)
+        find_text([folder], languages)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -199,11 +199,11 @@ def test_the_test_set_called_test_is_the_first(folder):
     for name in ("test_web", "test2016"):
         for language in ("en", "fr"):
             (folder / f"{name}.{language}").write_text(f"{name} {language}\n")
-    assert find_text(folder, ["fr", "en"]).test_sets == ("test", "test2016", "test_web")
+    assert find_text([folder], ["fr", "en"]).test_sets == ("test", "test2016", "test_web")
 
 
 def test_memory_is_one_hash_for_each_sentence(folder):
-    text = find_text(folder, ["en", "fr"])
+    text = find_text([folder], ["en", "fr"])
     assert {len(known) for side in text.held_out for known in side} == {len(parallel_text.hash_of("any"))} == {8}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import check_text
 import own_data
+import parallel_text
 import phrasebook
 import pytest
 from conftest import ROOT, run_command
@@ -42,36 +43,141 @@ generation=(--beam 4 --max-len-a 0 --max-len-b 8 --max-tokens 6000)
 """
 
 
-def test_three_commands_lead_from_text_to_a_distilled_student_a_table_and_translations(text, tmp_path):
-    project, runs = tmp_path / "project", tmp_path / "runs"  # a clone whose set-up takes no time
+@pytest.fixture
+def script(tmp_path):
+    """A function that runs a script of a clone whose set-up takes no time, and returns what it prints."""
+    project, bin_folder = tmp_path / "project", Path(sys.executable).parent
     shutil.copytree(ROOT / "scripts", project / "scripts")
     (project / "scripts/setup.sh").write_text("exit 0\n")
     for name in ("configs", "nmt_kd"):
         (project / name).symlink_to(ROOT / name)
-    bin_folder = Path(sys.executable).parent
-    environment = {"NMT_KD_RUNS": str(runs), "NMT_KD_DEVICE": "cpu", "WORKERS": "1", "PYTHONPATH": str(ROOT)}
-    environment |= {"PATH": f"{bin_folder}:{os.environ['PATH']}"}
+    (tmp_path / "runs/mine").mkdir(parents=True)
+    (tmp_path / "runs/mine/settings.sh").write_text(own_data.MARK + ADDED)  # as after an earlier preparation
+    environment = {"NMT_KD_RUNS": str(tmp_path / "runs"), "NMT_KD_DEVICE": "cpu", "WORKERS": "1"}
+    environment |= {"PYTHONPATH": str(ROOT), "PATH": f"{bin_folder}:{os.environ['PATH']}"}
     environment |= {"VIRTUAL_ENV": str(bin_folder.parent)}
 
-    def script(name, *arguments, **kwargs):
+    def run(name, *arguments, **kwargs):
         result = run_command("bash", project / f"scripts/{name}.sh", *arguments, environment=environment, **kwargs)
         assert result.returncode == 0, result.stderr
         return result.stdout
 
-    (runs / "mine").mkdir(parents=True)
-    (runs / "mine/settings.sh").write_text(own_data.MARK + ADDED)  # as after an earlier preparation
+    return run
+
+
+def test_three_commands_lead_from_text_to_a_distilled_student_a_table_and_translations(text, script, tmp_path):
+    work = tmp_path / "runs/mine"
     script("prepare", "mine", "--text", text, *LANGUAGES, "--updates", "2")
     printed = script("quickstart", "--data", "mine", "--methods", "seq_kd")
-    table = (runs / "mine/results.md").read_text()
+    table = (work / "results.md").read_text()
     assert table in printed
-    assert "| BLEU | chrF | BLEU, test_web | chrF, test_web |" in re.sub(" +", " ", table.splitlines()[0])
-    rows = json.loads((runs / "mine/results.json").read_text())
+    heading = re.sub(" +", " ", table.splitlines()[0])
+    assert (
+        "| BLEU | chrF | BLEU, test_web | chrF, test_web | agreement with the teacher, % | agreement with " in heading
+    )
+    rows = json.loads((work / "results.json").read_text())
+    of_test_web = "agreement with the teacher, test_web, %"
     assert [(row["system"], set(row["more_test_sets"])) for row in rows] == [
-        (name, {"BLEU, test_web", "chrF, test_web"}) for name in ("teacher", "seq_kd")
+        (name, {"BLEU, test_web", "chrF, test_web", of_test_web}) for name in ("teacher", "seq_kd")
     ]
+    assert rows[0]["teacher_agreement"] == rows[0]["more_test_sets"][of_test_web] == 100  # with itself
     for name, size in (("translations.txt", 4), ("translations.test_web.txt", 3)):
-        assert len(re.findall(r"^D-", (runs / "mine/seq_kd" / name).read_text(), re.MULTILINE)) == size
-    assert len(script("translate", "mine", "seq_kd", input="The table is red.\nOne\n").splitlines()) == 2
+        assert len(re.findall(r"^D-", (work / "seq_kd" / name).read_text(), re.MULTILINE)) == size
+    assert len(script("translate", "mine", "seq_kd", input="The table is red.\n\nOne\n").splitlines()) == 3
+
+
+def test_two_text_files_and_translations_lead_to_a_student_and_a_table_without_a_teacher(text, script, tmp_path):
+    work, translations = tmp_path / "runs/mine", tmp_path / "translated.fr"
+    script("prepare", "mine", "--text", text / "train.en", text / "train.fr", "--updates", "2")
+    translations.write_text((work / "text/train.fr").read_text().replace("e", "a"))
+    printed = script("quickstart", "--data", "mine", "--translations", translations, "--methods", "seq_kd")
+    assert (work / "results.md").read_text() in printed
+    assert not (work / "teacher").exists()
+    (row,) = json.loads((work / "results.json").read_text())
+    assert (row["system"], row["updates"], row["teacher_agreement"]) == ("seq_kd", 2, None)
+    assert "  - |" in (work / "results.md").read_text()
+    pieces = (work / "data-bin-kd/text/train.fr").read_text().splitlines()
+    joined = [line.replace(" ", "").replace("\u2581", " ").strip() for line in pieces]
+    assert joined == translations.read_text().splitlines()
+
+
+# -- validation and test sets that are taken from the training text ----------------------------------------------------
+
+
+def read_pairs(folder, split):
+    sides = [(folder / f"{split}.{language}").read_text().splitlines() for language in ("en", "fr")]
+    return list(zip(*sides, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("present", "options", "sizes"),
+    [
+        ([], [], {"train": 120, "valid": 15, "test": 15}),
+        ([], ["--valid-size", "3", "--test-size", "7"], {"train": 140, "valid": 3, "test": 7}),
+        (["test", "test_web"], [], {"train": 135, "valid": 15, "test": 4, "test_web": 3}),
+        (["valid"], ["--test-size", "8"], {"train": 142, "valid": 5, "test": 8}),
+    ],
+)
+def test_what_is_missing_is_held_out_from_the_training_text(text, tmp_path, present, options, sizes):
+    for path in text.iterdir():
+        if path.stem not in ("train", *present):
+            path.unlink()
+    before = read_pairs(text, "train")
+    arguments = ("mine", "--text", text, *LANGUAGES, *options, "--until", "text")
+    result = prepare(*arguments, runs=tmp_path)
+    assert result.returncode == 0, result.stderr
+    splits = {name: read_pairs(tmp_path / "mine/text", name) for name in sizes}
+    assert {name: len(pairs) for name, pairs in splits.items()} == sizes
+    taken = [pair for name, pairs in splits.items() if name not in present for pair in pairs]
+    assert sorted(taken) == sorted(before)
+    assert prepare(*arguments, runs=tmp_path).stdout == ""
+    assert prepare("mine", "--until", "text", runs=tmp_path).stdout == ""
+    with (text / "train.en").open("a") as file:
+        file.write("One more.\n")
+    assert "train.en has changed since " in prepare("mine", "--until", "text", runs=tmp_path).stderr
+
+
+def test_two_files_take_the_place_of_a_folder_and_name_the_languages(text, tmp_path):
+    folder = prepare("folder", "--text", text, *LANGUAGES, "--until", "text", runs=tmp_path)
+    assert folder.returncode == 0, folder.stderr
+    for place in ("en", "fr"):  # files of the same name
+        (tmp_path / place).mkdir()
+        shutil.copy(text / f"train.{place}", tmp_path / place / "text.txt")
+    files = [text / "train.fr", text / "train.en"]
+    assert prepare("back", "--text", *files, "--until", "text", runs=tmp_path).returncode == 0
+    same_name = [tmp_path / "en/text.txt", tmp_path / "fr/text.txt"]
+    unclear = prepare("mine", "--text", *same_name, runs=tmp_path)
+    assert (
+        "text.txt and text.txt do not end in the names of two languages; add --languages SOURCE TARGET"
+        in unclear.stderr
+    )
+    named = ("mine", "--text", *same_name, *LANGUAGES, "--until", "text")
+    assert prepare(*named, runs=tmp_path).returncode == 0
+    assert "source_lang=fr\ntarget_lang=en\n" in (tmp_path / "back/settings.sh").read_text()
+    for split in ("train", "valid", "test"):
+        assert len(read_pairs(tmp_path / "back/text", split)) == len(read_pairs(tmp_path / "mine/text", split))
+    assert prepare("mine", "--until", "text", runs=tmp_path).stdout == ""
+    edit(tmp_path / "fr/text.txt", 3, "Other.")
+    assert "fr/text.txt has changed since " in prepare("mine", "--until", "text", runs=tmp_path).stderr
+
+
+def test_held_out_sentences_are_in_no_other_split_and_stay_the_same_when_text_is_added(tmp_path):
+    pairs = phrasebook.corpus({"train": 60}, seed=4)["train"]
+    for column, name in enumerate(("a.en", "a.fr")):
+        lines = [pair[column] for pair in pairs]
+        lines += [*lines[:20], "Short.", ""]  # repeated; what is empty is never held out
+        (tmp_path / name).write_text("".join(f"{line}\n" for line in lines))
+    text = parallel_text.find_text([tmp_path / "a.en", tmp_path / "a.fr"], None, 6, 5)
+    splits = {name: [tuple(pair) for _, *pair in text.pairs(name)] for name in ("train", "valid", "test")}
+    held_out = set(splits["valid"] + splits["test"])
+    assert (len(splits["valid"]), len(splits["test"]), len(held_out)) == (6, 5, 11)
+    assert not {side for pair in held_out for side in pair} & {side for pair in splits["train"] for side in pair}
+    for name in ("a.en", "a.fr"):
+        with (tmp_path / name).open("a") as file:
+            file.write("Something new.\n")
+    again = parallel_text.find_text([tmp_path / "a.en", tmp_path / "a.fr"], None, 6, 5)
+    kept = {tuple(pair) for name in ("valid", "test") for _, *pair in again.pairs(name)}
+    assert len(kept & held_out) >= 10
 
 
 def test_the_settings_serve_every_script_and_keep_what_the_user_has_added(text, tmp_path):
@@ -198,6 +304,17 @@ def test_clean_drops_pairs_from_the_prepared_text_alone(text, tmp_path):
         (["../x", "--text", "TEXT"], "cannot name a data set '../x'"),
         (["mine", "--text", "TEXT"], "has text in en and fr; add --languages en fr to translate from en"),
         (["mine", "--text", "/nowhere"], "--text /nowhere is not a folder"),
+        (["mine", "--text", __file__], "is one file; give two, of the source and the target language"),
+        (["mine", "--text", __file__, "/nowhere"], "/nowhere is not a file; give two files with the same sentences"),
+        (
+            ["mine", "--text", "TEXT", *LANGUAGES, "--valid-size", "9"],
+            "--valid-size is for text without valid.LANGUAGE",
+        ),
+        (["mine", "--text", "TEXT", *LANGUAGES, "--test-size", "0"], "--test-size: invalid positive value: '0'"),
+        (
+            ["mine", "--text", "FILES", "--test-size", "70"],
+            "has 150 lines, too few to hold out 85 pairs for validation",
+        ),
         (["mine", "--text", "TEXT", "--languages", "en"], "--languages needs a source and a target language"),
         (["mine", "--text", "TEXT", *LANGUAGES, "--vocabulary-size", "x"], "--vocabulary-size: invalid int value: 'x'"),
         (["mine", "--text", "TEXT", *LANGUAGES, "--scale", "huge"], "--scale: invalid choice: 'huge'"),
@@ -207,7 +324,8 @@ def test_clean_drops_pairs_from_the_prepared_text_alone(text, tmp_path):
     ],
 )
 def test_wrong_arguments_end_in_one_line(text, tmp_path, arguments, message):
-    result = prepare(*(text if word == "TEXT" else word for word in arguments), runs=tmp_path / "runs")
+    words = {"TEXT": [text], "FILES": [text / "train.en", text / "train.fr"]}
+    result = prepare(*(part for word in arguments for part in words.get(word, [word])), runs=tmp_path / "runs")
     assert result.returncode == 1
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1

@@ -4,6 +4,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, run_command
@@ -62,6 +63,12 @@ def test_the_test_environment_adds_to_the_one_for_training_and_serves_both(proje
     assert calls[-1].endswith("--no-build-isolation --editable .[dev]")  # fairseq is not built again
     assert setup(project, "dev")[0] == []
     assert setup(project, "train")[0] == []
+
+
+def test_it_can_be_called_from_any_folder(project, monkeypatch):
+    monkeypatch.chdir(project.parent)
+    result = setup(Path("clone"), PYTHON=str(project / "python"))[1]
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_a_changed_project_keeps_the_test_tools(project):
@@ -145,6 +152,28 @@ def test_wrong_arguments_end_in_one_line(project, arguments, environment, messag
     assert len(result.stderr.splitlines()) == 1
     assert calls == []
     assert not (project / ".venv").exists()
+
+
+@pytest.mark.parametrize("has_environment", [False, True])
+@pytest.mark.parametrize("answer", ["exit 1", "exit 0"])
+def test_a_python_that_does_not_serve_is_refused_before_anything_is_done(project, answer, has_environment):
+    """The second one has the right version, but does not tell its path."""
+    if has_environment:
+        setup(project)
+        (project / "pyproject.toml").write_text((project / "pyproject.toml").read_text() + "# changed\n")
+    python = project / "python3.13"
+    python.write_text(f"#!/bin/sh\n{answer}\n")
+    python.chmod(0o755)
+    before = sorted(project.rglob("*"))
+    calls, result = setup(project, PYTHON=str(python))
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr == (
+        f"setup.sh: error: {python} is not a Python 3.11 or 3.12 with the venv module; name one with "
+        "PYTHON=/path/to/python3.11\n"
+    )
+    assert calls == []
+    assert sorted(project.rglob("*")) == [path for path in before if path.name != "calls"]
 
 
 def test_fairseq_is_built_without_the_extensions_that_include_torch():

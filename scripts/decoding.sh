@@ -1,0 +1,139 @@
+# The checks and the decoders of distill.sh, which reads the arguments and sets the variables.
+
+# refuse a corpus that cannot be assembled, before anything is decoded
+check_corpus() {
+    local part number seen=' ' parts
+    IFS=+ read -ra parts <<<"$corpus"
+    [ ${#parts[@]} -gt 0 ] && [ "${corpus%+}" = "$corpus" ] || fail "name the parts of the corpus, such as base+kd, not '$corpus'"
+    for part in "${parts[@]}"; do
+        [[ $part =~ ^(base|kd|best-[0-9]+|inter|bt)$ ]] ||
+            fail "unknown corpus part '$part'; choose from base, kd, best-2, inter, bt, joined by '+'"
+        [[ $seen != *" $part "* ]] || fail "the corpus $corpus has the part '$part' twice; name it once"
+        seen+="$part "
+    done
+    for ((number = 0; number < ${#extra[@]} - 1; number++)); do
+        [ "${extra[number]}" != --nbest ] || nbest=${extra[number + 1]}
+    done
+    for part in "${parts[@]}"; do
+        [[ $part != best-* ]] || { [ "${part#best-}" -ge 1 ] && [ "${part#best-}" -le "$nbest" ]; } ||
+            fail "'$part' needs ${part#best-} translations of each sentence, but there are $nbest; choose best-1 to best-$nbest, or" \
+                "add -- --nbest ${part#best-}"
+    done
+}
+
+has() { [[ +$corpus+ == *+$1+* ]]; }
+
+# the kind of teacher: translations, checkpoint (of fairseq) or translator (whatever else nmt-kd decode takes)
+kind_of_teacher() {
+    local first=${teacher%%:*}
+    if [ -n "${TRANSLATIONS:-}" ]; then
+        echo translations
+    elif [ -f "$first" ] || [[ $first == *.pt ]]; then
+        echo checkpoint
+    else
+        echo translator
+    fi
+}
+
+# check_decoding FOLDER TEACHER_PART...: refuse translations by another teacher, of other data or by another search
+check_decoding() {
+    local changed
+    [ -z "$dry_run" ] && [ -d "$1" ] || return 0
+    changed=$(differences "$1.json" "${@:2}" "${of_data[@]}" -- "${search[@]}" "${extra[@]}")
+    [ -z "$changed" ] || fail "this run differs from the one that made $1 ($changed); restore that, or decode anew with:" \
+        "bash scripts/distill.sh $data $corpus --restart"
+}
+
+# note_decoding FOLDER TEACHER_PART...: record what complete translations are made of
+note_decoding() {
+    [ -n "$dry_run" ] ||
+        python "$root/scripts/record.py" write "$1.json" "${@:2}" "${of_data[@]}" -- "${search[@]}" "${extra[@]}"
+}
+
+# what the translations are made of besides the data, as parts for scripts/record.py
+teacher_parts() {
+    local file files
+    case $kind in
+    checkpoint)
+        IFS=: read -ra files <<<"$teacher"
+        for file in "${files[@]}"; do echo "teacher@$file"; done
+        ;;
+    translations) echo "translations@$TRANSLATIONS" ;;
+    translator) echo "teacher=${teacher##*/}" ;;
+    esac
+}
+
+# what a corpus is made of
+corpus_parts() {
+    printf '%s\n' "corpus=$corpus" "${of_data[@]}"
+    files_of translations "$decoded"/manifest.json "$decoded"/shards/*
+    ! has bt || files_of "back-translations" "$decoded-reverse"/manifest.json "$decoded-reverse"/shards/*
+}
+
+# refuse a teacher that is missing or that the corpus cannot use, before anything is decoded
+check_teacher() {
+    local file files
+    case $kind in
+    checkpoint)
+        IFS=: read -ra files <<<"$teacher"
+        ! has bt || files+=("$reverse_teacher")
+        for file in "${files[@]}"; do
+            [ -f "$file" ] || fail "the teacher's checkpoint $file is missing; train it with: bash scripts/train.sh $data" \
+                "$([ "$file" = "$reverse_teacher" ] && echo "reverse_teacher, or give another with REVERSE_TEACHER=PATH" ||
+                    echo "teacher, or give another with TEACHER=PATH")"
+        done
+        ;;
+    *)
+        [ "$kind" = translator ] || [ -f "$TRANSLATIONS" ] || fail "TRANSLATIONS=$TRANSLATIONS is not a file"
+        ! has bt || fail "'bt' needs fairseq checkpoints as teachers; leave out 'bt', or join the corpora with nmt-kd assemble"
+        [ ${#tokenising[@]} -eq 0 ] || fail "$data is tokenised, but other teachers than fairseq checkpoints translate plain" \
+            "text; see docs/own-data.md"
+        ;;
+    esac
+}
+
+# decode SOURCE_LANGUAGE TARGET_LANGUAGE TEACHER FOLDER: translate the source side of the training set into FOLDER
+decode() {
+    decode_in_parallel "$4" fairseq-generate "$work/data-bin" --user-dir "$root/nmt_kd" --task seq_kd --source-lang "$1" \
+        --target-lang "$2" --gen-subset train --path "$3" --distill-dir "$4" --nbest "$nbest" "${generation[@]}" \
+        "${device_flags[@]}" --no-progress-bar "${extra[@]}"
+}
+
+# decode_in_parallel FOLDER COMMAND...: run a command that fills the folder in $workers processes
+decode_in_parallel() {
+    local worker pid folder=$1
+    shift
+    say "$data: decoding the training set into $folder (log: $folder.log)"
+    if [ -n "$dry_run" ]; then
+        run "$@"
+        return
+    fi
+    # settings of a run that failed before it decoded anything
+    [ ! -d "$folder" ] || compgen -G "$folder/shards/*" >/dev/null || rm -rf "$folder"
+    for ((worker = 0; worker < workers; worker++)); do
+        LOCAL_RANK=$worker "$@" --num-shards "$workers" --shard-id "$worker" \
+            > >(tee -a "$folder.log" | grep --line-buffered -E "sentences/s|[Ee]rror: ") 2>&1 &
+        pids+=($!)
+    done
+    for pid in "${pids[@]}"; do
+        wait "$pid" || fail "decoding failed; see $folder.log, then rerun to resume"
+    done
+    pids=()
+}
+
+# translate the plain text of the training set with a teacher of any kind
+decode_text() {
+    local flags # nmt-kd decode has fewer options than fairseq-generate
+    mapfile -t flags < <(printf '%s\n' "${generation[@]}" | grep --no-group-separator -x -A 1 -E -e "--(beam|lenpen)")
+    [ "$device" = gpu ] || export CUDA_VISIBLE_DEVICES=
+    decode_in_parallel "$decoded" nmt-kd decode --teacher "$teacher" --sources "$work/text/train.$source_lang" \
+        --output "$decoded" --source-lang "$source_lang" --target-lang "$target_lang" --nbest "$nbest" "${flags[@]}" "${extra[@]}"
+}
+
+import_text() {
+    local sources=(--sources "$work/text/train.$source_lang")
+    case $TRANSLATIONS in *.tsv | *.jsonl) sources=() ;; esac
+    say "$data: importing $TRANSLATIONS into $decoded"
+    run nmt-kd import "$TRANSLATIONS" "${sources[@]}" --source-lang "$source_lang" --target-lang "$target_lang" \
+        --output "$decoded" "${extra[@]}"
+}

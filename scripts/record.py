@@ -1,0 +1,182 @@
+"""Record what a result was made of, and say what has changed since.
+
+    python scripts/record.py write RECORD NAME=VALUE... NAME@FILE... [-- FLAG...]
+    python scripts/record.py compare RECORD NAME=VALUE... NAME@FILE... [-- FLAG...]
+    python scripts/record.py compare-log RUN_DIR NAME=VALUE... NAME@FILE... [-- FLAG...]
+
+The first writes values, checksums of files and fairseq's flags to the JSON file RECORD. The second prints what differs
+from them in one line and exits with 1. The third does this for a run of an earlier version, which has only its log.
+Several files of one NAME form a part of which only the content counts, not the names; a part whose files are all gone
+is not compared. Flags that do not change the result, such as the device and the number of workers, are left out, and
+paths are compared without their folders, so that a run may move to another folder or machine.
+"""
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+from inputs import checksum
+
+LISTED = 4  # differences in one line
+# Flags that say where and how fast to run, what to log, or what to keep.
+INCIDENTAL = re.compile(
+    r"--(cpu|(memory-efficient-)?(fp16|bf16)|amp|fp16-no-flatten-grads|tpu|device-id|nprocs-per-node|num-workers|"
+    r"distributed-.*|ddp-.*|save-dir|user-dir|log-.*|tensorboard-logdir|wandb-.*|no-progress-bar|keep-.*|no-save.*|"
+    r"kd-chunk-tokens|distill-backend|num-shards|shard-id)"
+)
+TEACHERS = {"--teacher-path", "--teacher-cache"}  # recorded by content
+FLAG = re.compile(r"-{1,2}[A-Za-z]")
+
+
+def flags_of(words: list[str]) -> dict[str, str]:
+    """Return the value of each flag, the last one of several; all words between two flags form a value."""
+    flags: dict[str, list[str]] = {}
+    values: list[str] = []
+    for word in words:
+        if FLAG.match(word):
+            name, equals, value = word.partition("=")
+            values = flags[name] = [value] if equals else []
+        else:
+            values.append(word)
+    return {name: " ".join(of_flag) for name, of_flag in flags.items()}
+
+
+def teacher_files(flags: dict[str, str]) -> list[Path]:
+    """Return the checkpoints of the teacher, or the manifest of its cache, which has the teacher's checksum."""
+    if cache := flags.get("--teacher-cache"):
+        return [Path(cache) / "manifest.json"]
+    return [Path(path) for path in flags.get("--teacher-path", "").split(":") if path]
+
+
+def described(arguments: list[str]) -> tuple[dict[str, str], dict[str, list[Path]], dict[str, str]]:
+    """Return the values, the files and the flags that the arguments name."""
+    words, flags = arguments, {}
+    if "--" in arguments:
+        place = arguments.index("--")
+        words, flags = arguments[:place], flags_of(arguments[place + 1 :])
+    values: dict[str, str] = {}
+    files: dict[str, list[Path]] = {}
+    for word in words:
+        name, separator, value = re.fullmatch(r"([^=@]+)([=@])(.*)", word, re.DOTALL).groups()
+        if separator == "=":
+            values[name] = value
+        else:
+            files.setdefault(name, []).append(Path(value))
+    if teachers := teacher_files(flags):
+        files["teacher"] = teachers
+    kept = {name: value for name, value in flags.items() if not INCIDENTAL.fullmatch(name) and name not in TEACHERS}
+    return values, files, {name: os.path.basename(v) if re.match(r"\S*/", v) else v for name, v in kept.items()}
+
+
+def checksums(paths: list[Path], noted: dict[str, list]) -> dict[str, list]:
+    """Return size, time and SHA-256 of the files by name; a file of the noted size and time is not read."""
+    found = {}
+    for path in paths:
+        if path.is_file():
+            status = path.stat()
+            size_and_time = [status.st_size, status.st_mtime_ns]
+            earlier = noted.get(path.name, [])
+            digest = earlier[2] if earlier[:2] == size_and_time else checksum(path)
+            found[path.name if path.name not in found else str(path)] = [*size_and_time, digest]
+    return found
+
+
+def written(arguments: list[str]) -> dict:
+    """Return the record of what the arguments describe."""
+    values, files, flags = described(arguments)
+    return {"values": values, "files": {name: checksums(files[name], {}) for name in files}, "flags": flags}
+
+
+def named(files: dict[str, list], others: dict[str, list]) -> str:
+    """Return the first file that is not among the others, with the beginning of its checksum."""
+    theirs = {digest for *_, digest in others.values()}
+    for name, (*_, digest) in files.items():
+        if digest not in theirs:
+            return f"{name} (SHA-256 {digest[:8]}...)"
+    return "none"
+
+
+def differences(record: dict, arguments: list[str]) -> list[str]:
+    """Return what differs between a record and what the arguments describe, as 'NAME: OLD -> NEW'."""
+    values, files, flags = described(arguments)
+    found = [
+        f"{name}: {record['values'].get(name) or 'none'} -> {values.get(name) or 'none'}"
+        for name in dict.fromkeys([*record["values"], *values])
+        if record["values"].get(name, "") != values.get(name, "")
+    ]
+    for name in dict.fromkeys([*record["files"], *files]):
+        earlier = record["files"].get(name, {})
+        now = checksums(files.get(name, []), earlier)
+        if name in files and not now:
+            continue  # gone
+        if sorted(digest for *_, digest in earlier.values()) != sorted(digest for *_, digest in now.values()):
+            found.append(f"{name}: {named(earlier, now)} -> {named(now, earlier)}")
+    return found + different_flags(record["flags"], flags)
+
+
+def different_flags(earlier: dict[str, str], now: dict[str, str]) -> list[str]:
+    """Return the flags that differ, as '--FLAG: OLD -> NEW'."""
+
+    def shown(flags: dict[str, str], name: str) -> str:
+        return (flags[name] or "set") if name in flags else "not set"
+
+    return [
+        f"{name}: {shown(earlier, name)} -> {shown(now, name)}"
+        for name in dict.fromkeys([*earlier, *now])
+        if earlier.get(name) != now.get(name)
+    ]
+
+
+def differences_from_log(folder: Path, arguments: list[str]) -> list[str]:
+    """Return in which of the given flags a run differs from what its log says of the last training."""
+    from nmt_kd.errors import UserError
+    from nmt_kd.evaluation.runs import Run
+
+    flags = described(arguments)[2]
+    try:
+        logged = Run(folder).settings
+    except UserError:  # it has trained nothing
+        return []
+    found = []
+    for flag, value in flags.items():
+        name = flag.removeprefix("--").replace("-", "_")
+        if name in logged and not same_value(value, logged[name]):
+            found.append(f"{flag}: {logged[name]} -> {value or 'set'}")
+    return found
+
+
+def same_value(flag: str, logged: object) -> bool:
+    """Return whether a flag has the logged value; fairseq logs the learning rate as a list, for example."""
+    if isinstance(logged, list) and len(logged) == 1:
+        logged = logged[0]
+    if isinstance(logged, bool):
+        return logged is (flag in ("", "True", "true"))
+    try:
+        return float(flag) == float(str(logged))
+    except ValueError:
+        return flag.split() == str(logged).split() or os.path.basename(str(logged)) == flag
+
+
+def main(arguments: list[str]) -> None:
+    command, path, *parts = arguments
+    record = Path(path)
+    if command == "write":
+        record.parent.mkdir(parents=True, exist_ok=True)
+        partial = record.with_name(f"{record.name}.{os.getpid()}.partial")  # other machines may write it as well
+        partial.write_text(json.dumps(written(parts), indent=1) + "\n", encoding="utf-8")
+        partial.rename(record)
+        return
+    if command == "compare-log":
+        found = differences_from_log(record, parts)
+    else:
+        found = differences(json.loads(record.read_text(encoding="utf-8")), parts)
+    if found:
+        more = [f"and {len(found) - LISTED} more"] if len(found) > LISTED else []
+        print("; ".join([*found[:LISTED], *more]))
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
