@@ -12,7 +12,7 @@ from nmt_kd.decoding.shards import ShardFolder
 from nmt_kd.decoding.text_form import StudentText
 from nmt_kd.decoding.writing import binarise, write_corpus
 from nmt_kd.errors import UserError
-from nmt_kd.exporting.subword_model import SubwordModel
+from nmt_kd.subword_model import SubwordModel
 
 CHECKED_SENTENCES = 200  # of the student's data, to see whether it was split with the subword model
 

@@ -7,9 +7,9 @@ from sacrebleu.metrics import BLEU
 from nmt_kd.exporting.faithfulness import as_good
 from nmt_kd.exporting.sample import Measurement, Sample
 from nmt_kd.exporting.speed import Performance
-from nmt_kd.exporting.subword_model import SubwordModel
 from nmt_kd.exporting.summary import Result
 from nmt_kd.exporting.systems import LoadedCheckpoints, fairseq_system
+from nmt_kd.subword_model import SubwordModel
 
 
 class Comparison:

@@ -6,8 +6,8 @@ from pathlib import Path
 from nmt_kd.checkpoints.reading import file_hash
 from nmt_kd.decoding.shards import Hypothesis
 from nmt_kd.errors import UserError
-from nmt_kd.exporting.subword_model import SubwordModel
 from nmt_kd.exporting.summary import MARK, SUMMARY
+from nmt_kd.subword_model import SubwordModel
 from nmt_kd.translators.ctranslate2_search import AT_THE_LIMIT, CTranslate2Search
 from nmt_kd.translators.translator import UNKNOWN_LEFT_OUT, TeacherOptions, folder_hash
 

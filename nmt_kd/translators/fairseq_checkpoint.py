@@ -14,9 +14,9 @@ from nmt_kd.decoding.fairseq_backend import FairseqBackend
 from nmt_kd.decoding.shards import Hypothesis
 from nmt_kd.errors import UserError
 from nmt_kd.exporting.checks import check_dictionaries, translation_task_on
-from nmt_kd.exporting.subword_model import SubwordModel
 from nmt_kd.exporting.systems import load_checkpoints
 from nmt_kd.options import one_of, require
+from nmt_kd.subword_model import SubwordModel
 from nmt_kd.translators.search import Search
 from nmt_kd.translators.translator import UNKNOWN_LEFT_OUT, TeacherOptions
 from nmt_kd.workers import device_of_worker
