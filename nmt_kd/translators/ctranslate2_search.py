@@ -1,5 +1,6 @@
 """CTranslate2's search on the tokens of any converted model."""
 
+import math
 from pathlib import Path
 
 from nmt_kd.decoding.ctranslate2_backend import batch_tokens, load_translator
@@ -65,6 +66,35 @@ class CTranslate2Search:
             lists.append([(score, tokens[len(prefix or ()) :]) for score, tokens in best_first])
             self.cut += sum(len(tokens) >= limit for tokens in found.hypotheses)
         return lists
+
+    def score(
+        self, sources: list[list[str]], targets: list[list[str]], longest: int, prefix: list[str] | None = None
+    ) -> list[float]:
+        """Return the mean log-probability of the tokens of each target and its end, without the `prefix` of all.
+
+        It is minus infinity where a side has more than `longest` tokens. Raises UserError if the model fails.
+        """
+        prefix = prefix or []
+        readable = [
+            number
+            for number, (source, target) in enumerate(zip(sources, targets, strict=True))
+            if max(len(source), len(prefix) + len(target)) <= longest
+        ]
+        scores = [-math.inf] * len(sources)
+        try:
+            results = self.translator.score_batch(
+                [sources[number] for number in readable],
+                [[*prefix, *targets[number]] for number in readable],
+                max_batch_size=self.max_tokens,
+                batch_type="tokens",
+                max_input_length=0,
+                offset=len(prefix),
+            )
+        except RuntimeError as error:
+            raise UserError(f"CTranslate2 cannot score: {_in_one_line(error)}") from None
+        for number, result in zip(readable, results, strict=True):
+            scores[number] = sum(result.log_probs) / len(result.log_probs)
+        return scores
 
     def _reseed(self, seed: int) -> None:
         """Start new threads: a thread of CTranslate2 takes the seed when it first samples, and never again."""
