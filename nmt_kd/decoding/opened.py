@@ -114,6 +114,7 @@ def _opened(source: Source, settings: dict, student: Student) -> Decoding:
         return Decoding(source, shards, TextOriginals.open(shards, student.split, references))
     if settings["sentences"] is None:  # read by fairseq-interactive
         return Decoding(source, shards, InteractiveOriginals.open(settings, source.folder, student.data))
-    originals = Originals.load(student.data, *settings["languages"].split("-"), settings["subset"])
+    source_lang, target_lang = settings["languages"].split("-")
+    originals = Originals.load(student.data, source_lang, target_lang, settings["subset"])
     originals.check(settings, source.folder)
     return Decoding(source, shards, originals)

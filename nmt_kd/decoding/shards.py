@@ -108,7 +108,7 @@ class ShardFolder(BlockFolder[list[Decoded]]):
     def checksum(self, block: int) -> str | None:
         """Return what identifies the content of a block, which exists."""
         end = end_of(self.path(block))
-        return end and end.get("sha256")
+        return end.get("sha256") if end else None
 
     def read(self, block: int) -> Iterator[Decoded]:
         """Yield the sentences of a complete block in the order of their numbers."""

@@ -90,7 +90,8 @@ def _thinned(candidates: Iterator[Candidate], out: Path, filters: Filters, repor
         waiting.seek(0)
         for line, number, is_kept in zip(waiting, numbers, keep, strict=True):
             if is_kept:
-                yield Candidate(names[number], *line.decode().rstrip("\n").split("\t"))
+                source, _, target = line.decode().rstrip("\n").partition("\t")
+                yield Candidate(names[number], source, target)
 
 
 def worst(scores: numpy.ndarray, filters: Filters) -> numpy.ndarray:
