@@ -5,6 +5,7 @@ Each file in `nmt_kd/commands` is a command and needs no registration. Its docst
 """
 
 import argparse
+import errno
 import importlib
 import logging
 import pkgutil
@@ -12,6 +13,7 @@ import sys
 
 import nmt_kd
 from nmt_kd import commands
+from nmt_kd.errors import UserError
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -43,7 +45,13 @@ def main(arguments: list[str] | None = None) -> int:
     # Some libraries set up logging to standard output, which is reserved for results.
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr, force=True)
     logging.getLogger("nmt_kd").setLevel(logging.INFO)
-    args.run(args)
+    try:
+        args.run(args)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        place = f" for {error.filename}" if error.filename else ""
+        raise UserError(f"no space is left on the disk{place}; free some, then rerun") from None
     return 0
 
 

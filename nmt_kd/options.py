@@ -32,6 +32,11 @@ def option(default, help: str, allowed: Allowed | None = None):
     return field(default=default, metadata={"help": help, "allowed": allowed})
 
 
+def values_of(kind: type, arguments) -> dict:
+    """Return those of `arguments` that are fields of the dataclass `kind`."""
+    return {item.name: getattr(arguments, item.name) for item in fields(kind) if hasattr(arguments, item.name)}
+
+
 def check_options(settings, kind: type) -> None:
     """Raise UserError for the first of `settings` that has a value not allowed by the dataclass `kind`."""
     for item in fields(kind):

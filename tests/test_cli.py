@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import pkgutil
 import re
 import sys
@@ -9,6 +11,7 @@ from conftest import run_command
 
 from nmt_kd import commands
 from nmt_kd.cli import main
+from nmt_kd.errors import UserError
 
 
 def test_agreement_prints_a_table_or_json(teacher_path, data, capsys):
@@ -53,3 +56,12 @@ def test_an_error_is_one_line_with_a_non_zero_exit_code():
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith("nmt_kd: error: checkpoint /none.pt does not exist")
     assert "Traceback" not in result.stderr
+
+
+def test_a_full_disk_is_an_error_in_one_line_whatever_the_command(monkeypatch):
+    def run(args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "some/file")
+
+    monkeypatch.setattr("nmt_kd.commands.translations.run", run)
+    with pytest.raises(UserError, match="no space is left on the disk for some/file; free some, then rerun"):
+        main(["translations", "x"])

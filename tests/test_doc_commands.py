@@ -4,6 +4,7 @@ import logging
 import re
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,6 +27,10 @@ def workplace(corpus, data, seq_kd_teacher, tmp_path_factory) -> Path:
     for name in ("teacher.pt", "student.pt", *(f"checkpoints/checkpoint{epoch}.pt" for epoch in range(1, 6))):
         _copy(seq_kd_teacher, folder / name)
     _copy(corpus / "pieces/subwords.model", folder / "subwords.model")
+    direction = ["--source-lang", "de", "--target-lang", "en", "--disable-validation"]
+    reverse = train_here(data, folder / "reverse", *direction, "--criterion", "cross_entropy", "--max-update", "2")
+    _copy(reverse.save_dir / "checkpoint_last.pt", folder / "reverse.pt")
+    shutil.rmtree(folder / "reverse")
     for language in ("en", "de"):
         _copy(corpus / f"text/test.{language}", folder / f"test.{language}")
     _copy(corpus / "text/valid.en", folder / "monolingual.en")
@@ -41,6 +46,7 @@ def workplace(corpus, data, seq_kd_teacher, tmp_path_factory) -> Path:
             lines = [" ".join(line.split()[number:]) or "." for line in references]
             (folder / f"{name}{seed}.de").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (folder / "comet-model").mkdir()
+    (folder / "comet-qe-model").mkdir()
     for split in ("train", "valid", "test"):
         for ours, theirs in (("en", "en"), ("de", "fr")):  # no page looks at the language
             _copy(corpus / f"text/{split}.{ours}", folder / f"my-text/{split}.{theirs}")
@@ -88,15 +94,28 @@ def _record_run(folder: Path, run_folder: Path) -> None:
     (run_folder / "translations.txt").write_text("".join(lines), encoding="utf-8")
 
 
+class _Lengths:
+    """Takes the place of a COMET model: the shortest hypothesis is the best."""
+
+    def __init__(self, name: str, folder: str):
+        assert Path(folder).is_dir(), folder
+        self.name, self.settings = name, {"stub": folder}
+
+    def score(self, entries):
+        return [[-len(text) for text in hypotheses] for _, hypotheses in entries]
+
+
 @pytest.fixture
 def prepared(workplace, tmp_path, monkeypatch) -> Path:
-    """A copy of the workplace as the current folder, with a stub for COMET."""
+    """A copy of the workplace as the current folder, with stubs for COMET."""
     folder = tmp_path / "work"
     shutil.copytree(workplace, folder)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     comet = SimpleNamespace(predict=lambda samples, **kwargs: SimpleNamespace(scores=[0.5 for _ in samples]))
     monkeypatch.setattr("nmt_kd.evaluation.comet.load_comet", lambda name: comet)
+    for kind, name in (("CometUtility", "mbr"), ("CometQuality", "qe")):
+        monkeypatch.setattr(f"nmt_kd.commands.assemble.{kind}", partial(_Lengths, name))
     return folder
 
 

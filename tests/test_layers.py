@@ -32,7 +32,7 @@ def test_losses_import_torch_and_the_standard_library_alone():
 
 
 LAYERS = (
-    {"errors", "version", "options", "workers", "progress", "data", "losses", "storage"},
+    {"errors", "version", "options", "workers", "progress", "data", "subword_model", "losses", "storage"},
     {"compat", "command_lines", "wrong_input"},
     {"checkpoints"},
     {"engine"},

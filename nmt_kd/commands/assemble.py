@@ -1,36 +1,57 @@
-"""Make a training corpus for fairseq-train from a teacher's translations, in the order of the data."""
+"""Make one training corpus for fairseq-train from teachers' translations, in the order of the data.
+
+A folder is what fairseq-generate --task seq_kd, nmt-kd decode or nmt-kd import wrote. FOLDER=PARTS names the parts of
+the corpus that are made of it, joined by "+"; a folder without PARTS has those of --corpus:
+
+  base    the original pairs
+  kd      the best hypotheses
+  best-N  the N best hypotheses, each as a pair
+  inter   the hypotheses closest to the references
+  mbr     the hypotheses with the highest mean utility against the others of their list (chrF, or --mbr-comet)
+  qe      the hypotheses that a reference-free COMET model prefers (--qe-comet)
+  bt      of a folder that was decoded in the reverse direction: its best hypotheses as sources of its texts
+
+Scores that cost time are stored in the decoded folders. Rerun to resume.
+"""
 
 import argparse
-from collections.abc import Callable
+import re
+from contextlib import contextmanager
 from pathlib import Path
 
-from nmt_kd.decoding.corpus import assemble
-from nmt_kd.decoding.filters import Filters
+from nmt_kd.decoding.corpus import Corpus, Report
+from nmt_kd.decoding.filters import Filters, parse_share
+from nmt_kd.decoding.opened import Student, languages_of, open_decodings
 from nmt_kd.decoding.originals import Originals
+from nmt_kd.decoding.parts import Source, parse_sources
 from nmt_kd.decoding.selection import SIMILARITIES
-from nmt_kd.decoding.shards import ShardFolder
-from nmt_kd.decoding.text_form import StudentText
-from nmt_kd.decoding.writing import binarise, write_corpus
+from nmt_kd.decoding.utilities import ChrfUtility, CometQuality, CometUtility, ReverseScorer, Scorer
+from nmt_kd.decoding.writing import binarise, check_output, write_corpus
 from nmt_kd.errors import UserError
-from nmt_kd.exporting.subword_model import SubwordModel
+from nmt_kd.storage.atomic import atomic_folder
+from nmt_kd.subword_model import SubwordModel
+from nmt_kd.translators.opening import open_translator
+from nmt_kd.translators.translator import TeacherOptions
 
 CHECKED_SENTENCES = 200  # of the student's data, to see whether it was split with the subword model
 
-EXAMPLE = "nmt-kd assemble kd --data data-bin --corpus base+kd --output data-bin-base+kd"
+EXAMPLE = (
+    "nmt-kd assemble decoded=base+kd monolingual=kd reverse=bt --data data-bin --subword-model subwords.model "
+    "--output data-bin-all"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, help="the --distill-dir, or what nmt-kd decode or nmt-kd import wrote")
+    parser.add_argument("folders", nargs="+", metavar="FOLDER[=PARTS]", help="decoded folders; see above")
     parser.add_argument(
         "--data", type=Path, required=True, help="the binarised data that was decoded; for text, the student's"
     )
     parser.add_argument(
-        "--corpus",
-        default="kd",
-        help="parts of the corpus, joined by '+': base (the original pairs), kd (the best hypotheses), best-2 (the two "
-        "best), inter (the hypotheses closest to the references), bt (see --reverse) (default: %(default)s)",
+        "--corpus", metavar="PARTS", default="kd", help="parts of folders without =PARTS (default: %(default)s)"
     )
     parser.add_argument("--output", type=Path, required=True, help="folder for the binarised corpus")
+    parser.add_argument("--source-lang", help="language of the sources in --data (default: as it was decoded)")
+    parser.add_argument("--target-lang", help="language of the translations in --data (default: as it was decoded)")
     parser.add_argument(
         "--similarity",
         choices=SIMILARITIES,
@@ -38,15 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="measure of closeness for inter (default: %(default)s)",
     )
     parser.add_argument(
-        "--reverse", type=Path, help="for bt: the --distill-dir into which a reverse teacher decoded the targets"
+        "--mbr-comet", metavar="MODEL", help="for mbr: a COMET model, as a folder or a name on the hub, instead of chrF"
     )
-    parser.add_argument(
-        "--max-length-ratio",
-        type=float,
-        help="leave out decoded pairs if one side has this many times more tokens",
-    )
-    parser.add_argument("--drop-loops", action="store_true", help="leave out pairs whose target has a repetition loop")
-    parser.add_argument("--drop-copies", action="store_true", help="leave out pairs whose target equals the source")
+    parser.add_argument("--qe-comet", metavar="MODEL", help="for qe: a reference-free COMET model")
+    parser.add_argument("--workers", type=int, default=1, help="processes for binarising (default: %(default)s)")
     text = parser.add_argument_group("for what nmt-kd decode or nmt-kd import wrote")
     text.add_argument(
         "--subword-model", type=Path, help="sentencepiece model or BPE codes that split the student's data"
@@ -59,36 +75,82 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="references, one a line, parallel to the sources; needed for base and inter",
     )
-    text.add_argument("--source-lang", help="language of the sources in --data (default: as it was decoded)")
-    text.add_argument("--target-lang", help="language of the translations in --data (default: as it was decoded)")
-    parser.add_argument("--workers", type=int, default=1, help="processes for binarising (default: %(default)s)")
+    filters = parser.add_argument_group("filters of decoded pairs; original pairs are left out only as duplicates")
+    filters.add_argument(
+        "--max-length-ratio", type=float, metavar="R", help="leave out pairs if one side has R times more tokens"
+    )
+    filters.add_argument("--drop-loops", action="store_true", help="leave out pairs whose target has a repetition loop")
+    filters.add_argument("--drop-copies", action="store_true", help="leave out pairs whose target equals the source")
+    filters.add_argument(
+        "--deduplicate", action="store_true", help="leave out pairs that are in the corpus already, original ones too"
+    )
+    filters.add_argument(
+        "--drop-worst",
+        metavar="SHARE",
+        help="leave out this share, such as 5%%, of the pairs: those whose source is least probable given the target, "
+        "per token, for --reverse-model; bt stays",
+    )
+    reverse = parser.add_argument_group("for --drop-worst")
+    reverse.add_argument(
+        "--reverse-model", metavar="TEACHER", help="translates from target to source; anything nmt-kd decode takes"
+    )
+    reverse.add_argument("--reverse-data", metavar="DATA", help="fairseq: folder with its dictionaries")
+    reverse.add_argument("--reverse-subword-model", type=Path, help="fairseq, CTranslate2: its subword model")
+    reverse.add_argument("--reverse-target-subword-model", type=Path, help="that of its target side, if it has another")
+    reverse.add_argument("--reverse-source-lang", help="the corpus's target language, as the reverse model names it")
+    reverse.add_argument("--reverse-target-lang", help="the corpus's source language, as the reverse model names it")
 
 
 def run(args: argparse.Namespace) -> None:
-    filters = Filters(args.max_length_ratio, args.drop_loops, args.drop_copies)
-    parts = args.corpus.split("+")
-    languages = ShardFolder(args.folder).settings()["languages"].split("-")
+    sources = parse_sources(args.folders, args.corpus)
+    filters = Filters(
+        args.max_length_ratio,
+        args.drop_loops,
+        args.drop_copies,
+        parse_share(args.drop_worst or "0"),
+        args.deduplicate,
+    )
+    filters.check()
+    check_output(args.output)
+    _check_models(args, sources)
+    languages = languages_of(sources)
     source_lang, target_lang = args.source_lang or languages[0], args.target_lang or languages[1]
-    student = None
+    split = None
     if args.subword_model:
-        split = _student_splitter(args.subword_model, args.data, source_lang, target_lang)
-        student = StudentText(split, source_lang, target_lang, args.references)
-    elif args.references or args.source_lang or args.target_lang:
-        raise UserError("--references and the languages apply to text only; give --subword-model, or leave them out")
-    pairs, report = assemble(args.folder, args.data, parts, filters, args.similarity, args.reverse, student)
-    count = write_corpus(pairs, args.output / "text", source_lang, target_lang)
-    for part, number in report.pairs.items():
-        print(f"{part}: {number:,} pairs")
-    for reason, number in report.dropped.items():
-        print(f"left out, {reason}: {number:,}")
-    for language, number in report.unknown.items():
-        print(f"not in dict.{language}.txt, binarised as unknown: {number:,} symbols")
-    binarise(args.output / "text", args.data, args.output, source_lang, target_lang, args.workers)
+        split = _student_model(args.subword_model, args.data, source_lang, target_lang).splitter()
+    named = bool(args.source_lang or args.target_lang)
+    student = Student(args.data, source_lang, target_lang, named, split, args.references)
+    decodings = open_decodings(sources, student)
+    dictionaries = dict(zip((source_lang, target_lang), student.dictionaries, strict=True))
+    corpus = Corpus(decodings, filters, args.similarity, _scorers(args, sources, student))
+    corpus.compute_scores()
+    with atomic_folder(args.output) as output:
+        count = write_corpus(corpus.candidates(), output / "text", dictionaries, filters, corpus.report)
+        binarise(output / "text", args.data, output, source_lang, target_lang, args.workers)
+    _print(corpus.report)
     print(f"wrote {count:,} pairs to {args.output}, binarised, and as text to {args.output / 'text'}")
 
 
-def _student_splitter(path: Path, data: Path, source_lang: str, target_lang: str) -> Callable[[str], str]:
-    """Return the function that splits text as `data` was split; UserError if the model at `path` is another one."""
+def _check_models(args: argparse.Namespace, sources: list[Source]) -> None:
+    """Raise UserError if a model is missing, or given for nothing."""
+    parts = {part for source in sources for part in source.parts}
+    if "qe" in parts and not args.qe_comet:
+        raise UserError("'qe' needs a reference-free COMET model; give it as --qe-comet")
+    for part, flag, value in (("mbr", "--mbr-comet", args.mbr_comet), ("qe", "--qe-comet", args.qe_comet)):
+        if value and part not in parts:
+            raise UserError(f"{flag} is for the part {part!r}, which no folder has; add the part or leave out {flag}")
+    given = [name for name in vars(args) if name.startswith("reverse_") and getattr(args, name)]
+    if args.drop_worst and not args.reverse_model:
+        raise UserError("--drop-worst needs a model of the reverse direction; give it as --reverse-model")
+    if given and not args.drop_worst:
+        flag = "--" + given[0].replace("_", "-")
+        raise UserError(f"{flag} is for --drop-worst; give the share to drop, such as --drop-worst 5%, or leave it out")
+    if args.drop_worst and not parts - {"base", "bt"}:
+        raise UserError("--drop-worst applies to translations, and the corpus has none; leave it out")
+
+
+def _student_model(path: Path, data: Path, source_lang: str, target_lang: str) -> SubwordModel:
+    """Return the model that splits text as `data` was split; UserError if the model at `path` is another one."""
     model = SubwordModel.read(path)
     for subset in ("valid", "train"):
         if (data / f"{subset}.{source_lang}-{target_lang}.{source_lang}.idx").is_file():
@@ -96,4 +158,48 @@ def _student_splitter(path: Path, data: Path, source_lang: str, target_lang: str
             numbers = range(min(CHECKED_SENTENCES, len(originals.dataset)))
             model.check([originals.texts(number)[0] for number in numbers], str(data))
             break
-    return model.splitter()
+    return model
+
+
+def _scorers(args: argparse.Namespace, sources: list[Source], student: Student) -> dict[str, Scorer]:
+    """Load what scores hypotheses."""
+    parts = {part for source in sources for part in source.parts}
+    scorers: dict[str, Scorer] = {}
+    if "mbr" in parts:
+        scorers["mbr"] = CometUtility(args.mbr_comet) if args.mbr_comet else ChrfUtility()
+    if "qe" in parts:
+        scorers["qe"] = CometQuality(args.qe_comet)
+    if args.drop_worst:
+        with _naming_flags():
+            options = TeacherOptions(
+                args.reverse_model,
+                data=args.reverse_data,
+                subword_model=args.reverse_subword_model,
+                target_subword_model=args.reverse_target_subword_model,
+                source_lang=args.reverse_source_lang or student.target_lang,
+                target_lang=args.reverse_target_lang or student.source_lang,
+            )
+            scorers["reverse"] = ReverseScorer(open_translator(options))
+    return scorers
+
+
+@contextmanager
+def _naming_flags():
+    """Let errors about the reverse model name the flags of this command."""
+    try:
+        yield
+    except UserError as error:
+        names = "data|subword-model|target-subword-model|source-lang|target-lang"
+        raise UserError(re.sub(rf"--(?=({names})\b)", "--reverse-", str(error))) from None
+
+
+def _print(report: Report) -> None:
+    for label, number in report.pairs.items():
+        print(f"{label}: {number:,} pairs")
+    for reason, number in report.dropped.items():
+        if number:
+            print(f"left out, {reason}: {number:,}")
+    if report.unknown_left_out:
+        print(f"left out of translations: {report.unknown_left_out:,} unknown symbols")
+    for language, number in report.unknown.items():
+        print(f"not in dict.{language}.txt, binarised as unknown: {number:,} symbols")

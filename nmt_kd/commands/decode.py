@@ -13,6 +13,7 @@ run translates what is missing, with any number of workers. Start workers with t
 import argparse
 from pathlib import Path
 
+from nmt_kd.options import values_of
 from nmt_kd.translators.decode import ON_EMPTY, ON_TOO_LONG, decode_text
 from nmt_kd.translators.search import Search
 from nmt_kd.translators.translator import TeacherOptions
@@ -100,35 +101,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    search = Search(
-        args.beam,
-        args.nbest,
-        args.lenpen,
-        args.max_len,
-        args.sampling_topk,
-        args.sampling_temperature,
-        args.seed,
-    )
-    options = TeacherOptions(
-        args.teacher,
-        search,
-        args.data,
-        args.subword_model,
-        args.target_subword_model,
-        args.source_lang,
-        args.target_lang,
-        args.compute_type,
-        args.max_tokens,
-        args.max_source_len,
-    )
     worker, workers = which_worker(args.shard_id, args.num_shards)
     decode_text(
-        options,
+        TeacherOptions(search=Search(**values_of(Search, args)), **values_of(TeacherOptions, args)),
         args.sources,
         args.output,
-        args.empty_lines,
-        args.too_long,
-        args.block_sentences,
-        worker,
-        workers,
+        empty=args.empty_lines,
+        too_long=args.too_long,
+        block_sentences=args.block_sentences,
+        worker=worker,
+        workers=workers,
     )

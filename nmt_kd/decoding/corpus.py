@@ -1,148 +1,174 @@
-"""Assemble a training corpus from decoded sentences and the data they were decoded from."""
+"""Make the pairs of a training corpus of decoded folders and the data they were decoded from."""
 
+import hashlib
+import logging
+import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import NamedTuple
 
 from nmt_kd.decoding.filters import Filters
-from nmt_kd.decoding.order import in_order
-from nmt_kd.decoding.originals import InteractiveOriginals, Originals, Pair
-from nmt_kd.decoding.selection import WITHOUT_REFERENCE, Choice, choices
-from nmt_kd.decoding.shards import Decoded, ShardFolder
-from nmt_kd.decoding.text_form import StudentText, TextOriginals, is_text
+from nmt_kd.decoding.opened import Decoding
+from nmt_kd.decoding.order import block_sizes, in_order
+from nmt_kd.decoding.parts import depth
+from nmt_kd.decoding.scores import ScoreBlock, Scored, ScoreFolder, read_with_scores, scores_of
+from nmt_kd.decoding.selection import SIMILARITIES, selected
+from nmt_kd.decoding.shards import Decoded
+from nmt_kd.decoding.utilities import Scorer, scores_of_texts
 from nmt_kd.errors import UserError
+from nmt_kd.progress import Progress
+from nmt_kd.storage.blocks import fill
+
+logger = logging.getLogger(__name__)
+
+
+class Candidate(NamedTuple):
+    """A pair that the filters of single pairs keep, in the student's subwords."""
+
+    label: str  # of its part, for the report
+    source: str
+    target: str
+    score: float = math.nan  # by the reverse model; none if it is never dropped
 
 
 @dataclass
-class Assembly:
-    """The numbers of pairs in an assembled corpus."""
+class Report:
+    """The numbers of pairs in a corpus, which grow while it is made."""
 
-    pairs: Counter = field(default_factory=Counter)  # by part: base, kd, ...
+    pairs: Counter = field(default_factory=Counter)  # by label
     dropped: Counter = field(default_factory=Counter)  # by reason
-    unknown: Counter = field(default_factory=Counter)  # symbols in no dictionary, by language; of text only
+    unknown: Counter = field(default_factory=Counter)  # symbols binarised as unknown, by language
+    unknown_left_out: int = 0  # unknown symbols of hypotheses
 
 
 @dataclass(frozen=True)
-class Decoding:
-    """A finished decoding, and the data that was decoded."""
+class Corpus:
+    """The decodings, and how pairs are made of them.
 
-    folder: ShardFolder
-    originals: Originals | InteractiveOriginals | TextOriginals
-
-    @classmethod
-    def open(cls, path: Path, data: Path, student: StudentText | None = None) -> "Decoding":
-        """Open the decoding in `path` of `data`; raises UserError if it is of other data.
-
-        For a decoding in text form, `data` is the student's, and `student` tells how text becomes its subwords.
-        """
-        folder = ShardFolder(path)
-        settings = folder.settings()
-        if is_text(settings) and student is None:
-            raise UserError(f"{path} holds plain text; give the student's subword model as --subword-model")
-        if student is not None:
-            if not is_text(settings):
-                raise UserError(f"{path} holds subwords, not text; leave out --subword-model and --references")
-            return cls(folder, TextOriginals.open(folder, data, student))
-        if settings["sentences"] is None:  # read by fairseq-interactive
-            return cls(folder, InteractiveOriginals())
-        source_lang, target_lang = settings["languages"].split("-")
-        originals = Originals.load(data, source_lang, target_lang, settings["subset"])
-        originals.check(settings, path)
-        return cls(folder, originals)
-
-    def sentences(self) -> Iterator[Decoded]:
-        """Yield all sentences in the order of the data."""
-        return self.originals.sentences() if isinstance(self.originals, TextOriginals) else in_order(self.folder)
-
-    @property
-    def has_references(self) -> bool:
-        """Whether the sources have references."""
-        if isinstance(self.originals, TextOriginals):
-            return self.originals.references is not None
-        return isinstance(self.originals, Originals)
-
-    def distilled(self, choose: Choice, report: Assembly) -> Iterator[Pair]:
-        """Yield each source with the hypotheses that `choose` selects; sentences without any are counted."""
-        for sentence in self.sentences():
-            source, reference = self.originals.pair(sentence)
-            if not sentence.hypotheses:
-                report.dropped["not decoded"] += 1
-                continue
-            for hypothesis in choose(sentence.hypotheses, reference):
-                yield source, hypothesis.text
-
-    def back_translated(self) -> Iterator[Pair]:
-        """Yield each best hypothesis as the source of the sentence it was decoded from."""
-        for sentence in self.sentences():
-            target, _ = self.originals.pair(sentence)
-            if sentence.hypotheses:
-                yield sentence.hypotheses[0].text, target
-
-
-def assemble(
-    folder: Path,
-    data: Path,
-    parts: list[str],
-    filters: Filters,
-    similarity: str = "bleu",
-    reverse_folder: Path | None = None,
-    student: StudentText | None = None,
-) -> tuple[Iterator[Pair], Assembly]:
-    """Return an iterator over the pairs of a corpus, and their counts, which grow during iteration.
-
-    The corpus consists of `parts`, in this order: `base` (the original pairs), `kd`, `best-2`, `inter` (see `choices`)
-    or `bt` (the original targets with the sources that a reverse teacher decoded from them into `reverse_folder`).
-    `student` is needed for, and only for, a decoding in text form (see `Decoding.open`).
-
-    Raises UserError, at once or during iteration, if a decoding is incomplete or of other data.
+    `scorers` are those of `mbr` and `qe` if there are such parts, and `reverse` if the worst pairs are dropped.
     """
-    selected = choices(similarity)
-    known = ["base", "bt", *selected]
-    if unknown := [part for part in parts if part not in known]:
-        raise UserError(f"unknown corpus part {unknown[0]!r}; choose from {', '.join(known)}")
-    decoding, report = Decoding.open(folder, data, student), Assembly()
-    if student is not None and "bt" in parts:
-        raise UserError(f"'bt' needs data that fairseq-generate decoded, but {folder} holds text; leave out 'bt'")
-    if not decoding.has_references and set(parts) - set(WITHOUT_REFERENCE):
-        raise UserError(
-            f"{folder} was decoded from text without references, which {'+'.join(parts)!r} needs; choose from "
-            f"{', '.join(WITHOUT_REFERENCE)}" + ("; or give --references" if student is not None else "")
-        )
-    reverse = _open_reverse(reverse_folder, data, decoding) if "bt" in parts else None
 
-    def pairs_of(part: str) -> Iterator[Pair]:
-        if part == "base":
-            return decoding.originals.pairs()
-        if reverse and part == "bt":
-            return reverse.back_translated()
-        return decoding.distilled(selected[part], report)
+    decodings: list[Decoding]
+    filters: Filters = field(default_factory=Filters)
+    similarity: str = "bleu"
+    scorers: Mapping[str, Scorer] = field(default_factory=dict)
+    report: Report = field(default_factory=Report)
 
-    def kept() -> Iterator[Pair]:
-        for part in parts:
-            for source, target in pairs_of(part):
-                reason = None if part == "base" else filters.reason(source, target)
-                if reason:
-                    report.dropped[reason] += 1
+    def compute_scores(self) -> None:
+        """Compute the scores that are not stored yet; raises UserError if they cannot be stored."""
+        for decoding in self.decodings:
+            for part in decoding.source.parts:
+                self._scores(decoding, part, compute=True)
+
+    def candidates(self) -> Iterator[Candidate]:
+        """Yield the pairs of all parts, folder by folder, after `compute_scores`; UserError if data has changed."""
+        repeated = self._repeated_base()
+        for number, decoding in enumerate(self.decodings):
+            for part in decoding.source.parts:
+                label = part if len(self.decodings) == 1 else f"{decoding.folder}={part}"
+                if part != "base":
+                    yield from self._decoded(decoding, part, label)
+                elif number not in repeated:
+                    yield from (Candidate(label, *pair) for pair in decoding.originals.pairs())
+
+    def _decoded(self, decoding: Decoding, part: str, label: str) -> Iterator[Candidate]:
+        scores, form = self._scores(decoding, part), decoding.originals.form
+        is_scored = any(folder.name == "reverse" for folder in scores)
+        longest = 0
+        for decoded in in_order(decoding.shards, scores):
+            longest = max(longest, len(decoded.hypotheses))
+            original = form.subwords(decoding.originals.pair(decoded)[0])
+            ranks = self._ranks(decoding, part, decoded)
+            if not ranks:
+                self.report.dropped["not decoded"] += 1
+            for rank in ranks:
+                text, unknown = form.hypothesis(decoded.hypotheses[rank].text)
+                self.report.unknown_left_out += unknown
+                source, target = (text, original) if part == "bt" else (original, text)
+                if reason := self.filters.reason(source, target):
+                    self.report.dropped[reason] += 1
                 else:
-                    report.pairs[part] += 1
-                    if isinstance(decoding.originals, TextOriginals):
-                        report.unknown += decoding.originals.unknown((source, target))
-                    yield source, target
+                    yield Candidate(label, source, target, _reverse_score(decoded, rank) if is_scored else math.nan)
+        if longest < (depth(part) or 1):  # of an import, whose lists differ in length
+            logger.warning(
+                f"{decoding.folder} has at most {longest} hypotheses of a sentence, fewer than {part!r} takes"
+            )
 
-    return kept(), report
+    def _ranks(self, decoding: Decoding, part: str, decoded: Decoded) -> list[int]:
+        subwords = decoding.originals.form.subwords
+
+        def closeness(hypothesis: str) -> float:
+            reference = subwords(decoding.originals.pair(decoded)[1])
+            return SIMILARITIES[self.similarity](subwords(hypothesis), reference)
+
+        return selected(part, decoded, closeness)
+
+    def _scores(self, decoding: Decoding, part: str, compute: bool = False) -> list[ScoreFolder]:
+        """Return the scores that a part needs."""
+        folders: list[ScoreFolder] = []
+        if part in ("mbr", "qe"):
+            folders.append(self._folder(decoding, self.scorers[part], {}, None, folders, compute))
+        if self.filters.worst and part not in ("base", "bt"):
+            chosen_by = {"part": part, **(self.scorers[part].settings if folders else {})}
+            if part == "inter":
+                chosen_by |= {"similarity": self.similarity, "references": decoding.originals.references_checksum}
+            folders.append(self._folder(decoding, self.scorers["reverse"], chosen_by, part, folders, compute))
+        return folders
+
+    def _folder(
+        self,
+        decoding: Decoding,
+        scorer: Scorer,
+        chosen_by: dict,
+        part: str | None,
+        known: list[ScoreFolder],
+        compute: bool,
+    ) -> ScoreFolder:
+        """Return the scores of all hypotheses, or of those that a part takes, which may depend on `known` scores."""
+        shards, form = decoding.shards, decoding.originals.form
+        folder = ScoreFolder(shards, scorer.name, {**scorer.settings, **form.settings, **chosen_by})
+        if not compute:
+            return folder
+
+        def score(block: int, progress: Progress) -> ScoreBlock:
+            checksum = shards.checksum(block)
+            sentences, ranks, entries = [], [], []
+            for decoded in read_with_scores(shards, block, known):
+                sentences.append(decoded.id)
+                ranks.append(self._ranks(decoding, part, decoded) if part else list(range(len(decoded.hypotheses))))
+                hypotheses = [form.plain(decoded.hypotheses[rank].text) for rank in ranks[-1]]
+                entries.append((form.plain(decoding.originals.pair(decoded)[0]), hypotheses))
+            found = scores_of_texts(scorer, entries)
+            progress.add(len(sentences))
+            rows = zip(sentences, ranks, found, strict=True)
+            return ScoreBlock(checksum, [Scored(number, dict(zip(*row, strict=True))) for number, *row in rows])
+
+        fill(folder, block_sizes(shards), 0, 1, score, f"{decoding.folder} {scorer.name}")
+        return folder
+
+    def _repeated_base(self) -> set[int]:
+        """Return which decodings have the same original pairs as an earlier one."""
+        first: dict[str, Decoding] = {}
+        with_base = [number for number, each in enumerate(self.decodings) if "base" in each.source.parts]
+        repeated = set()
+        for number in with_base if len(with_base) > 1 else ():
+            decoding = self.decodings[number]
+            digest = hashlib.sha256()
+            for pair in decoding.originals.pairs():
+                digest.update("\t".join((*pair, "\n")).encode())
+            earlier = first.setdefault(digest.hexdigest(), decoding)
+            if earlier is not decoding:
+                repeated.add(number)
+                logger.warning(f"'base' of {decoding.folder} is that of {earlier.folder} and is written once")
+        return repeated
 
 
-def _open_reverse(folder: Path | None, data: Path, forward: Decoding) -> Decoding:
-    if folder is None:
-        raise UserError("'bt' needs the decoding of a reverse teacher; name its folder with --reverse")
-    settings = ShardFolder(folder).settings()
-    languages = settings["languages"]
-    expected = "-".join(reversed(forward.folder.settings()["languages"].split("-")))
-    if languages != expected:
-        raise UserError(f"{folder} was decoded from {languages}, but a reverse teacher for this data is {expected}")
-    if is_text(settings):
-        raise UserError(f"{folder} holds text; for 'bt', decode {data} with fairseq-generate")
-    if settings["sentences"] is None:
-        raise UserError(f"{folder} was decoded by fairseq-interactive; for 'bt', decode {data} with fairseq-generate")
-    return Decoding.open(folder, data)
+def _reverse_score(decoded: Decoded, rank: int) -> float:
+    scores = scores_of(decoded, "reverse")
+    if rank not in scores:
+        raise UserError(
+            f"sentence {decoded.id} has no score for the hypothesis that is now the closest to its reference: the "
+            "references have changed; delete the folder 'scores' of the decoding, then rerun"
+        )
+    return scores[rank]

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
@@ -30,21 +31,11 @@ class CTranslate2Backend:
     name = "ctranslate2"
 
     def __init__(self, model_folder: Path, compute_type: str, generation, fairseq: FairseqBackend):
-        import ctranslate2
-
         self.generation, self.fairseq, self.precision = generation, fairseq, compute_type
         self.symbols = fairseq.task.source_dictionary.symbols
-        on_gpu = fairseq.parameter.is_cuda
-        wanted = fairseq.max_tokens or 12000
-        self.max_tokens = wanted if on_gpu else min(wanted, CPU_BATCH_TOKENS)
-        threads: dict[str, int] = {} if on_gpu else {"inter_threads": os.cpu_count() or 1, "intra_threads": 1}
-        self.translator = ctranslate2.Translator(
-            str(model_folder),
-            device="cuda" if on_gpu else "cpu",
-            device_index=torch.cuda.current_device() if on_gpu else 0,
-            compute_type=compute_type,
-            **threads,
-        )
+        device = fairseq.parameter.device.type
+        self.max_tokens = batch_tokens(fairseq.max_tokens or 12000, device)
+        self.translator = load_translator(model_folder, device, compute_type)
         self.counts = {AT_THE_LIMIT: 0}
 
     def decode(self, dataset: FairseqDataset, numbers: numpy.ndarray) -> list[list[Hypothesis]]:
@@ -77,6 +68,33 @@ class CTranslate2Backend:
             for index, hypotheses in zip(unfinished, again, strict=True):
                 lists[index] = hypotheses
         return lists
+
+
+def batch_tokens(max_tokens: int, device: str) -> int:
+    """Return how many tokens CTranslate2 should have in a batch, where at most `max_tokens` are wanted."""
+    return max_tokens if device == "cuda" else min(max_tokens, CPU_BATCH_TOKENS)
+
+
+def load_translator(folder: Path, device: str, compute_type: str, one_worker: bool = False) -> Any:
+    """Load a converted model on torch's current GPU ("cuda") or the "cpu"; UserError if it cannot be loaded.
+
+    On a CPU it has a worker for each core, or `one_worker` with all cores.
+    """
+    import ctranslate2
+
+    cores, threads = os.cpu_count() or 1, dict[str, int]()
+    if device == "cpu":
+        threads = {"inter_threads": 1 if one_worker else cores, "intra_threads": cores if one_worker else 1}
+    try:
+        return ctranslate2.Translator(
+            str(folder),
+            device=device,
+            device_index=torch.cuda.current_device() if device == "cuda" else 0,
+            compute_type=compute_type,
+            **threads,
+        )
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"CTranslate2 cannot load {folder}: {' '.join(str(error).split())[:300]}") from None
 
 
 def why_not_ctranslate2(generation, paths: list[str]) -> str | None:

@@ -1,20 +1,30 @@
-"""Filter decoded pairs that should not go into a corpus."""
+"""Filter pairs that should not go into a corpus."""
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from nmt_kd.decoding.repetition import has_loop
+from nmt_kd.errors import UserError
+from nmt_kd.options import AT_LEAST_1, require
 
 
 @dataclass(frozen=True)
 class Filters:
-    """Settings of which decoded pairs to leave out; by default, only those with an empty side."""
+    """Settings of which pairs to leave out; by default, only decoded ones with an empty side."""
 
     longest_ratio: float | None = None  # number of tokens of the longer side, divided by the shorter's
     loops: bool = False
     copies: bool = False
+    worst: Fraction = Fraction(0)  # share of the decoded pairs that a reverse model scores lowest
+    duplicates: bool = False
+
+    def check(self) -> None:
+        """Raise UserError for a value that is not allowed."""
+        if self.longest_ratio is not None:
+            require(AT_LEAST_1.holds(self.longest_ratio), "--max-length-ratio", self.longest_ratio, AT_LEAST_1.words)
 
     def reason(self, source: str, target: str) -> str | None:
-        """Return why a pair is left out, or None if it is kept."""
+        """Return why a decoded pair is left out, or None if it is kept."""
         lengths = len(source.split()), len(target.split())
         if not min(lengths):
             return "empty"
@@ -25,3 +35,14 @@ class Filters:
         if self.copies and source == target:
             return "copy of the source"
         return None
+
+
+def parse_share(text: str) -> Fraction:
+    """Return a share that is given as 5% or 0.05; raises UserError if it is not from 0 to 100 %."""
+    try:
+        share = Fraction(text.removesuffix("%").strip()) / (100 if text.endswith("%") else 1)
+    except (ValueError, ZeroDivisionError):
+        share = Fraction(-1)
+    if not 0 <= share < 1:
+        raise UserError(f"--drop-worst is {text}; it must be from 0 to less than 100 %, such as 5% or 0.05")
+    return share

@@ -3,17 +3,55 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from fairseq import tasks
-from fairseq.data import FairseqDataset
+from fairseq.data import Dictionary, FairseqDataset
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from omegaconf import OmegaConf
 
 from nmt_kd.data import dictionary_checksum, opening_subset, source_checksum, subwords
 from nmt_kd.decoding.shards import Decoded
 from nmt_kd.errors import UserError
+from nmt_kd.subword_model import join_subwords, marks_of, without_unknown
 
-Pair = tuple[str, str]  # source and target, in subwords
+Pair = tuple[str, str]  # source and target
+
+
+class Form(Protocol):
+    """How the texts of a decoding are stored."""
+
+    settings: dict  # what the plain text depends on
+
+    def subwords(self, text: str) -> str:
+        """Return a stored text in the student's subwords, joined by spaces."""
+
+    def hypothesis(self, text: str) -> tuple[str, int]:
+        """Return a stored hypothesis in the student's subwords, and how many unknown symbols it had."""
+
+    def plain(self, text: str) -> str:
+        """Return a stored text as plain text."""
+
+
+class SubwordForm:
+    """Texts in the student's subwords."""
+
+    def __init__(self, marks: str):
+        """`marks` are those of `marks_of`."""
+        self.marks = marks
+        self.settings = {"marks": marks}
+
+    def subwords(self, text: str) -> str:
+        """Return the text as it is."""
+        return text
+
+    def hypothesis(self, text: str) -> tuple[str, int]:
+        """Return a hypothesis without its unknown symbols, which no student should learn to write, and their number."""
+        return without_unknown(text)
+
+    def plain(self, text: str) -> str:
+        """Return a text without its unknown symbols, joined."""
+        return join_subwords(without_unknown(text)[0], self.marks)
 
 
 @dataclass
@@ -22,6 +60,13 @@ class Originals:
 
     task: TranslationTask
     dataset: FairseqDataset
+    has_references = True
+    references_checksum = ""  # the data that was decoded cannot be exchanged
+
+    @property
+    def form(self) -> Form:
+        """How the stored texts are written."""
+        return SubwordForm(marks_of([*self.task.source_dictionary.symbols, *self.task.target_dictionary.symbols]))
 
     @classmethod
     def load(cls, data: Path, source_lang: str, target_lang: str, subset: str) -> "Originals":
@@ -50,11 +95,7 @@ class Originals:
             "target_dictionary": dictionary_checksum(self.task.target_dictionary),
         }
         for name, value in expected.items():
-            if settings[name] != value:
-                raise UserError(
-                    f"{folder} was decoded with {name} {settings[name]}, but the data given has {value}; "
-                    "give the data folder that was decoded"
-                )
+            _check_setting(name, settings[name], value, folder)
 
     def pair(self, decoded: Decoded) -> Pair:
         """Return source and reference of a decoded sentence; raises UserError if the source has changed since."""
@@ -66,7 +107,7 @@ class Originals:
         return self.texts(decoded.id)
 
     def pairs(self) -> Iterator[Pair]:
-        """Yield source and reference of every sentence."""
+        """Yield source and reference of every sentence, in subwords."""
         return map(self.texts, range(len(self.dataset)))
 
     def texts(self, number: int) -> Pair:
@@ -78,8 +119,24 @@ class Originals:
         )
 
 
+@dataclass
 class InteractiveOriginals:
     """The text that fairseq-interactive read, which is stored with the decoded sentences."""
+
+    form: Form
+    has_references = False
+    references_checksum = ""
+
+    @classmethod
+    def open(cls, settings: dict, folder: Path, data: Path) -> "InteractiveOriginals":
+        """Return the text of a decoding in `folder`; UserError if the dictionaries in `data` are others."""
+        languages = settings["languages"].split("-")
+        symbols: list[str] = []
+        for side, language in zip(("source_dictionary", "target_dictionary"), languages, strict=True):
+            dictionary = load_dictionary(data, language)
+            _check_setting(side, settings[side], dictionary_checksum(dictionary), folder)
+            symbols += dictionary.symbols
+        return cls(SubwordForm(marks_of(symbols)))
 
     def pair(self, decoded: Decoded) -> Pair:
         """Return the source, and an empty reference."""
@@ -88,3 +145,19 @@ class InteractiveOriginals:
     def pairs(self) -> Iterator[Pair]:
         """Yield no pairs, since there are no references."""
         return iter(())
+
+
+def load_dictionary(data: Path, language: str) -> Dictionary:
+    """Return the dictionary of a language; UserError if there is none."""
+    path = data / f"dict.{language}.txt"
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; give a folder that fairseq-preprocess has written as --data")
+    return Dictionary.load(str(path))
+
+
+def _check_setting(name: str, decoded, given, folder: Path) -> None:
+    if decoded != given:
+        raise UserError(
+            f"{folder} was decoded with {name} {decoded}, but the data given has {given}; "
+            "give the data folder that was decoded"
+        )

@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 from sacrebleu.metrics import BLEU, CHRF
 
-from nmt_kd.decoding.shards import Hypothesis
+from nmt_kd.decoding.parts import depth
+from nmt_kd.decoding.scores import scores_of
+from nmt_kd.decoding.shards import Decoded
 
 
 def sentence_bleu(hypothesis: str, reference: str) -> float:
@@ -22,19 +24,18 @@ _SENTENCE_CHRF = CHRF()
 SIMILARITIES = {"bleu": sentence_bleu, "chrf": sentence_chrf}
 
 
-def closest_to_reference(hypotheses: list[Hypothesis], reference: str, similarity: str) -> Hypothesis:
-    """Return the hypothesis that is most similar to the reference (`inter`); of equals, the better-ranked one."""
-    return max(hypotheses, key=lambda hypothesis: SIMILARITIES[similarity](hypothesis.text, reference))
+def selected(part: str, decoded: Decoded, closeness: Callable[[str], float]) -> list[int]:
+    """Return the ranks of the hypotheses that a part takes; of equally good ones, the better-ranked.
 
-
-WITHOUT_REFERENCE = ("kd", "best-2")
-Choice = Callable[[list[Hypothesis], str], list[Hypothesis]]
-
-
-def choices(similarity: str) -> dict[str, Choice]:
-    """Return for each corpus part the function that selects hypotheses from an n-best list, given the reference."""
-    return {
-        "kd": lambda hypotheses, reference: hypotheses[:1],
-        "best-2": lambda hypotheses, reference: hypotheses[:2],
-        "inter": lambda hypotheses, reference: [closest_to_reference(hypotheses, reference, similarity)],
-    }
+    `closeness` tells how close a hypothesis is to the reference (`inter`). `mbr` and `qe` need the scores of these
+    names (see `read_with_scores`).
+    """
+    ranks = range(len(decoded.hypotheses))
+    if not ranks:
+        return []
+    if (best := depth(part)) is not None:
+        return list(ranks[:best])
+    if part == "inter":
+        return [max(ranks, key=lambda rank: closeness(decoded.hypotheses[rank].text))]
+    scores = scores_of(decoded, part)
+    return [max(ranks, key=lambda rank: scores[rank])]

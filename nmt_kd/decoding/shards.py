@@ -8,7 +8,6 @@ A block's file has one JSON object per line, one for each sentence in the order 
 sentences and the SHA-256 of all lines before it.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy
 
 from nmt_kd.storage.blocks import BlockFolder
+from nmt_kd.storage.lines import END, checked_end, end_of, with_end
 from nmt_kd.storage.manifest import Manifest
 
 
@@ -99,25 +99,22 @@ class ShardFolder(BlockFolder[list[Decoded]]):
 
     def encode(self, content: list[Decoded]) -> list[bytes]:
         """Return the sentences as the content of a block's file."""
-        body = "".join(sentence.as_line() for sentence in sorted(content, key=lambda sentence: sentence.id)).encode()
-        end = json.dumps({"sentences": len(content), "sha256": hashlib.sha256(body).hexdigest()})
-        return [body, f"{end}\n".encode()]
+        return with_end([sentence.as_line() for sentence in sorted(content, key=lambda sentence: sentence.id)])
 
     def is_whole(self, block: int) -> bool:
         """Return whether the checksum in a block's last line is correct."""
-        body, _, end = self.path(block).read_bytes().rstrip(b"\n").rpartition(b"\n")
-        if body:
-            body += b"\n"
-        try:
-            return json.loads(end)["sha256"] == hashlib.sha256(body).hexdigest()
-        except (ValueError, KeyError, TypeError):
-            return False
+        return checked_end(self.path(block)) is not None
+
+    def checksum(self, block: int) -> str | None:
+        """Return what identifies the content of a block, which exists."""
+        end = end_of(self.path(block))
+        return end.get("sha256") if end else None
 
     def read(self, block: int) -> Iterator[Decoded]:
         """Yield the sentences of a complete block in the order of their numbers."""
         with open(self.path(block), encoding="utf-8") as file:
             for line in file:
-                if not line.startswith('{"sentences"'):
+                if not line.startswith(END):
                     yield Decoded.from_line(line)
 
     def sentences_so_far(self, block_sentences: int) -> int:

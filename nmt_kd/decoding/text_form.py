@@ -4,12 +4,9 @@ The corpus that is assembled of it may have any subword model, whatever the teac
 """
 
 import zlib
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-
-from fairseq.data import Dictionary
 
 from nmt_kd.decoding.order import in_order
 from nmt_kd.decoding.originals import Pair
@@ -19,7 +16,6 @@ from nmt_kd.errors import UserError
 from nmt_kd.options import require
 
 FORM = {"form": "text"}  # in the manifest
-BLOCK_LINES = 1000  # of references, read at a time
 
 
 def is_text(settings: dict) -> bool:
@@ -49,74 +45,76 @@ def text_folder(output: Path, command: str, noted: dict) -> ShardFolder:
     return ShardFolder(output, command, "--output", noted)
 
 
-@dataclass(frozen=True)
-class StudentText:
-    """How text becomes the student's subwords, and the references that belong to it."""
+class TextForm:
+    """Plain text."""
 
-    split: Callable[[str], str]  # text into subwords, joined by spaces
-    source_lang: str
-    target_lang: str
-    references: list[Path] = field(default_factory=list)  # files parallel to the sources
+    def __init__(self, split: Callable[[str], str]):
+        """`split` splits text into the student's subwords, joined by spaces."""
+        self.split = split
+        self.settings: dict = {}
+
+    def subwords(self, text: str) -> str:
+        """Split a text."""
+        # Line breaks of other kinds than \n would become lines of the corpus.
+        return " ".join(self.split(" ".join(text.split())).split())
+
+    def hypothesis(self, text: str) -> tuple[str, int]:
+        """Split a hypothesis; `nmt-kd decode` has left out unknown symbols."""
+        return self.subwords(text), 0
+
+    def plain(self, text: str) -> str:
+        """Return the text as it is."""
+        return text
 
 
 @dataclass
 class TextOriginals:
-    """The sources, and the references if there are any, in the student's subwords."""
+    """The sources, and the references if there are any, as plain text."""
 
     folder: ShardFolder
-    student: StudentText
+    form: TextForm
     references: TextFiles | None
-    dictionaries: tuple[Dictionary, Dictionary]
+    block_sentences: int
+    _block: tuple[int, Sequence[str]] = (-1, ())  # the references read last
 
     @classmethod
-    def open(cls, folder: ShardFolder, data: Path, student: StudentText) -> "TextOriginals":
-        """Open the text of `folder`; UserError if dictionaries are missing in `data`, or references do not fit."""
-        pair = f"{student.source_lang}-{student.target_lang}"
-        if not any(data.glob(f"*.{pair}.*")):
-            raise UserError(
-                f"{data} has no data in {pair}; give the student's data, or if it names the languages differently, "
-                "give its names as --source-lang and --target-lang"
-            )
-        paths = [data / f"dict.{language}.txt" for language in (student.source_lang, student.target_lang)]
-        for path in paths:
-            if not path.is_file():
-                raise UserError(f"{path} does not exist; give a folder that fairseq-preprocess has written as --data")
-        references = TextFiles(student.references, BLOCK_LINES) if student.references else None
-        sentences = folder.settings()["sentences"]
-        if references is not None and len(references) != sentences:
-            files = ", ".join(map(str, student.references))
-            raise UserError(f"{files}: {len(references):,} lines, but {folder.distill_dir} has {sentences:,} sentences")
-        source, target = (Dictionary.load(str(path)) for path in paths)
-        return cls(folder, student, references, (source, target))
+    def open(cls, folder: ShardFolder, split: Callable[[str], str], references: list[Path]) -> "TextOriginals":
+        """Open the text of `folder`; UserError if the references are not as many as its sentences."""
+        settings = folder.settings()
+        sentences, block_sentences = settings["sentences"], settings["block_sentences"]
+        text = TextFiles(references, block_sentences) if references else None
+        if text is not None and len(text) != sentences:
+            files = ", ".join(map(str, references))
+            raise UserError(f"{files}: {len(text):,} lines, but {folder.distill_dir} has {sentences:,} sentences")
+        return cls(folder, TextForm(split), text, block_sentences)
 
-    def sentences(self) -> Iterator[Decoded]:
-        """Yield all sentences in the order of the text, in subwords."""
-        references = iter(self.references.records()) if self.references else None
-        for decoded in in_order(self.folder):
-            text = decoded.notes["text"]
-            if text_checksum(text) != decoded.source:
-                raise UserError(f"sentence {decoded.id} of {self.folder.distill_dir} is damaged; decode it again")
-            reference = next(references)[0].text if references else ""
-            hypotheses = [replace(item, text=self._subwords(item.text)) for item in decoded.hypotheses]
-            notes = {"text": self._subwords(text), "reference": self._subwords(reference)}
-            yield replace(decoded, hypotheses=hypotheses, notes=notes)
+    @property
+    def references_checksum(self) -> str:
+        """What identifies the references."""
+        return self.references.checksum if self.references else ""
 
-    def _subwords(self, text: str) -> str:
-        # Line breaks of other kinds than \n would become lines of the corpus.
-        return " ".join(self.student.split(" ".join(text.split())).split())
+    @property
+    def has_references(self) -> bool:
+        """Whether there are references."""
+        return self.references is not None
 
     def pair(self, decoded: Decoded) -> Pair:
-        """Return source and reference of one of `sentences`."""
-        return decoded.notes["text"], decoded.notes["reference"]
+        """Return source and reference of a sentence; raises UserError if the source is damaged."""
+        text = decoded.notes["text"]
+        if text_checksum(text) != decoded.source:
+            raise UserError(f"sentence {decoded.id} of {self.folder.distill_dir} is damaged; decode it again")
+        return text, self._reference(decoded.id)
 
     def pairs(self) -> Iterator[Pair]:
-        """Yield source and reference of every sentence."""
-        return map(self.pair, self.sentences())
+        """Yield source and reference of every sentence, in subwords."""
+        for decoded in in_order(self.folder):
+            source, reference = self.pair(decoded)
+            yield self.form.subwords(source), self.form.subwords(reference)
 
-    def unknown(self, pair: Pair) -> Counter:
-        """Return how many symbols of each side are in no dictionary; they are binarised as unknown."""
-        languages = self.student.source_lang, self.student.target_lang
-        counts: Counter = Counter()
-        for side, dictionary, language in zip(pair, self.dictionaries, languages, strict=True):
-            counts[language] = sum(symbol not in dictionary.indices for symbol in side.split())
-        return counts
+    def _reference(self, number: int) -> str:
+        if self.references is None:
+            return ""
+        block, row = divmod(number, self.block_sentences)
+        if self._block[0] != block:
+            self._block = block, [record[0].text for record in self.references.block(block)]
+        return self._block[1][row]

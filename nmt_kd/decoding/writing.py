@@ -1,27 +1,119 @@
 """Write a corpus as text, and binarise it for training."""
 
+import re
 import shutil
+import tempfile
+from array import array
 from collections.abc import Iterator
+from contextlib import ExitStack
+from hashlib import blake2b
 from pathlib import Path
+from typing import BinaryIO
 
+import numpy
 from fairseq import options
+from fairseq.data import Dictionary
 from fairseq_cli import preprocess
 
-from nmt_kd.decoding.originals import Pair
+from nmt_kd.decoding.corpus import Candidate, Report
+from nmt_kd.decoding.filters import Filters
+from nmt_kd.errors import UserError
 from nmt_kd.storage.atomic import atomic_file
 
+OWN_FILES = re.compile(r"text|preprocess\.log|(dict|train|valid|test)\d*\..*")
 
-def write_corpus(pairs: Iterator[Pair], out: Path, source_lang: str, target_lang: str) -> int:
-    """Write train.SOURCE and train.TARGET into `out`, whole or not at all, and return the number of pairs."""
+
+class CorpusFiles:
+    """train.SOURCE and train.TARGET, to which pairs are written and counted."""
+
+    def __init__(self, files: tuple[BinaryIO, BinaryIO], dictionaries: dict[str, Dictionary], report: Report):
+        """`dictionaries` are those of source and target language; `report` counts what is written."""
+        self.files, self.dictionaries, self.report = files, dictionaries, report
+
+    def write(self, label: str, source: str, target: str) -> None:
+        """Write a pair."""
+        self.report.pairs[label] += 1
+        sides = zip(self.files, (source, target), self.dictionaries.items(), strict=True)
+        for file, text, (language, dictionary) in sides:
+            file.write(f"{text}\n".encode())
+            unknown = sum(dictionary.index(symbol) == dictionary.unk() for symbol in text.split())
+            if unknown:
+                self.report.unknown[language] += unknown
+
+
+def write_corpus(
+    candidates: Iterator[Candidate], out: Path, dictionaries: dict[str, Dictionary], filters: Filters, report: Report
+) -> int:
+    """Write train.SOURCE and train.TARGET into `out`, whole or not at all, and return the number of pairs.
+
+    `dictionaries` are those of the source and of the target language. Raises UserError if no pair is left.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    paths = [out / f"train.{language}" for language in (source_lang, target_lang)]
-    count = 0
-    with atomic_file(paths[0]) as sources, atomic_file(paths[1]) as targets:
-        for source, target in pairs:
-            sources.write(f"{source}\n".encode())
-            targets.write(f"{target}\n".encode())
-            count += 1
+    with ExitStack() as files:
+        paths = [out / f"train.{language}" for language in dictionaries]
+        sources, targets = (files.enter_context(atomic_file(path)) for path in paths)
+        corpus = CorpusFiles((sources, targets), dictionaries, report)
+        kept = _thinned(candidates, out, filters, report) if filters.worst or filters.duplicates else candidates
+        for candidate in kept:
+            corpus.write(*candidate[:3])
+        count = sum(report.pairs.values())
+        if not count:
+            reasons = ", ".join(f"{reason}: {number:,}" for reason, number in report.dropped.items() if number)
+            raise UserError(f"no pair is left for the corpus ({reasons or 'no sentences'}); choose weaker filters")
     return count
+
+
+def _thinned(candidates: Iterator[Candidate], out: Path, filters: Filters, report: Report) -> Iterator[Candidate]:
+    """Yield the candidates that are neither among the worst nor repeated.
+
+    The text waits on disk; 14 bytes of each pair are in memory, and while duplicates are sorted 24 more.
+    """
+    labels: dict[str, int] = {}
+    numbers, scores, hashes = array("H"), array("f"), array("Q")
+    with tempfile.TemporaryFile(dir=out) as waiting:
+        for label, source, target, score in candidates:
+            line = f"{source}\t{target}\n".encode()
+            waiting.write(line)
+            numbers.append(labels.setdefault(label, len(labels)))
+            scores.append(score)
+            if filters.duplicates:
+                hashes.append(int.from_bytes(blake2b(line, digest_size=8).digest()))
+        keep = ~worst(numpy.frombuffer(scores, numpy.float32) if scores else numpy.zeros(0), filters)
+        report.dropped["worst for the reverse model"] += int((~keep).sum())
+        if filters.duplicates and len(keep):
+            (left,) = keep.nonzero()
+            _, first = numpy.unique(numpy.frombuffer(hashes, numpy.uint64)[left], return_index=True)
+            keep[:] = False
+            keep[left[first]] = True
+            report.dropped["duplicate"] += len(left) - len(first)
+        names = list(labels)
+        waiting.seek(0)
+        for line, number, is_kept in zip(waiting, numbers, keep, strict=True):
+            if is_kept:
+                source, _, target = line.decode().rstrip("\n").partition("\t")
+                yield Candidate(names[number], source, target)
+
+
+def worst(scores: numpy.ndarray, filters: Filters) -> numpy.ndarray:
+    """Return which pairs have the lowest scores; of equals, the later ones. Pairs with the score NaN do not count."""
+    lowest = numpy.zeros(len(scores), dtype=bool)
+    (scored,) = (~numpy.isnan(scores)).nonzero()
+    count = int(filters.worst * len(scored))
+    if count:
+        limit = numpy.partition(scores[scored], count - 1)[count - 1]
+        lowest[scored] = scores[scored] < limit
+        (equal,) = (scores == limit).nonzero()
+        lowest[equal[len(equal) - (count - int(lowest.sum())) :]] = True
+    return lowest
+
+
+def check_output(output: Path) -> None:
+    """Raise UserError if `output` has anything but an earlier corpus, which a new one replaces."""
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return
+    is_corpus = output.is_dir() and (output / "text").is_dir()
+    if not is_corpus or not all(OWN_FILES.fullmatch(path.name) for path in output.iterdir()):
+        raise UserError(f"{output} exists and is no corpus of nmt-kd assemble; choose another --output")
 
 
 def binarise(text: Path, data: Path, out: Path, source_lang: str, target_lang: str, workers: int = 1) -> None:

@@ -8,9 +8,9 @@ from nmt_kd.engine.loading import LoadedCheckpoints
 from nmt_kd.exporting.faithfulness import as_good
 from nmt_kd.exporting.sample import Measurement, Sample
 from nmt_kd.exporting.speed import Performance
-from nmt_kd.exporting.subword_model import SubwordModel
 from nmt_kd.exporting.summary import Result
 from nmt_kd.exporting.systems import fairseq_system
+from nmt_kd.subword_model import SubwordModel
 
 
 class Comparison:

@@ -21,12 +21,12 @@ from nmt_kd.exporting.faithfulness import check_faithful
 from nmt_kd.exporting.notes import machine, notes_on_figures, notes_on_models
 from nmt_kd.exporting.sample import Measurement, Sample
 from nmt_kd.exporting.speed import measure, torch_threads
-from nmt_kd.exporting.subword_model import SubwordModel
 from nmt_kd.exporting.summary import SUMMARY, Summary
 from nmt_kd.exporting.systems import ctranslate2_system, fairseq_system
 from nmt_kd.exporting.usage import usage
 from nmt_kd.options import check_options
 from nmt_kd.storage.atomic import atomic_folder
+from nmt_kd.subword_model import SubwordModel
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """The short program on the summary page that translates with an exported model."""
 
 from nmt_kd.exporting.sample import Measurement, Sample
-from nmt_kd.exporting.subword_model import SubwordModel
+from nmt_kd.subword_model import SubwordModel
 
 USAGE = {
     "sentencepiece": """\

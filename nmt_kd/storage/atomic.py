@@ -69,6 +69,15 @@ def atomic_folder(folder: Path, overwrite: bool = True) -> Iterator[Path]:
         shutil.rmtree(replaced, ignore_errors=True)
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the system's errors within the block into a UserError that `path` cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(_cannot_write(path, error)) from None
+
+
 def _partial(path: Path) -> Path:
     return path.with_name(f"{path.name}{PARTIAL}{secrets.token_hex(4)}")
 

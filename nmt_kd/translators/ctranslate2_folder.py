@@ -3,18 +3,16 @@
 import json
 from pathlib import Path
 
-from nmt_kd.checkpoints.reading import file_hash
 from nmt_kd.decoding.shards import Hypothesis
 from nmt_kd.errors import UserError
-from nmt_kd.exporting.subword_model import SubwordModel
 from nmt_kd.exporting.summary import MARK, SUMMARY
 from nmt_kd.translators.ctranslate2_search import AT_THE_LIMIT, CTranslate2Search
+from nmt_kd.translators.subwords import Subwords
 from nmt_kd.translators.translator import UNKNOWN_LEFT_OUT, TeacherOptions, folder_hash
 
 WHAT = "a folder with a CTranslate2 model, or one that nmt-kd export wrote"
 USES = ("subword_model", "target_subword_model")
 LONGEST_SOURCE = 1024  # tokens; the folder does not say, and this is what CTranslate2 assumes
-UNKNOWN = "<unk>"
 
 
 def recognises(teacher: str) -> bool:
@@ -68,38 +66,33 @@ class CTranslate2Translator:
     def __init__(self, folder: Path, options: TeacherOptions):
         self.languages = options.languages()
         self.longest_source = options.longest_source(LONGEST_SOURCE)
-        source = SubwordModel.read(options.subword_model or _beside(folder))
-        self.split, self.target = source.splitter(), SubwordModel.read(options.target_subword_model or source.path)
+        self.subwords = Subwords(options.subword_model or _beside(folder), options.target_subword_model)
+        self.length = self.subwords.length
         self.search = CTranslate2Search(folder, options.search, options.compute_type, options.max_tokens)
         self.settings = {
             "teacher": folder_hash(folder, (path for path in folder.iterdir() if path.is_file())),
             "teacher_kind": "ctranslate2",
             "precision": self.search.precision,
-            "source_subwords": file_hash(source.path),
-            "target_subwords": file_hash(self.target.path),
+            **self.subwords.settings,
         }
-        self.unknown = 0
 
     @property
     def counts(self) -> dict[str, int]:
         """How many unknown symbols were left out, and how many translations were cut."""
-        return {UNKNOWN_LEFT_OUT: self.unknown, AT_THE_LIMIT: self.search.cut}
-
-    def length(self, source: str) -> int:
-        """Return the number of subwords of a source, and its end."""
-        return len(self.split(source).split()) + 1
+        return {UNKNOWN_LEFT_OUT: self.subwords.unknown, AT_THE_LIMIT: self.search.cut}
 
     def translate(self, sources: list[str], seed: int) -> list[list[Hypothesis]]:
         """Return the n-best lists of these texts."""
-        tokens = [self.split(text).split() for text in sources]
+        tokens = [self.subwords.of_source(text) for text in sources]
         return [
-            [Hypothesis(score, self._text(symbols)) for score, symbols in found]
+            [Hypothesis(score, self.subwords.text(symbols)) for score, symbols in found]
             for found in self.search.translate(tokens, seed)
         ]
 
-    def _text(self, symbols: list[str]) -> str:
-        self.unknown += symbols.count(UNKNOWN)
-        return self.target.text(" ".join(symbol for symbol in symbols if symbol != UNKNOWN))
+    def score(self, sources: list[str], translations: list[str]) -> list[float]:
+        """Return the log-probabilities of translations per token, including the end."""
+        tokens = [self.subwords.of_source(text) for text in sources], [*map(self.subwords.of_target, translations)]
+        return self.search.score(*tokens, self.longest_source - 1)
 
 
 def _beside(folder: Path) -> Path:

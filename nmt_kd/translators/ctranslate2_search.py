@@ -1,11 +1,9 @@
 """CTranslate2's search on the tokens of any converted model."""
 
-import os
+import math
 from pathlib import Path
 
-import torch
-
-from nmt_kd.decoding.ctranslate2_backend import CPU_BATCH_TOKENS
+from nmt_kd.decoding.ctranslate2_backend import batch_tokens, load_translator
 from nmt_kd.errors import UserError
 from nmt_kd.translators.search import Search
 from nmt_kd.workers import device_of_worker
@@ -18,8 +16,8 @@ class CTranslate2Search:
 
     def __init__(self, folder: Path, search: Search, compute_type: str, max_tokens: int):
         self.folder, self.search, self.compute_type = folder, search, compute_type
-        self.on_gpu = device_of_worker().type == "cuda"
-        self.max_tokens = max_tokens if self.on_gpu else min(max_tokens, CPU_BATCH_TOKENS)
+        self.device = device_of_worker().type
+        self.max_tokens = batch_tokens(max_tokens, self.device)
         self.translator = self._load()
         self.cut = 0
 
@@ -29,23 +27,8 @@ class CTranslate2Search:
         return self.translator.compute_type
 
     def _load(self):
-        import ctranslate2
-
-        cores, threads = os.cpu_count() or 1, dict[str, int]()
-        if not self.on_gpu:
-            # of several threads that sample, chance decides which one gets a sentence
-            names = ("inter_threads", "intra_threads")
-            threads = dict(zip(names, (1, cores) if self.search.is_sampling else (cores, 1), strict=True))
-        try:
-            return ctranslate2.Translator(
-                str(self.folder),
-                device="cuda" if self.on_gpu else "cpu",
-                device_index=torch.cuda.current_device() if self.on_gpu else 0,
-                compute_type=self.compute_type,
-                **threads,
-            )
-        except (ValueError, RuntimeError) as error:
-            raise UserError(f"CTranslate2 cannot load {self.folder}: {_in_one_line(error)}") from None
+        # of several threads that sample, chance decides which one gets a sentence
+        return load_translator(self.folder, self.device, self.compute_type, one_worker=self.search.is_sampling)
 
     def translate(
         self, sources: list[list[str]], seed: int, prefix: list[str] | None = None, max_len: int | None = None
@@ -83,6 +66,35 @@ class CTranslate2Search:
             lists.append([(score, tokens[len(prefix or ()) :]) for score, tokens in best_first])
             self.cut += sum(len(tokens) >= limit for tokens in found.hypotheses)
         return lists
+
+    def score(
+        self, sources: list[list[str]], targets: list[list[str]], longest: int, prefix: list[str] | None = None
+    ) -> list[float]:
+        """Return the mean log-probability of the tokens of each target and its end, without the `prefix` of all.
+
+        It is minus infinity where a side has more than `longest` tokens. Raises UserError if the model fails.
+        """
+        prefix = prefix or []
+        readable = [
+            number
+            for number, (source, target) in enumerate(zip(sources, targets, strict=True))
+            if max(len(source), len(prefix) + len(target)) <= longest
+        ]
+        scores = [-math.inf] * len(sources)
+        try:
+            results = self.translator.score_batch(
+                [sources[number] for number in readable],
+                [[*prefix, *targets[number]] for number in readable],
+                max_batch_size=self.max_tokens,
+                batch_type="tokens",
+                max_input_length=0,
+                offset=len(prefix),
+            )
+        except RuntimeError as error:
+            raise UserError(f"CTranslate2 cannot score: {_in_one_line(error)}") from None
+        for number, result in zip(readable, results, strict=True):
+            scores[number] = sum(result.log_probs) / len(result.log_probs)
+        return scores
 
     def _reseed(self, seed: int) -> None:
         """Start new threads: a thread of CTranslate2 takes the seed when it first samples, and never again."""

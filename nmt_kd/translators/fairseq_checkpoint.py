@@ -1,31 +1,34 @@
 """A fairseq checkpoint, or an ensemble, as a teacher for plain text."""
 
+import math
 from pathlib import Path
 
 import numpy
 import torch
 from fairseq import utils
+from fairseq.data import Dictionary
 from fairseq.dataclass.configs import GenerationConfig
+from fairseq.sequence_scorer import SequenceScorer
 from omegaconf import DictConfig, OmegaConf
 
 from nmt_kd.checkpoints.dictionaries import check_dictionaries
 from nmt_kd.checkpoints.reading import file_hash, read_checkpoint
 from nmt_kd.checkpoints.task import translation_task_on
-from nmt_kd.data import dictionary_checksum
+from nmt_kd.data import batches_by_tokens, dictionary_checksum
 from nmt_kd.decoding.fairseq_backend import FairseqBackend
 from nmt_kd.decoding.shards import Hypothesis
 from nmt_kd.engine.loading import load_checkpoints
 from nmt_kd.errors import UserError
-from nmt_kd.exporting.subword_model import SubwordModel
 from nmt_kd.options import one_of, require
 from nmt_kd.translators.search import Search
+from nmt_kd.translators.subwords import Subwords
 from nmt_kd.translators.translator import UNKNOWN_LEFT_OUT, TeacherOptions
 from nmt_kd.workers import device_of_worker
 
 WHAT = "a fairseq checkpoint (several, separated by ':', form an ensemble)"
 USES = ("data", "subword_model", "target_subword_model")
 PRECISIONS = one_of("default", "float32", "float16")
-UNKNOWN = "<unk>"
+SCORED_TOKENS = 2000  # in a batch of translations, whose logits are in memory at once
 
 
 def recognises(teacher: str) -> bool:
@@ -60,49 +63,63 @@ class FairseqTranslator:
                 f"{options.teacher} translates {'-'.join(self.languages)}, not {'-'.join(given)}; leave out "
                 "--source-lang and --target-lang, or give another teacher"
             )
-        source = SubwordModel.read(subword_model)
-        self.split, self.target = source.splitter(), SubwordModel.read(options.target_subword_model or subword_model)
-        models = _prepared(load_checkpoints(paths, self.task).models, options)
+        self.subwords = Subwords(subword_model, options.target_subword_model)
+        self.length = self.subwords.length
+        self.models = models = _prepared(load_checkpoints(paths, self.task).models, options)
         self.longest_source = options.longest_source(min(model.max_positions()[0] for model in models))
         generator = self.task.build_generator(models, _generation(options.search))
         self.backend = FairseqBackend(self.task, models, generator, options.search.nbest, options.max_tokens, None)
+        self.scorer = SequenceScorer(self.task.target_dictionary)
         self.settings = {
             "teacher": "+".join(file_hash(path) for path in paths),
             "teacher_kind": "fairseq",
             "precision": self.backend.precision,
             "source_dictionary": dictionary_checksum(self.task.source_dictionary),
             "target_dictionary": dictionary_checksum(self.task.target_dictionary),
-            "source_subwords": file_hash(source.path),
-            "target_subwords": file_hash(self.target.path),
+            **self.subwords.settings,
         }
-        self.unknown = 0
 
     @property
     def counts(self) -> dict[str, int]:
         """How many unknown symbols were left out, and what fairseq's search counts."""
-        return {UNKNOWN_LEFT_OUT: self.unknown, **self.backend.counts}
-
-    def length(self, source: str) -> int:
-        """Return the number of subwords of a source, and its end."""
-        return len(self.split(source).split()) + 1
+        return {UNKNOWN_LEFT_OUT: self.subwords.unknown, **self.backend.counts}
 
     def translate(self, sources: list[str], seed: int) -> list[list[Hypothesis]]:
         """Return the n-best lists of these texts."""
         utils.set_torch_seed(seed)
-        encode = self.task.source_dictionary.encode_line
-        tokens = [encode(self.split(text), add_if_not_exist=False).long() for text in sources]
+        tokens = [_encoded(self.subwords.of_source(text), self.task.source_dictionary) for text in sources]
         lengths = [len(each) for each in tokens]
         dataset = self.task.build_dataset_for_inference(tokens, lengths)
         longest_first = numpy.argsort(-numpy.array(lengths, dtype=numpy.int64), kind="stable")
         lists: dict[int, list[Hypothesis]] = {}
         for number, found in zip(longest_first, self.backend.decode(dataset, longest_first), strict=True):
-            lists[int(number)] = [Hypothesis(item.score, self._text(item.text)) for item in found]
+            lists[int(number)] = [Hypothesis(item.score, self.subwords.text(item.text.split(" "))) for item in found]
         return [lists[number] for number in range(len(sources))]
 
-    def _text(self, subwords: str) -> str:
-        symbols = subwords.split(" ")
-        self.unknown += symbols.count(UNKNOWN)
-        return self.target.text(" ".join(symbol for symbol in symbols if symbol != UNKNOWN))
+    def score(self, sources: list[str], translations: list[str]) -> list[float]:
+        """Return the log-probabilities of translations per token, including the end."""
+        longest = self.longest_source, min(model.max_positions()[1] for model in self.models)
+        source = [_encoded(self.subwords.of_source(text), self.task.source_dictionary) for text in sources]
+        target = [_encoded(self.subwords.of_target(text), self.task.target_dictionary) for text in translations]
+        lengths = numpy.array([(len(one), len(other)) for one, other in zip(source, target, strict=True)]).reshape(
+            -1, 2
+        )
+        (readable,) = (lengths <= longest).all(axis=1).nonzero()
+        dataset = self.task.build_dataset_for_inference(source, lengths[:, 0])
+        longer = lengths.max(axis=1, initial=0)
+        longest_first = readable[numpy.argsort(-longer[readable], kind="stable")]
+        scores = numpy.full(len(source), -math.inf)
+        for batch in batches_by_tokens(longer, longest_first, SCORED_TOKENS, None):
+            sample = dataset.collater([{"id": n, "source": source[n], "target": target[n]} for n in batch.tolist()])
+            if device_of_worker().type == "cuda":
+                sample = utils.move_to_cuda(sample)
+            for number, (scored,) in zip(sample["id"].tolist(), self.scorer.generate(self.models, sample), strict=True):
+                scores[number] = float(scored["positional_scores"].float().mean())
+        return scores.tolist()
+
+
+def _encoded(subwords: list[str], dictionary: Dictionary) -> torch.Tensor:
+    return dictionary.encode_line(" ".join(subwords), add_if_not_exist=False).long()
 
 
 def _prepared(models: list, options: TeacherOptions) -> list:

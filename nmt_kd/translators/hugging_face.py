@@ -125,7 +125,7 @@ class Languages:
             source, target = options.languages()
             _check(source, codes, "--source-lang", options.teacher)
             _check(target, codes, "--target-lang", options.teacher)
-            tokenizer.src_lang = source
+            tokenizer.src_lang, tokenizer.tgt_lang = source, target
             return cls(source, target, prefix=(codes[target],))
         own = getattr(tokenizer, "source_lang", None), getattr(tokenizer, "target_lang", None)
         choosable = [code[2:-2] for code in getattr(tokenizer, "supported_language_codes", [])]  # Marian: >>deu<<
@@ -196,6 +196,19 @@ class HuggingFaceTranslator:
             [Hypothesis(score, self._text(symbols)) for score, symbols in found]
             for found in self.search.translate(tokens, seed, prefix, self.longest_target)
         ]
+
+    def score(self, sources: list[str], translations: list[str]) -> list[float]:
+        """Return the log-probabilities of translations per token, including the end."""
+        tokenize, prefix = self.tokenizer.convert_ids_to_tokens, list(self.tags.prefix)
+        source = [tokenize(ids) for ids in self._encode(sources)]
+        target = [tokenize(ids) for ids in self._encode_targets(translations)]
+        return self.search.score(source, target, min(self.longest_source, self.longest_target), prefix)
+
+    def _encode_targets(self, translations: list[str]) -> list[list[int]]:
+        """Return the tokens of translations without those that the model adds: the language and the end."""
+        added = {self.tokenizer.eos_token_id, *self.tokenizer.convert_tokens_to_ids(list(self.tags.prefix))}
+        lists = self.tokenizer(text_target=translations, verbose=False)["input_ids"]
+        return [[token for token in ids if token not in added] for ids in lists]
 
     def _encode(self, sources: list[str]) -> list[list[int]]:
         texts = [self.tags.first_words + source for source in sources]

@@ -31,6 +31,12 @@ class Translator(Protocol):
         Samples depend on `sources` and `seed` alone, not on what was translated before.
         """
 
+    def score(self, sources: list[str], translations: list[str]) -> list[float]:
+        """Return for each pair the log-probability of the translation, in nats, divided by its number of tokens.
+
+        The end counts as a token. A pair that is too long for the model has minus infinity.
+        """
+
 
 @dataclass(frozen=True)
 class TeacherOptions:

@@ -11,10 +11,12 @@ from fairseq import tasks
 from nmt_kd import cli
 from nmt_kd.data import dictionary_checksum, source_checksum, subwords
 from nmt_kd.decoding import order
-from nmt_kd.decoding.corpus import assemble
+from nmt_kd.decoding.corpus import Candidate, Corpus, Report
 from nmt_kd.decoding.filters import Filters
+from nmt_kd.decoding.opened import Student, open_decodings
 from nmt_kd.decoding.order import in_order
-from nmt_kd.decoding.selection import closest_to_reference, sentence_bleu, sentence_chrf
+from nmt_kd.decoding.parts import parse_sources
+from nmt_kd.decoding.selection import SIMILARITIES, selected, sentence_bleu, sentence_chrf
 from nmt_kd.decoding.shards import BlocksByLength, Decoded, Hypothesis, ShardFolder
 from nmt_kd.decoding.writing import write_corpus
 from nmt_kd.errors import UserError
@@ -67,9 +69,14 @@ def text_of(train_set):
         yield subwords(task.source_dictionary, item["source"]), subwords(task.target_dictionary, item["target"])
 
 
-def pairs_of(decoding, data, parts, filters=Filters(), **options):  # noqa: B008  (it cannot be changed)
-    pairs, report = assemble(decoding, data, parts.split("+"), filters, **options)
-    return list(pairs), report
+def pairs_of(folders, data, parts="kd", filters=Filters(), **options):  # noqa: B008  (it cannot be changed)
+    """The pairs of a corpus, how many each part has, and what was dropped."""
+    words = [str(folder) for folder in (folders if isinstance(folders, list) else [folders])]
+    corpus = Corpus(open_decodings(parse_sources(words, parts), Student(data, "en", "de")), filters, **options)
+    corpus.compute_scores()
+    found = list(corpus.candidates())
+    corpus.report.pairs.update(candidate.label for candidate in found)
+    return [(candidate.source, candidate.target) for candidate in found], corpus.report
 
 
 def test_all_sentences_come_back_in_the_order_of_the_data(decoding, monkeypatch):
@@ -92,6 +99,14 @@ def test_all_sentences_come_back_in_the_order_of_the_data(decoding, monkeypatch)
                 for words in (target.split()[::-1], target.split()[1:])
             ],
         ),
+        (
+            "best-3",
+            lambda originals: [
+                (source, " ".join(words))
+                for source, target in originals
+                for words in (target.split()[::-1], target.split()[1:], target.split())
+            ],
+        ),
     ],
 )
 @pytest.mark.parametrize("similarity", ["bleu", "chrf"])
@@ -102,9 +117,11 @@ def test_each_corpus_takes_the_hypotheses_it_should(decoding, data, train_set, p
 
 
 def test_of_equally_close_hypotheses_the_better_ranked_is_taken():
-    best, second = Hypothesis(-1.0, "a b x d"), Hypothesis(-2.0, "a b y d")
-    assert closest_to_reference([best, second], "a b c d", "bleu") is best
-    assert closest_to_reference([second, best], "a b c d", "chrf") is second
+    texts = ["x", "a b x d", "a b y d"]
+    for ranked in (texts, [texts[0], texts[2], texts[1]]):
+        decoded = Decoded(0, "", [Hypothesis(-1.0, text) for text in ranked])
+        for similarity in SIMILARITIES.values():
+            assert selected("inter", decoded, lambda text, measure=similarity: measure(text, "a b c d")) == [1]
 
 
 @pytest.mark.parametrize("similarity", [sentence_bleu, sentence_chrf])
@@ -120,9 +137,9 @@ def test_back_translations_are_paired_with_the_targets_they_were_made_of(decodin
     reversed_task = tasks.setup_task(parse_training([data, *TINY_TRANSFORMER, "-s", "de", "-t", "en"]).task)
     reversed_task.load_dataset("train")
     make_decoding(reverse, (reversed_task, reversed_task.dataset("train")), languages="de-en")
-    pairs, report = pairs_of(decoding, data, "base+kd+bt", reverse_folder=reverse)
+    pairs, report = pairs_of([f"{decoding}=base+kd", f"{reverse}=bt"], data)
     originals = list(text_of(train_set))
-    assert report.pairs == {"base": 600, "kd": 600, "bt": 600}
+    assert report.pairs == {f"{decoding}=base": 600, f"{decoding}=kd": 600, f"{reverse}=bt": 600}
     assert pairs[:600] == originals
     assert pairs[1200:] == [(" ".join(source.split()[::-1]), target) for source, target in originals]
 
@@ -191,52 +208,124 @@ def test_other_data_is_refused(data, train_set, tmp_path, settings, message):
         pairs_of(folder, data, "kd")
 
 
-def test_reverse_decodings_that_do_not_fit_are_refused(decoding, data, train_set, tmp_path):
-    with pytest.raises(UserError, match="'bt' needs the decoding of a reverse teacher; name its folder with --rev"):
-        pairs_of(decoding, data, "bt")
-    with pytest.raises(UserError, match="was decoded from en-de, but a reverse teacher for this data is de-en"):
-        pairs_of(decoding, data, "bt", reverse_folder=decoding)
+def test_decodings_in_the_wrong_direction_are_refused(decoding, data, train_set, tmp_path):
+    with pytest.raises(UserError, match="was decoded from en-de, but 'bt' needs de-en; give a folder of that direct"):
+        pairs_of([f"{decoding}=kd", f"{decoding}=bt"], data)
+    with pytest.raises(
+        UserError, match=r"'bt' needs a folder of its own, decoded in the reverse direction, and .* has"
+    ):
+        pairs_of(decoding, data, "base+kd+bt")
     other = make_decoding(tmp_path / "other", train_set, languages="de-en", target_dictionary="0")
+    with pytest.raises(UserError, match=r"was decoded from de-en, but the corpus is en-de; .*, or for 'bt' FOLDER=bt"):
+        pairs_of([decoding, other], data)
     with pytest.raises(UserError, match="was decoded with target_dictionary 0"):
-        pairs_of(decoding, data, "bt", reverse_folder=other)
+        pairs_of([decoding, f"{other}=bt"], data)
 
 
-def test_text_without_references_gives_only_what_needs_none(data, train_set, tmp_path):
+def interactive(folder, train_set, **settings):
+    """A decoding by fairseq-interactive, which stores the sources."""
     texts = [source for source, _ in text_of(train_set)]
-    folder = make_decoding(
-        tmp_path / "kd",
+    return make_decoding(
+        folder,
         train_set,
         lambda decoded: Decoded(decoded.id, decoded.source, decoded.hypotheses, {"text": texts[decoded.id]}),
         sentences=None,
+        **settings,
     )
+
+
+def test_text_without_references_gives_only_what_needs_none(data, train_set, tmp_path):
+    folder = interactive(tmp_path / "kd", train_set)
     pairs, _ = pairs_of(folder, data, "kd")
-    assert [source for source, _ in pairs] == texts
+    assert [source for source, _ in pairs] == [source for source, _ in text_of(train_set)]
     with pytest.raises(
-        UserError, match=r"decoded from text without references, which 'base\+kd' needs; choose from kd,"
+        UserError, match=r"decoded from text without references, which 'base' needs; choose other parts"
     ):
         pairs_of(folder, data, "base+kd")
-    reverse = make_decoding(tmp_path / "reverse", train_set, sentences=None, languages="de-en")
-    complete = make_decoding(tmp_path / "complete", train_set)
-    with pytest.raises(
-        UserError, match=r"reverse was decoded by fairseq-interactive; for 'bt', decode .* with fairseq-gen"
-    ):
-        pairs_of(complete, data, "bt", reverse_folder=reverse)
+    reverse = interactive(tmp_path / "reverse", train_set, languages="de-en")
+    pairs, _ = pairs_of([f"{folder}=kd", f"{reverse}=bt"], data)
+    assert [target for _, target in pairs[600:]] == [source for source, _ in text_of(train_set)]
+    other = interactive(tmp_path / "other", train_set, source_dictionary="0")
+    with pytest.raises(UserError, match="was decoded with source_dictionary 0, but the data given has"):
+        pairs_of(other, data)
 
 
-def test_an_unknown_part_is_named(decoding, data):
-    with pytest.raises(UserError, match="unknown corpus part 'best-9'; choose from base, bt, kd, best-2, inter"):
-        pairs_of(decoding, data, "base+best-9")
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["FOLDER=base+best-x"],
+            "unknown corpus part 'best-x'; choose from base, kd, best-2 .or another number., inter",
+        ),
+        (["FOLDER=best-1"], "unknown corpus part 'best-1'"),
+        (["FOLDER=kd+"], "unknown corpus part ''"),
+        (["FOLDER=kd+kd"], "the part 'kd' of .* is given twice; leave one out"),
+        (["FOLDER=kd+base", "FOLDER/../kd=kd"], "the part 'kd' of .* is given twice; leave one out"),
+        (["FOLDER", "FOLDER"], "the part 'kd' of .* is given twice; leave one out"),
+        (["FOLDER=best-4"], "has 3 hypotheses of each sentence, too few for 'best-4'; decode again with a larger --nb"),
+        (["ONE=mbr"], "has one hypothesis of each sentence, and 'mbr' compares several; .*, or choose 'kd'"),
+    ],
+)
+def test_parts_that_a_folder_cannot_give_are_refused_before_any_work(train_set, tmp_path, data, words, message):
+    make_decoding(tmp_path / "kd", train_set, blocks=[], nbest=3)
+    make_decoding(tmp_path / "one", train_set, blocks=[], nbest=1)
+    places = {"FOLDER": tmp_path / "kd", "ONE": tmp_path / "one"}
+    for name, path in places.items():
+        words = [word.replace(name, str(path)) for word in words]
+    with pytest.raises(UserError, match=message):
+        pairs_of(words, data)
 
 
-def test_nothing_half_written_is_left_under_the_corpus_name(tmp_path):
+def test_the_name_of_a_folder_may_have_equals_signs(train_set, tmp_path):
+    (tmp_path / "a=b").mkdir()
+    (source,) = parse_sources([str(tmp_path / "a=b")], "base+kd")
+    assert (source.folder, source.parts) == (tmp_path / "a=b", ("base", "kd"))
+    (source,) = parse_sources([f"{tmp_path / 'a=b'}=mbr"], "base+kd")
+    assert (source.folder, source.parts) == (tmp_path / "a=b", ("mbr",))
+
+
+def test_the_same_original_pairs_are_written_once(decoding, data, train_set, tmp_path, caplog):
+    """Two teachers for the same data."""
+    second = make_decoding(
+        tmp_path / "second",
+        train_set,
+        lambda decoded: Decoded(decoded.id, decoded.source, decoded.hypotheses[2:]),
+    )
+    pairs, report = pairs_of([decoding, second], data, "base+kd")
+    assert report.pairs == {f"{decoding}=base": 600, f"{decoding}=kd": 600, f"{second}=kd": 600}
+    originals = list(text_of(train_set))
+    assert pairs[:600] == pairs[1200:] == originals != pairs[600:1200]
+    assert f"'base' of {second} is that of {decoding} and is written once" in caplog.text
+
+
+def test_unknown_symbols_are_left_out_of_translations_and_kept_in_the_data(data, train_set, tmp_path):
+    """A student must not learn to write <unk>; in a source, it stands for a word that is there."""
+    folder = make_decoding(
+        tmp_path / "kd",
+        train_set,
+        lambda decoded: Decoded(decoded.id, decoded.source, [Hypothesis(0, "<unk> a <unk> b"), Hypothesis(0, "<unk>")]),
+    )
+    pairs, report = pairs_of(folder, data, "best-2")
+    assert {target for _, target in pairs} == {"a b"}
+    assert report.unknown_left_out == 1800
+    assert report.dropped == {"empty": 600}
+
+
+def written(candidates, out, task, filters=Filters()):  # noqa: B008
+    dictionaries = {"en": task.source_dictionary, "de": task.target_dictionary}
+    return write_corpus(candidates, out, dictionaries, filters, Report())
+
+
+def test_nothing_half_written_is_left_under_the_corpus_name(tmp_path, task):
     def pairs():
-        yield "a", "b"
+        yield Candidate("kd", "a", "b")
         raise UserError("sentence 1 slipped")
 
-    with pytest.raises(UserError):
-        write_corpus(pairs(), tmp_path, "en", "de")
-    assert list(tmp_path.iterdir()) == []
-    assert write_corpus(iter([("a", "b")]), tmp_path, "en", "de") == 1
+    for filters in (Filters(), Filters(duplicates=True)):
+        with pytest.raises(UserError):
+            written(pairs(), tmp_path, task, filters)
+        assert list(tmp_path.iterdir()) == []
+    assert written(iter([Candidate("kd", "a", "b")]), tmp_path, task) == 1
     assert (tmp_path / "train.de").read_text() == "b\n"
 
 

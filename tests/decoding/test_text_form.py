@@ -97,10 +97,16 @@ def test_the_corpus_is_in_the_students_subwords_and_trains(assemble, student, co
     [
         (
             ["--corpus", "inter"],
-            "without references, which 'inter' needs; choose from kd, best-2; or give --ref",
+            "without references, which 'inter' needs; choose other parts; or give --references",
         ),
-        (["--corpus", "base+bt"], "'bt' needs data that fairseq-generate decoded, but .* holds text; leave out 'bt'"),
-        (["--references", "TEXT/valid.de"], r"valid.de: 20 lines, but .* has 13 sentences"),
+        (["--corpus", "base+bt"], "'bt' needs a folder of its own, decoded in the reverse direction, and .* has"),
+        (["--corpus", "bt"], "has no data in de-en; give the student's data, or if"),
+        (
+            ["--corpus", "bt", "--source-lang", "en", "--target-lang", "de"],
+            "was decoded from en-de, but 'bt' needs de-en; give a folder of",
+        ),
+        (["--references", "TEXT/test.de"], "--references serve 'base' and 'inter' of folders with text only; leave"),
+        (["--corpus", "base", "--references", "TEXT/valid.de"], r"valid.de: 20 lines, but .* has 13 sentences"),
         (["--source-lang", "eng_Latn"], "has no data in eng_Latn-de; give the student's data, or if it names the lang"),
         (["--subword-model", "PIECES/subwords.model"], "splits only 0 of 20 sentences as in .*; give the model that"),
     ],
@@ -113,11 +119,9 @@ def test_what_does_not_fit_is_refused_in_one_line(assemble, corpus, flags, messa
         assemble(*flags)
 
 
-def test_text_needs_a_subword_model_and_binarised_data_does_not(assemble, corpus, tmp_path, data, seq_kd_teacher):
+def test_text_needs_a_subword_model(assemble):
     with pytest.raises(UserError, match="holds plain text; give the student's subword model as --subword-model"):
         assemble(model=None)
-    with pytest.raises(UserError, match="apply to text only; give --subword-model, or leave them out"):
-        assemble("--references", corpus / "text/test.de", model=None)
 
 
 def test_the_students_data_may_name_the_languages_differently(corpus, student, tmp_path, pairs, assemble):

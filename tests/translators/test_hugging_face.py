@@ -154,6 +154,29 @@ def test_nllb_and_m2m100_are_told_both_languages(name, languages, tag, prefix, r
     assert not any(prefix in hypothesis.text for hypothesis in found)
 
 
+def test_scores_are_of_the_text_and_not_of_its_language(nllb):
+    teacher = open_translator(TeacherOptions(nllb, SEARCH, source_lang="eng_Latn", target_lang="deu_Latn"))
+    model = M2M100ForConditionalGeneration.from_pretrained(nllb).eval()
+    tokenizer = NllbTokenizer.from_pretrained(nllb, src_lang="eng_Latn", tgt_lang="deu_Latn")
+    pairs, expected = [("the red table", "der rote Tisch"), ("a hat", "der"), ("the red hat .", "ein")], []
+    for source, target in pairs:
+        batch = tokenizer([source], text_target=[target], return_tensors="pt")
+        assert tokenizer.convert_ids_to_tokens(batch["labels"][0])[0] == "deu_Latn"
+        with torch.no_grad():
+            log_p = model(**batch).logits[0].log_softmax(-1)
+        expected.append(log_p.gather(1, batch["labels"][0][:, None])[1:].mean().item())
+    found = teacher.score([source for source, _ in pairs], [target for _, target in pairs])
+    assert found == pytest.approx(expected, abs=1e-3)
+
+
+def test_m2m100_scores_the_tokens_of_the_text(m2m100):
+    teacher = open_translator(TeacherOptions(m2m100, SEARCH, source_lang="en", target_lang="de"))
+    (ids,) = teacher._encode_targets(["der rote Tisch"])
+    assert teacher.tokenizer.convert_tokens_to_string(teacher.tokenizer.convert_ids_to_tokens(ids)) == "der rote Tisch"
+    one, other = teacher.score(["the red table"] * 2, ["der rote Tisch", "der"])
+    assert one < 0 and other < 0 and one != other  # noqa: PT018
+
+
 def test_nllb_translates_as_generate_does(nllb):
     teacher = open_translator(TeacherOptions(nllb, SEARCH, source_lang="eng_Latn", target_lang="deu_Latn"))
     model = M2M100ForConditionalGeneration.from_pretrained(nllb).eval()

@@ -1,7 +1,7 @@
 """The model that split the text of the data into subwords: a sentencepiece model or BPE codes."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,29 @@ from nmt_kd.errors import UserError
 logger = logging.getLogger(__name__)
 
 LEAST_SPLIT_ALIKE = 95  # percent
+UNKNOWN = "<unk>"  # fairseq's symbol
+
+
+def marks_of(symbols: Iterable[str]) -> str:
+    """Return by which marks the symbols of a dictionary are subwords, as in fairseq's --remove-bpe, or "none"."""
+    for symbol in symbols:
+        if symbol.startswith("\u2581"):
+            return "sentencepiece"
+        if symbol.endswith("@@"):
+            return "subword_nmt"
+    return "none"
+
+
+def join_subwords(subwords: str, marks: str) -> str:
+    """Join subwords with these marks into text, as fairseq-generate's --remove-bpe does."""
+    return post_process(subwords, marks)
+
+
+def without_unknown(subwords: str) -> tuple[str, int]:
+    """Return subwords without unknown symbols, and how many there were."""
+    symbols = subwords.split()
+    known = [symbol for symbol in symbols if symbol != UNKNOWN]
+    return " ".join(known), len(symbols) - len(known)
 
 
 @dataclass(frozen=True)
@@ -45,7 +68,7 @@ class SubwordModel:
 
     def text(self, subwords: str) -> str:
         """Join subwords into text, as fairseq-generate's --remove-bpe does."""
-        return post_process(subwords, self.kind)
+        return join_subwords(subwords, self.kind)
 
     def check(self, sources: list[str], data: str) -> None:
         """Raise UserError if splitting the text of `sources`, given in subwords, does not yield the same subwords."""
@@ -53,7 +76,7 @@ class SubwordModel:
         if split is None:
             logger.warning(f"subword-nmt is not installed, so {self.path} is not checked against the text of {data}")
             return
-        known = [source for source in sources if "<unk>" not in source.split(" ")]
+        known = [source for source in sources if UNKNOWN not in source.split(" ")]
         alike = sum(split(self.text(source)) == source for source in known)
         if 100 * alike < LEAST_SPLIT_ALIKE * len(known):
             raise UserError(

@@ -2,11 +2,11 @@
 
 import pytest
 import subwords
-from exports import export_student
+from exporting.exports import export_student
 
 from nmt_kd.errors import UserError
-from nmt_kd.exporting.subword_model import SubwordModel
 from nmt_kd.exporting.usage import USAGE
+from nmt_kd.subword_model import SubwordModel
 
 
 def test_another_subword_model_is_refused(corpus, seq_kd_teacher, tmp_path):

@@ -1,0 +1,120 @@
+"""Decoded folders, opened and checked against the student's data."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from fairseq.data import Dictionary
+
+from nmt_kd.decoding.order import check_finished
+from nmt_kd.decoding.originals import InteractiveOriginals, Originals, load_dictionary
+from nmt_kd.decoding.parts import WITH_REFERENCES, Source, check_lists
+from nmt_kd.decoding.shards import ShardFolder
+from nmt_kd.decoding.text_form import TextOriginals, is_text
+from nmt_kd.errors import UserError
+
+
+@dataclass(frozen=True)
+class Student:
+    """The student's data, and how text becomes its subwords."""
+
+    data: Path
+    source_lang: str
+    target_lang: str
+    names_given: bool = False  # whether the user named the languages, which teachers may name differently
+    split: Callable[[str], str] | None = None  # text into subwords joined by spaces; needed for text
+    references: list[Path] = field(default_factory=list)  # files parallel to the sources of text
+
+    @property
+    def pair(self) -> str:
+        """Both languages as one name."""
+        return f"{self.source_lang}-{self.target_lang}"
+
+    @cached_property
+    def dictionaries(self) -> tuple[Dictionary, Dictionary]:
+        """The dictionaries of both sides; UserError if one is missing."""
+        return load_dictionary(self.data, self.source_lang), load_dictionary(self.data, self.target_lang)
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """A finished decoding with the data that was decoded."""
+
+    source: Source
+    shards: ShardFolder
+    originals: Originals | InteractiveOriginals | TextOriginals
+
+    @property
+    def folder(self) -> Path:
+        """The folder as the user named it."""
+        return self.source.folder
+
+
+def languages_of(sources: list[Source]) -> tuple[str, str]:
+    """Return the languages of the first folder, in the direction of the corpus."""
+    first = next((source for source in sources if not source.is_reverse), sources[0])
+    source_lang, target_lang = ShardFolder(first.folder).settings()["languages"].split("-")
+    return (target_lang, source_lang) if first.is_reverse else (source_lang, target_lang)
+
+
+def open_decodings(sources: list[Source], student: Student) -> list[Decoding]:
+    """Open the folders; raises UserError if one is unfinished, of other data, or cannot give one of its parts.
+
+    The folders' settings are checked before any data is read.
+    """
+    settings = {source.folder: ShardFolder(source.folder).settings() for source in sources}
+    for source in sources:
+        _check_settings(source, settings[source.folder], student)
+    texts = [source for source in sources if is_text(settings[source.folder])]
+    if student.references and not any(set(WITH_REFERENCES) & set(source.parts) for source in texts):
+        raise UserError("--references serve 'base' and 'inter' of folders with text only; leave them out")
+    if texts and not any(student.data.glob(f"*.{student.pair}.*")):
+        raise UserError(
+            f"{student.data} has no data in {student.pair}; give the student's data, or if it names the languages "
+            "differently, give its names as --source-lang and --target-lang"
+        )
+    decodings = [_opened(source, settings[source.folder], student) for source in sources]
+    for decoding in decodings:
+        check_finished(decoding.shards)
+    return decodings
+
+
+def _check_settings(source: Source, settings: dict, student: Student) -> None:
+    check_lists(source, settings)
+    languages = settings["languages"]
+    here, opposite = student.pair, f"{student.target_lang}-{student.source_lang}"
+    expected, refused = (opposite, here) if source.is_reverse else (here, opposite)
+    other_names = is_text(settings) and student.names_given and languages != refused
+    if languages != expected and not other_names:
+        what = "'bt' needs" if source.is_reverse else "the corpus is"
+        hint = (
+            "; if these are other names of the same languages, give those of --data as --source-lang and --target-lang"
+            if is_text(settings) and languages != refused
+            else "; give a folder of that direction" + ("" if source.is_reverse else ", or for 'bt' FOLDER=bt")
+        )
+        raise UserError(f"{source.folder} was decoded from {languages}, but {what} {expected}{hint}")
+    if is_text(settings) and student.split is None:
+        raise UserError(f"{source.folder} holds plain text; give the student's subword model as --subword-model")
+    needed = [part for part in source.parts if part in WITH_REFERENCES]
+    has_references = student.references if is_text(settings) else settings["sentences"] is not None
+    if needed and not has_references:
+        raise UserError(
+            f"{source.folder} was decoded from text without references, which {needed[0]!r} needs; choose other parts"
+            + ("; or give --references" if is_text(settings) else "")
+        )
+
+
+def _opened(source: Source, settings: dict, student: Student) -> Decoding:
+    shards = ShardFolder(source.folder)
+    if is_text(settings):
+        assert student.split is not None
+        needed = set(WITH_REFERENCES) & set(source.parts)
+        references = student.references if needed else []
+        return Decoding(source, shards, TextOriginals.open(shards, student.split, references))
+    if settings["sentences"] is None:  # read by fairseq-interactive
+        return Decoding(source, shards, InteractiveOriginals.open(settings, source.folder, student.data))
+    source_lang, target_lang = settings["languages"].split("-")
+    originals = Originals.load(student.data, source_lang, target_lang, settings["subset"])
+    originals.check(settings, source.folder)
+    return Decoding(source, shards, originals)
