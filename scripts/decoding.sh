@@ -6,18 +6,21 @@ check_corpus() {
     IFS=+ read -ra parts <<<"$corpus"
     [ ${#parts[@]} -gt 0 ] && [ "${corpus%+}" = "$corpus" ] || fail "name the parts of the corpus, such as base+kd, not '$corpus'"
     for part in "${parts[@]}"; do
-        [[ $part =~ ^(base|kd|best-[0-9]+|inter|bt)$ ]] ||
-            fail "unknown corpus part '$part'; choose from base, kd, best-2, inter, bt, joined by '+'"
+        [ "$part" != qe ] || fail "'qe' needs a COMET model; decode with another corpus, then run: nmt-kd assemble $decoded=$corpus" \
+            "--data $work/data-bin --qe-comet MODEL --output $assembled"
+        [[ $part =~ ^(base|kd|best-[1-9][0-9]*|inter|mbr|bt)$ ]] ||
+            fail "unknown corpus part '$part'; choose from base, kd, best-2 (or another number), inter, mbr, bt, joined by '+'"
         [[ $seen != *" $part "* ]] || fail "the corpus $corpus has the part '$part' twice; name it once"
         seen+="$part "
     done
     for ((number = 0; number < ${#extra[@]} - 1; number++)); do
         [ "${extra[number]}" != --nbest ] || nbest=${extra[number + 1]}
     done
+    [ "$corpus" != bt ] || fail "'bt' alone needs no teacher's translations; add a part such as base"
     for part in "${parts[@]}"; do
-        [[ $part != best-* ]] || { [ "${part#best-}" -ge 1 ] && [ "${part#best-}" -le "$nbest" ]; } ||
-            fail "'$part' needs ${part#best-} translations of each sentence, but there are $nbest; choose best-1 to best-$nbest, or" \
-                "add -- --nbest ${part#best-}"
+        [[ $part != best-* ]] || { [ "${part#best-}" -ge 2 ] && [ "${part#best-}" -le "$nbest" ]; } ||
+            fail "'$part' needs ${part#best-} translations of each sentence, but there are $nbest; choose kd, or best-2 to best-$nbest," \
+                "or add -- --nbest ${part#best-}"
     done
 }
 

@@ -6,7 +6,7 @@
 #   TEACHER=Helsinki-NLP/opus-mt-en-de bash scripts/distill.sh multi30k kd
 #   TRANSLATIONS=train.de bash scripts/distill.sh multi30k kd
 #
-# CORPUS is one that nmt-kd assemble can make: kd, best-2, inter, base+kd, base+best-2 ... Writes runs/DATA/decoded, which
+# CORPUS is one that nmt-kd assemble can make: kd, best-2, inter, mbr, base+kd, base+best-2 ... Writes runs/DATA/decoded, which
 # all corpora share, and runs/DATA/data-bin-CORPUS. Rerun to resume. A corpus whose translations or data have changed is
 # assembled again. To train on the corpus, run scripts/train.sh DATA METHOD with a method that uses it, such as seq_kd (kd)
 # or seq_kd_base (base+kd), or with CORPUS=... and any method. Other decoding flags or another teacher are refused, unless
@@ -77,7 +77,11 @@ if [ -z "$dry_run" ] && [ -d "$assembled" ]; then
 fi
 
 [ -n "$dry_run" ] || check_teacher
-assemble=(nmt-kd assemble "$decoded" --data "$work/data-bin" --corpus "$corpus" --output "$assembled.partial")
+forward_parts=${corpus//+bt/}
+forward_parts=${forward_parts#bt+}
+assemble=(nmt-kd assemble "$decoded=$forward_parts")
+! has bt || assemble+=("$decoded-reverse=bt")
+assemble+=(--data "$work/data-bin" --output "$assembled.partial")
 case $kind in
 checkpoint) decode "$source_lang" "$target_lang" "$teacher" "$decoded" ;;
 translator) decode_text ;;
@@ -89,7 +93,6 @@ if [ "$kind" != checkpoint ]; then
 fi
 if has bt; then
     decode "$target_lang" "$source_lang" "$reverse_teacher" "$decoded-reverse"
-    assemble+=(--reverse "$decoded-reverse")
     note_decoding "$decoded-reverse" "${reverse_teachers[@]}"
 fi
 note_decoding "$decoded" "${teachers[@]}"

@@ -192,12 +192,14 @@ DISTILL = ("distill", "multi30k", "kd")
 @pytest.mark.parametrize(
     ("corpus", "message"),
     [
-        ("nonsense", "unknown corpus part 'nonsense'; choose from base, kd, best-2, inter, bt, joined by '+'"),
+        ("nonsense", "unknown corpus part 'nonsense'; choose from base, kd, best-2 (or another number), inter, "),
+        ("qe", "'qe' needs a COMET model; decode with another corpus, then run: nmt-kd assemble "),
+        ("bt", "'bt' alone needs no teacher's translations; add a part such as base"),
         ("base+", "name the parts of the corpus, such as base+kd, not 'base+'"),
         ("kd+kd", "the corpus kd+kd has the part 'kd' twice"),
         (
             "best-9",
-            "'best-9' needs 9 translations of each sentence, but there are 4; choose best-1 to best-4, or add -- ",
+            "'best-9' needs 9 translations of each sentence, but there are 4; choose kd, or best-2 to best-4, or add -- ",
         ),
     ],
 )
@@ -207,7 +209,15 @@ def test_a_corpus_that_cannot_be_made_is_refused_before_decoding(place, corpus, 
 
 def test_more_translations_serve_a_larger_best_n(place):
     place.done("distill", "multi30k", "best-9", "--", "--nbest", "9")
-    assert "--corpus best-9" in place.calls[-1]
+    assert "/decoded=best-9 " in place.calls[-1]
+
+
+def test_back_translations_are_a_part_of_their_own_folder(place):
+    reverse = place.work / "reverse_teacher"
+    reverse.mkdir()
+    (reverse / "checkpoint_best.pt").write_text("a teacher of the reverse direction")
+    place.done("distill", "multi30k", "base+bt+kd")
+    assert f"assemble {place.work}/decoded=base+kd {place.work}/decoded-reverse=bt " in place.calls[-1]
 
 
 def test_a_decoding_by_another_teacher_or_search_is_refused_and_restart_decodes_anew(place):

@@ -112,7 +112,7 @@ def test_distilling_a_corpus_decodes_with_the_task_and_assembles():
     decode, assemble = (line for line in commands if "fairseq-generate" in line or "nmt-kd" in line)
     assert "--task seq_kd" in decode
     assert decode.endswith("--distill-backend auto")
-    assert "--corpus base+kd" in assemble
+    assert "/decoded=base+kd " in assemble
     assert re.search(r"mv \S+/data-bin-base\+kd.partial \S+/data-bin-base\+kd$", commands[-1])  # only when it is whole
 
 
