@@ -60,6 +60,8 @@ system() {
     done
 }
 
+NMT_KD_DEVICE=$(device) # once, because importing torch takes seconds
+export NMT_KD_DEVICE
 script prepare "$data" "${flags[@]}"
 # shellcheck source=/dev/null
 . "$file"

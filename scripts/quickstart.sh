@@ -73,6 +73,8 @@ packages=train # other teachers than fairseq checkpoints need CTranslate2 and tr
 [ -z "${TEACHER:-}" ] || [ -f "${TEACHER%%:*}" ] || packages=dev
 [ -n "$dry_run" ] || bash "$root/scripts/setup.sh" $packages
 PATH="$root/.venv/bin:$PATH"
+NMT_KD_DEVICE=$(device) # once, because importing torch takes seconds
+export NMT_KD_DEVICE
 started=$SECONDS
 script prepare "$data"
 

@@ -21,6 +21,7 @@ from nmt_kd.checkpoints.reading import read_checkpoint_file
 from nmt_kd.criterions.base import DistillationCriterion, TeacherConfig
 
 ROOT = Path(__file__).parents[1]
+STAND_INS = ROOT / "tests/stand_ins"  # of a library that slows the start of processes
 sys.path.insert(0, str(ROOT / "scripts"))
 import phrasebook  # noqa: E402
 import subwords  # noqa: E402
@@ -107,6 +108,7 @@ def method_flags(method: str, teacher_path, *flags) -> list[str]:
 
 def run_command(*command, environment=None, cwd=ROOT, **kwargs) -> subprocess.CompletedProcess:
     """Run a command as a user would, with everything it prints captured."""
+    variables = {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{STAND_INS}", **(environment or {})}
     return subprocess.run(
         [str(part) for part in command],
         capture_output=True,
@@ -114,7 +116,7 @@ def run_command(*command, environment=None, cwd=ROOT, **kwargs) -> subprocess.Co
         timeout=300,
         check=False,
         cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
+        env={**os.environ, **variables},
         **kwargs,
     )
 

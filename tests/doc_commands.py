@@ -18,7 +18,7 @@ from unittest.mock import patch
 
 import pytest
 import torch.distributed.run
-from conftest import ROOT, TINY_TRANSFORMER, parse_training
+from conftest import ROOT, STAND_INS, TINY_TRANSFORMER, parse_training
 from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import generate, interactive, train
@@ -150,7 +150,7 @@ def _torchrun(command: Command) -> None:
 
 def _subprocess(words: list, folder: Path, typed: str = "", **environment: str) -> str:
     variables = {"PATH": f"{BIN}:{os.environ['PATH']}", "NMT_KD_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
-    variables |= {"PYTHONPATH": str(ROOT), "NMT_KD_RUNS": str(Path("runs").absolute())}
+    variables |= {"PYTHONPATH": f"{ROOT}:{STAND_INS}", "NMT_KD_RUNS": str(Path("runs").absolute())}
     result = subprocess.run(
         [str(word) for word in words],
         cwd=folder,

@@ -12,7 +12,7 @@ import own_data
 import parallel_text
 import phrasebook
 import pytest
-from conftest import ROOT, run_command
+from conftest import ROOT, STAND_INS, run_command
 from test_scripts import parsed
 
 LANGUAGES = ("--languages", "en", "fr")
@@ -54,7 +54,7 @@ def script(tmp_path):
     (tmp_path / "runs/mine").mkdir(parents=True)
     (tmp_path / "runs/mine/settings.sh").write_text(own_data.MARK + ADDED)  # as after an earlier preparation
     environment = {"NMT_KD_RUNS": str(tmp_path / "runs"), "NMT_KD_DEVICE": "cpu", "WORKERS": "1"}
-    environment |= {"PYTHONPATH": str(ROOT), "PATH": f"{bin_folder}:{os.environ['PATH']}"}
+    environment |= {"PYTHONPATH": f"{ROOT}:{STAND_INS}", "PATH": f"{bin_folder}:{os.environ['PATH']}"}
     environment |= {"VIRTUAL_ENV": str(bin_folder.parent)}
 
     def run(name, *arguments, **kwargs):

@@ -199,7 +199,7 @@ DISTILL = ("distill", "multi30k", "kd")
         ("kd+kd", "the corpus kd+kd has the part 'kd' twice"),
         (
             "best-9",
-            "'best-9' needs 9 translations of each sentence, but there are 4; choose kd, or best-2 to best-4, or add -- ",
+            "'best-9' needs 9 translations of each sentence, but there are 4; choose kd, or best-2 to best-4, or add -",
         ),
     ],
 )
