@@ -13,6 +13,7 @@ from nmt_kd.errors import UserError
 logger = logging.getLogger(__name__)
 
 LEAST_SPLIT_ALIKE = 95  # percent
+MAX_CACHED_WORDS = 1_000_000  # a crawled corpus has tens of millions of distinct words
 UNKNOWN = "<unk>"  # fairseq's symbol
 
 
@@ -100,7 +101,14 @@ class SubwordModel:
         except ImportError:
             return None
         with self.path.open(encoding="utf-8") as codes:
-            return BPE(codes).process_line
+            bpe = BPE(codes)
+
+        def split(text: str) -> str:
+            if len(bpe.cache) > MAX_CACHED_WORDS:
+                bpe.cache.clear()
+            return bpe.process_line(text)
+
+        return split
 
 
 def _are_bpe_codes(path: Path) -> bool:

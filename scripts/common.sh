@@ -155,6 +155,9 @@ check_prepared() {
             "the data anew with: bash scripts/prepare.sh $data --restart"
 }
 
+# contains FOLDER PATTERN: whether a folder has a file of such a name
+contains() { [ -d "$1" ] && [ -n "$(find "$1" -mindepth 1 -maxdepth 1 -name "$2" -print -quit)" ]; }
+
 # files_of NAME FILE...: the files that exist, as parts for scripts/record.py; the first if there are none
 files_of() {
     local file found=()
@@ -166,4 +169,6 @@ files_of() {
 }
 
 # differences RECORD PART...: what differs from a record, in one line; nothing if there is no record
-differences() { [ ! -f "$1" ] || python "$root/scripts/record.py" compare "$@" || true; }
+differences() {
+    [ ! -f "$1" ] || python "$root/scripts/record.py" compare "$@" || [ $? -eq 3 ] || fail "cannot compare this run with $1"
+}

@@ -13,10 +13,16 @@ check_corpus() {
         [[ $seen != *" $part "* ]] || fail "the corpus $corpus has the part '$part' twice; name it once"
         seen+="$part "
     done
-    for ((number = 0; number < ${#extra[@]} - 1; number++)); do
-        [ "${extra[number]}" != --nbest ] || nbest=${extra[number + 1]}
+    for ((number = 0; number < ${#extra[@]}; number++)); do
+        case ${extra[number]} in
+        --nbest) nbest=${extra[number + 1]:-$nbest} ;;
+        --nbest=*) nbest=${extra[number]#--nbest=} ;;
+        esac
     done
     [ "$corpus" != bt ] || fail "'bt' alone needs no teacher's translations; add a part such as base"
+    [ -z "${TRANSLATIONS:-}" ] || return 0 # its lists may have any length
+    [[ $nbest =~ ^[1-9][0-9]*$ ]] || fail "--nbest is '$nbest', but must be a number of 1 or more"
+    ! has mbr || [ "$nbest" -ge 2 ] || fail "'mbr' compares several translations of each sentence; choose kd, or a larger --nbest"
     for part in "${parts[@]}"; do
         [[ $part != best-* ]] || { [ "${part#best-}" -ge 2 ] && [ "${part#best-}" -le "$nbest" ]; } ||
             fail "'$part' needs ${part#best-} translations of each sentence, but there are $nbest; choose kd, or best-2 to best-$nbest," \
@@ -62,7 +68,13 @@ teacher_parts() {
         for file in "${files[@]}"; do echo "teacher@$file"; done
         ;;
     translations) echo "translations@$TRANSLATIONS" ;;
-    translator) echo "teacher=${teacher##*/}" ;;
+    translator)
+        if [ -d "$teacher" ]; then
+            find -L "$teacher" -type f | sort | sed 's/^/teacher@/'
+        else
+            echo "teacher=$teacher" # on the hub
+        fi
+        ;;
     esac
 }
 
@@ -104,15 +116,17 @@ decode() {
 
 # decode_in_parallel FOLDER COMMAND...: run a command that fills the folder in $workers processes
 decode_in_parallel() {
-    local worker pid folder=$1
+    local worker pid lock folder=$1
     shift
     say "$data: decoding the training set into $folder (log: $folder.log)"
     if [ -n "$dry_run" ]; then
         run "$@"
         return
     fi
+    exec {lock}>"$folder.lock" # the workers hold it too
+    flock --nonblock "$lock" || fail "$folder is being decoded by another process; wait for it, or stop it and rerun"
     # settings of a run that failed before it decoded anything
-    [ ! -d "$folder" ] || compgen -G "$folder/shards/*" >/dev/null || rm -rf "$folder"
+    contains "$folder/shards" "*" || rm -rf "$folder"
     for ((worker = 0; worker < workers; worker++)); do
         LOCAL_RANK=$worker "$@" --num-shards "$workers" --shard-id "$worker" \
             > >(tee -a "$folder.log" | grep --line-buffered -E "sentences/s|[Ee]rror: ") 2>&1 &
@@ -122,6 +136,7 @@ decode_in_parallel() {
         wait "$pid" || fail "decoding failed; see $folder.log, then rerun to resume"
     done
     pids=()
+    exec {lock}>&-
 }
 
 # translate the plain text of the training set with a teacher of any kind
@@ -135,7 +150,9 @@ decode_text() {
 
 import_text() {
     local sources=(--sources "$work/text/train.$source_lang")
-    case $TRANSLATIONS in *.tsv | *.jsonl) sources=() ;; esac
+    case $TRANSLATIONS in
+    *.tsv | *.jsonl) has base || has inter || sources=() ;; # they have sources, which references must be parallel to
+    esac
     say "$data: importing $TRANSLATIONS into $decoded"
     run nmt-kd import "$TRANSLATIONS" "${sources[@]}" --source-lang "$source_lang" --target-lang "$target_lang" \
         --output "$decoded" "${extra[@]}"

@@ -35,6 +35,7 @@ decoded=$work/decoded
 assembled=$work/data-bin-$corpus
 record=$assembled/record.json
 teacher=${TRANSLATIONS:-${TEACHER:-$work/teacher/checkpoint_best.pt}}
+[ "$teacher" = / ] || teacher=${teacher%/}
 reverse_teacher=${REVERSE_TEACHER:-$work/reverse_teacher/checkpoint_best.pt}
 nbest=4
 

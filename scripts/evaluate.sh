@@ -55,7 +55,7 @@ if [ -n "$reversed" ]; then
 fi
 choose_device
 if [ -z "$dry_run" ]; then
-    [ -s "$folder/translations.txt" ] || compgen -G "$folder/checkpoint*.pt" >/dev/null ||
+    [ -s "$folder/translations.txt" ] || contains "$folder" "checkpoint*.pt" ||
         fail "$folder has no checkpoint; train it first with:" \
             "${SYSTEM:+SYSTEM=$SYSTEM }bash scripts/train.sh $data $method_name"
     [ -s "$folder/translations.txt" ] || check_prepared

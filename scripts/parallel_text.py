@@ -73,6 +73,13 @@ class ParallelText:
         These are the pairs with the smallest hashes, so that most of them stay the same when text is added.
         """
         wanted = sum(size for _, size in self.held_out_sizes)
+        given = {
+            hash_of(text)
+            for split in self.splits_with_files
+            if split != "train"
+            for _, *pair in self._lines(split)
+            for text in pair
+        }
         smallest: dict[int, tuple[int, str, str]] = {}
         heap: list[int] = []  # the same hashes, negated
         lines = 0
@@ -80,6 +87,8 @@ class ParallelText:
             lines = number
             hashed = _pair_hash(source, target)
             if not source or not target or max(len(source), len(target)) > MAX_CHARACTERS or hashed in smallest:
+                continue
+            if hash_of(source) in given or hash_of(target) in given:
                 continue
             if len(heap) < wanted:
                 heapq.heappush(heap, -hashed)

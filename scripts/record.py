@@ -5,7 +5,7 @@
     python scripts/record.py compare-log RUN_DIR NAME=VALUE... NAME@FILE... [-- FLAG...]
 
 The first writes values, checksums of files and fairseq's flags to the JSON file RECORD. The second prints what differs
-from them in one line and exits with 1. The third does this for a run of an earlier version, which has only its log.
+from them in one line and exits with 3. The third does this for a run of an earlier version, which has only its log.
 Several files of one NAME form a part of which only the content counts, not the names; a part whose files are all gone
 is not compared. Flags that do not change the result, such as the device and the number of workers, are left out, and
 paths are compared without their folders, so that a run may move to another folder or machine.
@@ -20,13 +20,16 @@ from pathlib import Path
 from inputs import checksum
 
 LISTED = 4  # differences in one line
+DIFFERENT = 3  # exit code; that of a traceback is 1
 # Flags that say where and how fast to run, what to log, or what to keep.
 INCIDENTAL = re.compile(
     r"--(cpu|(memory-efficient-)?(fp16|bf16)|amp|fp16-no-flatten-grads|tpu|device-id|nprocs-per-node|num-workers|"
     r"distributed-.*|ddp-.*|save-dir|user-dir|log-.*|tensorboard-logdir|wandb-.*|no-progress-bar|keep-.*|no-save.*|"
     r"kd-chunk-tokens|distill-backend|num-shards|shard-id)"
 )
-TEACHERS = {"--teacher-path", "--teacher-cache"}  # recorded by content
+# Flags that name files, which are recorded by content.
+TEACHERS = {"--teacher-path", "--teacher-cache"}
+INITIAL_MODELS = {"--finetune-from-model", "--restore-file"}
 FLAG = re.compile(r"-{1,2}[A-Za-z]")
 
 
@@ -66,7 +69,10 @@ def described(arguments: list[str]) -> tuple[dict[str, str], dict[str, list[Path
             files.setdefault(name, []).append(Path(value))
     if teachers := teacher_files(flags):
         files["teacher"] = teachers
-    kept = {name: value for name, value in flags.items() if not INCIDENTAL.fullmatch(name) and name not in TEACHERS}
+    if initial := [Path(flags[name]) for name in sorted(INITIAL_MODELS & set(flags))]:
+        files["initial model"] = initial
+    by_content = TEACHERS | INITIAL_MODELS
+    kept = {name: value for name, value in flags.items() if not INCIDENTAL.fullmatch(name) and name not in by_content}
     return values, files, {name: os.path.basename(v) if re.match(r"\S*/", v) else v for name, v in kept.items()}
 
 
@@ -175,7 +181,7 @@ def main(arguments: list[str]) -> None:
     if found:
         more = [f"and {len(found) - LISTED} more"] if len(found) > LISTED else []
         print("; ".join([*found[:LISTED], *more]))
-        sys.exit(1)
+        sys.exit(DIFFERENT)
 
 
 if __name__ == "__main__":

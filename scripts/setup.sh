@@ -32,9 +32,10 @@ PATH=${PATH//"$venv/bin:"/} # the environment must not be created with its own P
 works() { "$1" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; }
 
 find_python() {
-    local candidate
+    local candidate candidates=(python3.12 python3 python3.11)
+    [ -z "${PYTHON:-}" ] || candidates=("$PYTHON")
     # 3.12 first, because fairseq has a wheel for it but must be compiled for 3.11
-    for candidate in ${PYTHON:-python3.12 python3 python3.11}; do
+    for candidate in "${candidates[@]}"; do
         if works "$candidate"; then
             "$candidate" -c 'import sys; print(sys.executable)' | grep . && return
         fi

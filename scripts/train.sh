@@ -79,7 +79,7 @@ if [ -n "$dry_run" ]; then
     exit
 fi
 
-has_checkpoint() { compgen -G "$save_dir/checkpoint*.pt" >/dev/null; }
+has_checkpoint() { contains "$save_dir" "checkpoint*.pt"; }
 
 # print what this run and the one in $save_dir differ in
 differences_from_run() {

@@ -32,15 +32,15 @@ detokenise() { [ ${#tokenising[@]} -eq 0 ] && cat || sacremoses --language "$tar
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-# the model would answer a blank line with some word
-not_blank() { sed -n '/[^[:space:]]/p'; }
+# The model would answer a blank line with some word. In other locales, sed and awk may differ in what they call blank.
+not_blank() { LC_ALL=C sed -n '/[^[:space:]]/p'; }
 with_blanks() {
-    awk -v text="$scratch/text" '
+    LC_ALL=C awk -v text="$scratch/text" '
         function next_lines() { while ((more = getline line < text) > 0 && line !~ /[^[:space:]]/) print "" }
         { next_lines(); print }
         END { next_lines() }'
 }
 tokenise >"$scratch/text"
-grep -q '[^[:space:]]' "$scratch/text" || { with_blanks </dev/null && exit; }
+LC_ALL=C grep -q '[^[:space:]]' "$scratch/text" || { with_blanks </dev/null && exit; }
 not_blank <"$scratch/text" | "${command[@]}" 2>"$scratch/log" | sed -n 's/^D-[0-9]*\t[^\t]*\t//p' | detokenise | with_blanks ||
     { cat "$scratch/log" >&2 && fail "translation failed"; }

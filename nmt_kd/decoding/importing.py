@@ -1,10 +1,12 @@
 """Translations from elsewhere become a folder in text form."""
 
 import logging
+from itertools import zip_longest
 from pathlib import Path
 
 from nmt_kd.decoding.import_formats import FORMATS, Format, Plain, format_of
 from nmt_kd.decoding.shards import Decoded
+from nmt_kd.decoding.text_files import TextFiles
 from nmt_kd.decoding.text_form import FORM, pair_name, text_folder, text_record
 from nmt_kd.errors import UserError
 from nmt_kd.options import AT_LEAST_1, require
@@ -25,19 +27,20 @@ def import_translations(
 ) -> int:
     """Write the translations in `files` into `output`, unless it has them, and return the number of sentences.
 
-    `sources` are the files that plain translations are parallel to, and `format_name` is a key of FORMATS, by default
-    that of the files' names. Raises UserError, and writes nothing, if a line does not fit or `output` has others.
+    `sources` are the files that the translations are parallel to; only plain translations need them. `format_name` is a
+    key of FORMATS, by default that of the files' names. Raises UserError, and writes nothing, if a line does not fit or
+    `output` has others.
     """
     require(AT_LEAST_1.holds(block_sentences), "--block-sentences", block_sentences, AT_LEAST_1.words)
     name = format_of(files, format_name)
-    if (name == "plain") != bool(sources):
-        raise UserError(
-            f"--sources does not apply to {name}, which has its sources; leave it out"
-            if sources
-            else "plain text needs the file that it translates; give it as --sources"
-        )
-    kind = FORMATS[name]
-    content: Format = Plain(files, block_sentences, sources) if sources else kind(files, block_sentences)
+    if name == "plain":
+        if not sources:
+            raise UserError("plain text needs the file that it translates; give it as --sources")
+        content: Format = Plain(files, block_sentences, sources)
+    else:
+        content = FORMATS[name](files, block_sentences)
+        if sources:
+            _check_sources(content, TextFiles(sources, block_sentences))
     noted = {"files": [str(path) for path in files], "source_files": [str(path) for path in sources or []]}
     folder = text_folder(output, "nmt-kd import", noted)
     folder.claim(
@@ -59,3 +62,15 @@ def import_translations(
 
     fill(folder, content.translations.sizes, 0, 1, compute)
     return len(content.translations)
+
+
+def _check_sources(content: Format, sources: TextFiles) -> None:
+    """Raise UserError unless the translations have these sources, in this order."""
+    given = (source for block in range(len(content.translations.sizes)) for source, _ in content.block(block))
+    for source, record in zip_longest(given, sources.records()):
+        if record is None:
+            raise UserError(f"{', '.join(map(str, content.translations.paths))}: more sources than --sources has lines")
+        line = record[0]
+        if source is None or source.split() != line.text.split():
+            found = "has no translation" if source is None else f"is translated as {source!r}"
+            raise line.error(f"{found}; give the translations in the order of --sources, or leave out --sources")

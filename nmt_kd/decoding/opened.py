@@ -13,6 +13,7 @@ from nmt_kd.decoding.parts import WITH_REFERENCES, Source, check_lists
 from nmt_kd.decoding.shards import ShardFolder
 from nmt_kd.decoding.text_form import TextOriginals, is_text
 from nmt_kd.errors import UserError
+from nmt_kd.storage.kinds import DECODING, kind_of_folder
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Decoding:
 def languages_of(sources: list[Source]) -> tuple[str, str]:
     """Return the languages of the first folder, in the direction of the corpus."""
     first = next((source for source in sources if not source.is_reverse), sources[0])
-    source_lang, target_lang = ShardFolder(first.folder).settings()["languages"].split("-")
+    source_lang, target_lang = _settings_of(first.folder)["languages"].split("-")
     return (target_lang, source_lang) if first.is_reverse else (source_lang, target_lang)
 
 
@@ -63,7 +64,7 @@ def open_decodings(sources: list[Source], student: Student) -> list[Decoding]:
 
     The folders' settings are checked before any data is read.
     """
-    settings = {source.folder: ShardFolder(source.folder).settings() for source in sources}
+    settings = {source.folder: _settings_of(source.folder) for source in sources}
     for source in sources:
         _check_settings(source, settings[source.folder], student)
     texts = [source for source in sources if is_text(settings[source.folder])]
@@ -78,6 +79,17 @@ def open_decodings(sources: list[Source], student: Student) -> list[Decoding]:
     for decoding in decodings:
         check_finished(decoding.shards)
     return decodings
+
+
+def _settings_of(folder: Path) -> dict:
+    """Return the settings of a decoding; UserError if the folder is of another kind."""
+    kind = kind_of_folder(folder)
+    if kind not in (DECODING, None):
+        raise UserError(
+            f"{folder} is {kind}, not {DECODING}; give a folder that nmt-kd decode, nmt-kd import or fairseq-generate "
+            "--task seq_kd wrote"
+        )
+    return ShardFolder(folder).settings()
 
 
 def _check_settings(source: Source, settings: dict, student: Student) -> None:

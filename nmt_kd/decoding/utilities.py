@@ -59,7 +59,7 @@ class CometUtility:
                 f"--mbr-comet {name} does not compare translations with references; give a regression model such as "
                 "Unbabel/wmt22-comet-da"
             )
-        self.settings = {"utility": f"COMET {file_hash(checkpoint)}"}
+        self.settings = {"utility": f"COMET {file_hash(checkpoint)}", "precision": str(self.model.dtype)}
 
     def score(self, entries: list[Texts]) -> list[list[float]]:
         """Return for each source the mean utilities of its hypotheses; each text is encoded once."""
@@ -104,7 +104,7 @@ class CometQuality:
             raise UserError(
                 f"--qe-comet {name} needs references; give a reference-free model such as Unbabel/wmt20-comet-qe-da"
             )
-        self.settings = {"quality": f"COMET {file_hash(checkpoint)}"}
+        self.settings = {"quality": f"COMET {file_hash(checkpoint)}", "precision": str(self.model.dtype)}
 
     def score(self, entries: list[Texts]) -> list[list[float]]:
         """Return for each source the scores of its hypotheses."""
@@ -118,7 +118,9 @@ class CometQuality:
 class PairScorer(Protocol):
     """A translator, as far as it scores translations."""
 
-    settings: dict  # that determine the scores
+    settings: dict  # that determine the scores, with the following
+    languages: tuple[str, str]
+    longest_source: int
 
     def score(self, sources: list[str], translations: list[str]) -> list[float]:
         """Return for each pair of texts the log-probability of the translation, divided by its number of tokens."""
@@ -131,7 +133,12 @@ class ReverseScorer:
 
     def __init__(self, model: PairScorer):
         """`model` translates in the reverse direction."""
-        self.model, self.settings = model, dict(model.settings)
+        self.model = model
+        self.settings = {
+            **model.settings,
+            "languages": "-".join(model.languages),
+            "longest_source": model.longest_source,
+        }
 
     def score(self, entries: list[Texts]) -> list[list[float]]:
         """Return for each source its scores given each hypothesis."""

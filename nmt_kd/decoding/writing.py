@@ -20,7 +20,7 @@ from nmt_kd.decoding.filters import Filters
 from nmt_kd.errors import UserError
 from nmt_kd.storage.atomic import atomic_file
 
-OWN_FILES = re.compile(r"text|preprocess\.log|(dict|train|valid|test)\d*\..*")
+OWN_FILES = re.compile(r"text|(preprocess\.log|record\.json)|(dict|train|valid|test)\d*\..*")
 
 
 class CorpusFiles:

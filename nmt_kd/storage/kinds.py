@@ -4,13 +4,14 @@ import json
 from pathlib import Path
 
 CACHE = "a cache of a teacher's predictions"
+DECODING = "a folder of decoded sentences"
 
 
 def kind_of_folder(folder: Path) -> str | None:
     """Return what a folder contains, such as "a folder of checkpoints", or None if it is no known kind of folder."""
     settings = _settings(folder)
     if (folder / "shards").is_dir() and settings:
-        return "a folder of decoded sentences"
+        return DECODING
     if "top_k" in settings:
         return CACHE
     if any(folder.glob("*.top")):

@@ -119,14 +119,30 @@ def test_plain_text_that_is_not_parallel_is_refused(write, tmp_path, sources, tr
 
 
 def test_files_whose_format_is_unclear_are_refused(write, tmp_path):
-    tsv, plain, sources = write("x.tsv", TSV), write("x.de", PLAIN), write("x.en", SOURCES)
+    tsv, plain = write("x.tsv", TSV), write("x.de", PLAIN)
     for files, options, message in (
         ([tsv, plain], {}, "the files are of several formats, plain and tsv; import them one by one"),
         ([plain], {}, "plain text needs the file that it translates; give it as --sources"),
-        ([tsv], {"sources": [sources]}, "--sources does not apply to tsv, which has its sources; leave it out"),
     ):
         with pytest.raises(UserError, match=message):
             import_translations(files, tmp_path / "out", "en", "de", **options)
+
+
+def test_tables_are_compared_with_the_sources_that_are_given(write, tmp_path):
+    path = write("x.tsv", TSV)
+    for sources, message in (
+        ("one\nthree\ntwo\n", "x.en, line 2: is translated as 'two'; give the translations in the order of --sources"),
+        (
+            "one\ntwo\nthree\nfour\n",
+            "x.en, line 4: has no translation; give the translations in the order of --sources",
+        ),
+        ("one\ntwo\n", "x.tsv: more sources than --sources has lines"),
+    ):
+        with pytest.raises(UserError, match=message):
+            import_translations([path], tmp_path / "out", "en", "de", [write("x.en", sources)], block_sentences=2)
+        assert not (tmp_path / "out").exists()
+    import_translations([path], tmp_path / "out", "en", "de", [write("x.en", "one\n two\nthree\n")], block_sentences=2)
+    assert imported(tmp_path / "out") == WITH_SCORES
 
 
 def test_a_rerun_does_nothing_or_repairs_and_other_files_are_refused(write, tmp_path):

@@ -205,11 +205,22 @@ class ByLength:
     """A reverse model that likes short texts."""
 
     settings = {"teacher": "by length"}  # noqa: RUF012
+    longest_source = 100
     scored = 0
+
+    def __init__(self, *languages):
+        self.languages = languages or ("de", "en")
 
     def score(self, sources, translations):
         self.scored += len(sources)
         return [-len(source) - len(text) / 1000 for source, text in zip(sources, translations, strict=True)]
+
+
+def test_scores_for_other_languages_are_not_reused(copy, data):
+    filters = Filters(worst=Fraction(1, 10))
+    for model in (ByLength("de", "fr"), ByLength("de", "en")):
+        pairs_of(copy, data, "kd", filters, scorers={"reverse": ReverseScorer(model)})
+        assert model.scored > 0
 
 
 def test_only_the_hypotheses_of_a_part_are_scored_and_stored(copy, data, lists):

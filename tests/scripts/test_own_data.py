@@ -180,6 +180,17 @@ def test_held_out_sentences_are_in_no_other_split_and_stay_the_same_when_text_is
     assert len(kept & held_out) >= 10
 
 
+def test_held_out_sentences_are_not_in_a_given_test_set(tmp_path):
+    pairs = phrasebook.corpus({"train": 60}, seed=4)["train"]
+    for name, lines in (("train", pairs), ("test", pairs[:40])):
+        for column, language in enumerate(("en", "fr")):
+            (tmp_path / f"{name}.{language}").write_text("".join(f"{pair[column]}\n" for pair in lines))
+    text = parallel_text.find_text([tmp_path], ["en", "fr"], 10)
+    splits = {name: {side for _, *pair in text.pairs(name) for side in pair} for name in ("valid", "test")}
+    assert len(list(text.pairs("valid"))) == 10
+    assert not splits["valid"] & splits["test"]
+
+
 def test_the_settings_serve_every_script_and_keep_what_the_user_has_added(text, tmp_path):
     assert prepare("mine", "--text", text, *LANGUAGES, "--until", "text", runs=tmp_path).returncode == 0
     settings = tmp_path / "mine/settings.sh"

@@ -1,5 +1,6 @@
 """What a run, a decoding, a corpus and a result are made of, and what happens when it changes."""
 
+import fcntl
 import json
 import os
 import re
@@ -47,6 +48,16 @@ def test_a_run_that_differs_is_refused_by_what_differs(place, flags, environment
     line = place.refused(*TRAIN, *flags, **environment)
     assert f"this run differs from the one in {place.work}/word_kd ({change}" in line
     assert line.endswith(f"{OTHER}bash scripts/train.sh multi30k word_kd --restart")
+
+
+def test_another_initial_model_of_the_same_name_is_another_run(place):
+    for name in ("a", "b"):
+        (place.folder / name).mkdir()
+        (place.folder / name / "checkpoint_best.pt").write_text(name)
+    flag = "--finetune-from-model"
+    place.done(*TRAIN, "--", flag, place.folder / "a/checkpoint_best.pt")
+    line = place.refused(*TRAIN, "--", flag, place.folder / "b/checkpoint_best.pt")
+    assert "(initial model: checkpoint_best.pt (SHA-256 " in line
 
 
 def test_changed_settings_data_and_method_are_named(place):
@@ -195,6 +206,7 @@ DISTILL = ("distill", "multi30k", "kd")
         ("nonsense", "unknown corpus part 'nonsense'; choose from base, kd, best-2 (or another number), inter, "),
         ("qe", "'qe' needs a COMET model; decode with another corpus, then run: nmt-kd assemble "),
         ("bt", "'bt' alone needs no teacher's translations; add a part such as base"),
+        ("mbr --nbest=1", "'mbr' compares several translations of each sentence; choose kd, or a larger --nbest"),
         ("base+", "name the parts of the corpus, such as base+kd, not 'base+'"),
         ("kd+kd", "the corpus kd+kd has the part 'kd' twice"),
         (
@@ -204,7 +216,8 @@ DISTILL = ("distill", "multi30k", "kd")
     ],
 )
 def test_a_corpus_that_cannot_be_made_is_refused_before_decoding(place, corpus, message):
-    assert message in place.refused("distill", "multi30k", corpus)
+    corpus, *flags = corpus.split()
+    assert message in place.refused("distill", "multi30k", corpus, "--", *flags)
 
 
 def test_more_translations_serve_a_larger_best_n(place):
@@ -270,7 +283,7 @@ def test_any_translator_decodes_the_text_and_the_students_subwords_split_it(plac
     assert "--nbest 4 --beam 4 --lenpen 0.6 --source-lang eng_Latn --num-shards 1" in decode
     assert f"--subword-model {place.work}/subwords/subwords.model --source-lang en --target-lang de" in assemble
     assert f"--references {place.work}/text/train.de" in assemble
-    assert "(teacher: model -> other; --source-lang: eng_Latn -> not set)" in place.refused(
+    assert "(teacher: some/model -> another/other; --source-lang: eng_Latn -> not set)" in place.refused(
         *DISTILL, TEACHER="another/other"
     )
 
@@ -288,6 +301,43 @@ def test_translations_are_imported_instead_of_decoded(place, tmp_path):
     (tmp_path / "train.tsv").write_text("line\tZeile\n")
     place.done(*DISTILL, "--restart", TRANSLATIONS=str(tmp_path / "train.tsv"))
     assert "--sources" not in place.calls[-2]
+    place.done("distill", "multi30k", "base+kd", "--restart", TRANSLATIONS=str(tmp_path / "train.tsv"))
+    assert (
+        f"--sources {place.work}/text/train.en" in place.calls[-2]
+    )  # so that the references are of the same sentences
+
+
+def test_imported_lists_may_be_longer_than_decoded_ones(place, tmp_path):
+    (tmp_path / "train.jsonl").write_text("{}\n")
+    place.done("distill", "multi30k", "best-8", TRANSLATIONS=str(tmp_path / "train.jsonl"))
+    assert "/decoded=best-8 " in place.calls[-1]
+
+
+def test_a_changed_folder_with_a_translator_is_another_teacher(place, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name / "float32").mkdir(parents=True)
+        (tmp_path / name / "float32/model.bin").write_text(name)
+    place.done(*DISTILL, TEACHER=str(tmp_path / "a/float32/"))
+    assert "data-bin-kd already exists" in place.done(*DISTILL, TEACHER=str(tmp_path / "a/float32"))
+    assert "(teacher: model.bin (SHA-256 " in place.refused(*DISTILL, TEACHER=str(tmp_path / "b/float32"))
+
+
+def test_what_is_decoded_survives_in_a_folder_whose_name_is_a_pattern(place):
+    folder = place.folder / "runs[1]"
+    shutil.copytree(place.work, folder / "multi30k")
+    place.done(*DISTILL, NMT_KD_RUNS=str(folder))
+    shutil.rmtree(folder / "multi30k/data-bin-kd")
+    marked = folder / "multi30k/decoded/shards/0000001.jsonl"
+    marked.write_text("decoded earlier\n")
+    place.done(*DISTILL, NMT_KD_RUNS=str(folder))
+    assert marked.is_file()
+
+
+def test_a_folder_is_decoded_by_one_process_at_a_time(place):
+    with (place.work / "decoded.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert f"{place.work}/decoded is being decoded by another process; wait for it" in place.refused(*DISTILL)
+    place.done(*DISTILL)
 
 
 def test_tokenised_data_is_not_for_other_translators(place):
@@ -396,3 +446,9 @@ def test_blank_lines_are_answered_with_blank_lines(place, text):
     place.done("train", "multi30k", "plain")
     printed = place.done("translate", "multi30k", "plain", stdin=text)
     assert printed == "".join(f"translation of {line}\n" if line.strip() else "\n" for line in text.splitlines())
+
+
+def test_a_wide_space_keeps_the_lines_in_step(place):
+    place.done("train", "multi30k", "plain")
+    printed = place.done("translate", "multi30k", "plain", stdin="a\n\u3000\nb\n", LC_ALL="C.UTF-8").splitlines()
+    assert (len(printed), printed[0], printed[2]) == (3, "translation of a", "translation of b")
