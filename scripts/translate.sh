@@ -32,7 +32,7 @@ detokenise() { [ ${#tokenising[@]} -eq 0 ] && cat || sacremoses --language "$tar
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-# the model would answer a blank line with some word
+# blank lines do not go through the model, which would translate them into a word
 not_blank() { sed -n '/[^[:space:]]/p'; }
 with_blanks() {
     awk -v text="$scratch/text" '
