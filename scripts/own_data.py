@@ -3,8 +3,8 @@
     python scripts/own_data.py settings captions FOLDER --languages en fr > settings.sh
     python scripts/own_data.py text FOLDER OUT_DIR --languages en fr [--clean]
 
-The first command checks the text and chooses settings by its size, as described in docs/own-data.md. Two files can take
-the place of FOLDER; see scripts/check_text.py. The second writes OUT_DIR/SPLIT.LANGUAGE with white space
+The first command checks the text and chooses settings by its size, as described in docs/own-data.md. Two files can
+take the place of FOLDER; see scripts/check_text.py. The second writes OUT_DIR/SPLIT.LANGUAGE with white space
 normalised and, with --clean, without the pairs that cannot be used; the first test set becomes OUT_DIR/test.LANGUAGE.
 """
 

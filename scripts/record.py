@@ -5,12 +5,12 @@
     python scripts/record.py compare-log RUN_DIR NAME=VALUE... NAME@FILE... [-- FLAG...]
 
 write stores values, checksums of files and fairseq's flags in the JSON file RECORD. compare prints what differs from
-the record in one line and exits with 1, or prints nothing. compare-log does the same for a run of an earlier version, which
-has only its log.
+the record in one line and exits with 1, or prints nothing. compare-log does the same for a run of an earlier version,
+which has only its log.
 
-Several files can have the same NAME; only their contents are compared, not their file names, and nothing is compared if
-all of them are missing. Flags that do not change the result, such as the device and the number of workers, are left
-out, and paths are compared without their folders, so that a run can be moved to another folder or machine.
+Several files can have the same NAME; only their contents are compared, not their file names, and nothing is compared
+if all of them are missing. Flags that do not change the result, such as the device and the number of workers, are
+left out, and paths are compared without their folders, so that a run can be moved to another folder or machine.
 """
 
 import json
