@@ -97,7 +97,7 @@ def test_the_corpus_is_in_the_students_subwords_and_trains(assemble, student, co
     [
         (
             ["--corpus", "inter"],
-            "without references, which 'inter' needs; choose other parts; or give --references",
+            "without references, which 'inter' needs; choose other parts, or give --references",
         ),
         (["--corpus", "base+bt"], "'bt' needs a separate folder, decoded in the reverse direction, but .* has"),
         (["--corpus", "bt"], "has no data in de-en; give the student's data or, if"),
