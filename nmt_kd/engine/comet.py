@@ -34,8 +34,8 @@ def comet_checkpoint(name: str) -> Path:
     except Exception as error:  # from the hub, the network or the file system
         raise UserError(
             f"cannot download the COMET model {name} ({in_one_line(error)}); on a machine with a network, "
-            f"download hparams.yaml and checkpoints/model.ckpt from https://huggingface.co/{name} into a folder, and give "
-            "the path of that folder instead of the name"
+            f"download hparams.yaml and checkpoints/model.ckpt from https://huggingface.co/{name} into a folder, and "
+            "give the path of that folder instead of the name"
         ) from None
 
 
