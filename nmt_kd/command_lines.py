@@ -12,7 +12,7 @@ HELP = ("-h", "--help")
 
 
 def apply() -> None:
-    """Make --help show all options, and missing ones errors of one line; call this once per process."""
+    """Make --help show all options, and a missing --arch or --path a one-line error; call this once per process."""
     parse = options.parse_args_and_arch
 
     @functools.wraps(parse)

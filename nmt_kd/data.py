@@ -41,8 +41,8 @@ def _why_not_data(folder: str, *languages: str | None) -> str | None:
         return f"{folder} has no dict.*.txt; {FROM_PREPROCESS}"
     if unknown := [language for language in languages if language is not None and language not in known]:
         return (
-            f"{folder} has no dict.{unknown[0]}.txt; give --source-lang and --target-lang as in the data, which is in "
-            f"{' and '.join(known)}"
+            f"{folder} has no dict.{unknown[0]}.txt; its languages are "
+            f"{' and '.join(known)}; choose from them with --source-lang and --target-lang"
         )
     if None in languages and not any(_subsets(path)):
         return f"{folder} has dictionaries but no binarised text, such as train.en-de.en.idx; {FROM_PREPROCESS}"
@@ -85,8 +85,8 @@ def _why_no_subset(data: str, subset: str, source_lang: str, target_lang: str) -
         )
     if found:
         there = " and ".join(sorted({pair for _, pair in found}))
-        return f"{missing}, because its text is {there}; give --source-lang and --target-lang accordingly"
-    return f"{missing}, nor any other text; {FROM_PREPROCESS}"
+        return f"{missing}; its text is {there}: give its languages as --source-lang and --target-lang"
+    return f"{missing} and no other binarised text; {FROM_PREPROCESS}"
 
 
 def batches_by_tokens(

@@ -9,6 +9,11 @@ class UserError(Exception):
     """Wrong input. Its message is a single line, shown without a traceback."""
 
 
+def in_one_line(error: Exception, characters: int = 300) -> str:
+    """Return the message of another library's error on one line, cut to a number of `characters`."""
+    return " ".join(str(error).split())[:characters]
+
+
 def user_error_in(error: BaseException) -> str | None:
     """Return the message of the `UserError` that caused `error`, or None.
 

@@ -18,7 +18,7 @@ UNKNOWN = "<unk>"  # fairseq's symbol
 
 
 def marks_of(symbols: Iterable[str]) -> str:
-    """Return by which marks the symbols of a dictionary are subwords, as in fairseq's --remove-bpe, or "none"."""
+    """Return how the symbols of a dictionary mark subwords, as a value of fairseq's --remove-bpe, or "none"."""
     for symbol in symbols:
         if symbol.startswith("\u2581"):
             return "sentencepiece"
@@ -28,12 +28,12 @@ def marks_of(symbols: Iterable[str]) -> str:
 
 
 def join_subwords(subwords: str, marks: str) -> str:
-    """Join subwords with these marks into text, as fairseq-generate's --remove-bpe does."""
+    """Join subwords into text, as fairseq-generate does with --remove-bpe `marks`."""
     return post_process(subwords, marks)
 
 
 def without_unknown(subwords: str) -> tuple[str, int]:
-    """Return subwords without unknown symbols, and how many there were."""
+    """Return subwords without the unknown symbols, and the number of those."""
     symbols = subwords.split()
     known = [symbol for symbol in symbols if symbol != UNKNOWN]
     return " ".join(known), len(symbols) - len(known)

@@ -7,8 +7,8 @@
 FOLDER contains train.LANGUAGE, valid.LANGUAGE and test*.LANGUAGE (one or more test sets) as plain UTF-8 text, one
 sentence per line. Without a validation or test set, one is taken from the training text; two files can take the place
 of a folder with training text only. Prints one line for each kind of problem, which says what is wrong, where, and what
-to do, and exits with 1 if there is any. With --clean, pairs that scripts/prepare.sh --clean drops are counted and are
-not errors. Memory grows with the number of distinct pairs, by one hash each, not with the length of the text.
+to do, and exits with 1 if there is any. With --clean, pairs that scripts/prepare.sh --clean drops are counted but not
+errors. Memory grows by one hash for each distinct pair, not with the length of the text.
 """
 
 import argparse
@@ -158,7 +158,9 @@ def add_text_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("text", type=Path, nargs="+", metavar="FOLDER_OR_FILE", help="a folder, or two files")
     parser.add_argument("--languages", nargs=2, help="source and target language, as in the file names")
     for split in ("valid", "test"):
-        help_text = f"pairs to take from the training text, without {split}.LANGUAGE (default: a tenth, up to 1,000)"
+        help_text = (
+            f"pairs to hold out from the training text if {split}.LANGUAGE is missing (default: a tenth, up to 1,000)"
+        )
         parser.add_argument(f"--{split}-size", type=positive, metavar="N", help=help_text)
 
 
@@ -173,8 +175,10 @@ def text_of(args: argparse.Namespace) -> ParallelText:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose and check a text."""
     add_text_arguments(parser)
-    parser.add_argument("--vocabulary-size", type=int, help="check that the text supports this many subwords")
-    parser.add_argument("--clean", action="store_true", help="accept pairs that can be dropped")
+    parser.add_argument("--vocabulary-size", type=int, help="number of subwords that the text must support")
+    parser.add_argument(
+        "--clean", action="store_true", help="count pairs that can be dropped instead of reporting them as errors"
+    )
 
 
 def checked(args: argparse.Namespace) -> tuple[ParallelText, Report]:

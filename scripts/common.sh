@@ -132,7 +132,7 @@ choose_device() {
     [ "$device" = gpu ] || device_flags=(--cpu)
 }
 
-# the setting of the subwords step, as prepare.sh notes it; data prepared for a published model keeps its BPE codes
+# the setting of the subwords step, as prepare.sh records it; data prepared for a published model keeps its BPE codes
 subword_setting() {
     local of_a_model="BPE codes " kept=$work/subwords/settings
     if [ -n "${1:-}" ]; then
@@ -152,13 +152,13 @@ check_prepared() {
     [ -d "$work/data-bin" ] || fail "$work/data-bin is missing; prepare the data with: bash scripts/prepare.sh $data"
     [ ! -f "$kept" ] || [ "$(cat "$kept")" = "$(subword_setting)" ] ||
         fail "$work/data-bin has $(cat "$kept"), but the settings say $(subword_setting); restore the setting, or prepare" \
-            "the data anew with: bash scripts/prepare.sh $data --restart"
+            "the data again with: bash scripts/prepare.sh $data --restart"
 }
 
 # contains FOLDER PATTERN: whether a folder has a file of such a name
 contains() { [ -d "$1" ] && [ -n "$(find "$1" -mindepth 1 -maxdepth 1 -name "$2" -print -quit)" ]; }
 
-# files_of NAME FILE...: the files that exist, as parts for scripts/record.py; the first if there are none
+# files_of NAME FILE...: the existing files, as parts for scripts/record.py; the first one if none exists
 files_of() {
     local file found=()
     for file in "${@:2}"; do
@@ -168,7 +168,7 @@ files_of() {
     printf '%s\n' "${found[@]/#/$1@}"
 }
 
-# differences RECORD PART...: what differs from a record, in one line; nothing if there is no record
+# differences RECORD PART...: print what differs from a record, in one line; nothing if there is no record
 differences() {
     [ ! -f "$1" ] || python "$root/scripts/record.py" compare "$@" || [ $? -eq 3 ] || fail "cannot compare this run with $1"
 }

@@ -1,4 +1,4 @@
-# The checks and the decoders of distill.sh, which reads the arguments and sets the variables.
+# The checks and the decoding of distill.sh, which sources this after common.sh and sets the variables.
 
 # refuse a corpus that cannot be assembled, before anything is decoded
 check_corpus() {
@@ -6,8 +6,8 @@ check_corpus() {
     IFS=+ read -ra parts <<<"$corpus"
     [ ${#parts[@]} -gt 0 ] && [ "${corpus%+}" = "$corpus" ] || fail "name the parts of the corpus, such as base+kd, not '$corpus'"
     for part in "${parts[@]}"; do
-        [ "$part" != qe ] || fail "'qe' needs a COMET model; decode with another corpus, then run: nmt-kd assemble $decoded=$corpus" \
-            "--data $work/data-bin --qe-comet MODEL --output $assembled"
+        [ "$part" != qe ] || fail "'qe' needs a COMET model, which this script does not take; choose another corpus here," \
+            "then run: nmt-kd assemble $decoded=$corpus --data $work/data-bin --qe-comet MODEL --output $assembled"
         [[ $part =~ ^(base|kd|best-[1-9][0-9]*|inter|mbr|bt)$ ]] ||
             fail "unknown corpus part '$part'; choose from base, kd, best-2 (or another number), inter, mbr, bt, joined by '+'"
         [[ $seen != *" $part "* ]] || fail "the corpus $corpus has the part '$part' twice; name it once"
@@ -19,7 +19,7 @@ check_corpus() {
         --nbest=*) nbest=${extra[number]#--nbest=} ;;
         esac
     done
-    [ "$corpus" != bt ] || fail "'bt' alone needs no teacher's translations; add a part such as base"
+    [ "$corpus" != bt ] || fail "a corpus cannot consist of 'bt' alone; add a part, such as base+bt"
     [ -z "${TRANSLATIONS:-}" ] || return 0 # its lists may have any length
     [[ $nbest =~ ^[1-9][0-9]*$ ]] || fail "--nbest is '$nbest', but must be a number of 1 or more"
     ! has mbr || [ "$nbest" -ge 2 ] || fail "'mbr' compares several translations of each sentence; choose kd, or a larger --nbest"
@@ -49,17 +49,17 @@ check_decoding() {
     local changed
     [ -z "$dry_run" ] && [ -d "$1" ] || return 0
     changed=$(differences "$1.json" "${@:2}" "${of_data[@]}" -- "${search[@]}" "${extra[@]}")
-    [ -z "$changed" ] || fail "this run differs from the one that made $1 ($changed); restore that, or decode anew with:" \
-        "bash scripts/distill.sh $data $corpus --restart"
+    [ -z "$changed" ] || fail "this run differs from the one that made $1 ($changed); restore the earlier" \
+        "settings, or decode again with: bash scripts/distill.sh $data $corpus --restart"
 }
 
-# note_decoding FOLDER TEACHER_PART...: record what complete translations are made of
+# note_decoding FOLDER TEACHER_PART...: record the teacher, data and search of complete translations
 note_decoding() {
     [ -n "$dry_run" ] ||
         python "$root/scripts/record.py" write "$1.json" "${@:2}" "${of_data[@]}" -- "${search[@]}" "${extra[@]}"
 }
 
-# what the translations are made of besides the data, as parts for scripts/record.py
+# the teacher, or the file of translations, as parts for scripts/record.py
 teacher_parts() {
     local file files
     case $kind in
@@ -78,14 +78,14 @@ teacher_parts() {
     esac
 }
 
-# what a corpus is made of
+# the data and translations that a corpus is made from, as parts for scripts/record.py
 corpus_parts() {
     printf '%s\n' "corpus=$corpus" "${of_data[@]}"
     files_of translations "$decoded"/manifest.json "$decoded"/shards/*
     ! has bt || files_of "back-translations" "$decoded-reverse"/manifest.json "$decoded-reverse"/shards/*
 }
 
-# refuse a teacher that is missing or that the corpus cannot use, before anything is decoded
+# refuse a teacher that is missing or that cannot make the corpus, before anything is decoded
 check_teacher() {
     local file files
     case $kind in
@@ -100,7 +100,8 @@ check_teacher() {
         ;;
     *)
         [ "$kind" = translator ] || [ -f "$TRANSLATIONS" ] || fail "TRANSLATIONS=$TRANSLATIONS is not a file"
-        ! has bt || fail "'bt' needs fairseq checkpoints as teachers; leave out 'bt', or join the corpora with nmt-kd assemble"
+        ! has bt || fail "'bt' needs a fairseq checkpoint as the teacher; leave out 'bt', or decode separately" \
+            "and combine the folders with nmt-kd assemble"
         [ ${#tokenising[@]} -eq 0 ] || fail "$data is tokenised, but other teachers than fairseq checkpoints translate plain" \
             "text; see docs/own-data.md"
         ;;
@@ -125,7 +126,7 @@ decode_in_parallel() {
     fi
     exec {lock}>"$folder.lock" # the workers hold it too
     flock --nonblock "$lock" || fail "$folder is being decoded by another process; wait for it, or stop it and rerun"
-    # settings of a run that failed before it decoded anything
+    # a run that failed before it decoded anything leaves only its settings, which may have changed since
     contains "$folder/shards" "*" || rm -rf "$folder"
     for ((worker = 0; worker < workers; worker++)); do
         LOCAL_RANK=$worker "$@" --num-shards "$workers" --shard-id "$worker" \

@@ -1,22 +1,23 @@
 #!/usr/bin/env bash
-# Sequence-level distillation: decode a training set with the teacher and assemble a corpus from the translations.
+# Sequence-level distillation: translate a training set with the teacher and assemble a corpus from the translations.
 #
 #   bash scripts/distill.sh DATA CORPUS [--restart] [--dry-run] [-- DECODING_FLAG...]
 #   bash scripts/distill.sh multi30k kd -- --distill-backend ctranslate2
 #   TEACHER=Helsinki-NLP/opus-mt-en-de bash scripts/distill.sh multi30k kd
 #   TRANSLATIONS=train.de bash scripts/distill.sh multi30k kd
 #
-# CORPUS is one that nmt-kd assemble can make: kd, best-2, inter, mbr, base+kd, base+best-2 ... Writes runs/DATA/decoded, which
-# all corpora share, and runs/DATA/data-bin-CORPUS. Rerun to resume. A corpus whose translations or data have changed is
-# assembled again. To train on the corpus, run scripts/train.sh DATA METHOD with a method that uses it, such as seq_kd (kd)
-# or seq_kd_base (base+kd), or with CORPUS=... and any method. Other decoding flags or another teacher are refused, unless
-# --restart removes the translations first.
+# CORPUS lists parts that nmt-kd assemble can make, joined by +: kd, best-2, inter, mbr, base+kd, base+best-2 ... The script
+# writes runs/DATA/decoded, which all corpora share, and runs/DATA/data-bin-CORPUS. Rerun to resume. If the translations or
+# the data have changed, the corpus is assembled again. To train on it, run scripts/train.sh DATA METHOD with a method that
+# uses this corpus, such as seq_kd (kd) or seq_kd_base (base+kd), or with CORPUS=... and any method. Translations by another
+# teacher or with other decoding flags are not mixed: the script stops with an error unless you add --restart, which removes
+# the translations and decodes again.
 #
-#   TEACHER=NAME        a fairseq checkpoint (default: runs/DATA/teacher/checkpoint_best.pt), or what nmt-kd decode takes: a
-#                       Hugging Face model, a folder written by nmt-kd export or a CTranslate2 model. The flags after -- are
-#                       those of fairseq-generate or nmt-kd decode.
-#   TRANSLATIONS=FILE   instead of decoding, import translations: plain text, one line for each of runs/DATA/text/train.SOURCE,
-#                       or what else nmt-kd import takes (.tsv, .jsonl)
+#   TEACHER=NAME        a fairseq checkpoint (default: runs/DATA/teacher/checkpoint_best.pt), or another teacher that nmt-kd
+#                       decode accepts: a Hugging Face model, a folder written by nmt-kd export, or a CTranslate2 model.
+#                       Flags after -- are passed to fairseq-generate for a checkpoint, and to nmt-kd decode for others.
+#   TRANSLATIONS=FILE   import these translations instead of decoding: plain text, parallel to runs/DATA/text/train.SOURCE,
+#                       or another format of nmt-kd import (.tsv, .jsonl)
 #   REVERSE_TEACHER=PATH   the reverse teacher (default: runs/DATA/reverse_teacher/checkpoint_best.pt, see below)
 #   WORKERS=N           decode with N processes on this machine (default: one per GPU, or one)
 #
@@ -42,7 +43,7 @@ nbest=4
 check_corpus
 kind=$(kind_of_teacher)
 if [ -z "$dry_run" ]; then
-    if [ -d "$assembled" ] && [ ! -f "$record" ] && [ -z "$restart" ]; then # by an earlier version or by nmt-kd assemble
+    if [ -d "$assembled" ] && [ ! -f "$record" ] && [ -z "$restart" ]; then # written by an earlier version or by nmt-kd assemble
         say "$data: $assembled already exists"
         exit
     fi

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Translate a test set with a trained system and measure the system's agreement with the teacher.
+# Translate the test sets with a trained system and measure the system's agreement with the teacher.
 #
 #   bash scripts/evaluate.sh DATA METHOD [--dry-run]
 #
 # Writes translations.txt and agreement.json to runs/DATA/METHOD, and translations.NAME.txt and agreement.NAME.json for each
-# further test set NAME. Without a teacher's checkpoint, the agreement is left out. Results are kept until the checkpoint,
-# the data or the settings of the search change. If the data set's file says so, the student's last checkpoints are first
-# averaged into average.pt, and tokenised BLEU, as computed by multi-bleu.perl, is written to scores.txt.
+# further test set NAME. Without a teacher's checkpoint, the agreement is not measured. Results are recomputed only if the
+# checkpoint, the teacher, the data or the settings of the search have changed. If the data set's settings say so, the
+# student's last checkpoints are first averaged into average.pt, and tokenised BLEU, as computed by multi-bleu.perl, is
+# written to scores.txt.
 #
 #   SYSTEM=NAME    evaluate the folder NAME instead of METHOD
 #   TEACHER=PATH   the teacher's checkpoint (default: runs/DATA/teacher/checkpoint_best.pt, if it exists)
@@ -17,7 +18,7 @@ teacher=${TEACHER:-$work/teacher/checkpoint_best.pt}
 checkpoint=$folder/checkpoint_best.pt
 
 # into FILE COMMAND...: run the command with its output in FILE and its messages in FILE.log, unless FILE exists and was made
-# of what $made_of describes
+# from what $made_of lists
 into() {
     local file=$1
     shift
@@ -37,7 +38,7 @@ renew() {
 
 record_of() { echo "$folder/records/${1##*/}.json"; }
 
-# is_stale FILE: whether a result was made of something else than $made_of describes; says what
+# is_stale FILE: whether a result was made from anything other than what $made_of lists; if so, print the difference
 is_stale() {
     local changed
     if [ -f "$(record_of "$1")" ]; then
@@ -46,7 +47,7 @@ is_stale() {
         changed="the checkpoint is newer"
     fi
     [ -n "${changed:-}" ] || return 1
-    echo "  making ${1##*/} anew ($changed)"
+    echo "  recomputing ${1##*/} ($changed)"
 }
 
 if [ -n "$reversed" ]; then
@@ -68,7 +69,7 @@ if [ ${#average[@]} -gt 0 ] && [ "$role" = student ]; then
         [ -n "$dry_run" ] || python "$root/scripts/record.py" write "$(record_of "$checkpoint")" "${made_of[@]}"
     fi
 elif [ -z "$dry_run" ] && [ ! -f "$checkpoint" ] && [ ! -s "$folder/translations.txt" ]; then
-    fail "$folder has no checkpoint_best.pt, because it was trained without validation; copy the checkpoint to evaluate there"
+    fail "$folder has no checkpoint_best.pt, because it was trained without validation; copy the checkpoint to evaluate to that name"
 fi
 
 say "$data: translating the test set with ${folder##*/}"
@@ -77,7 +78,7 @@ IFS=: read -ra teachers <<<"$teacher"
 if [ -n "$dry_run" ] || [ -f "${teachers[0]}" ]; then
     [ -z "$dry_run" ] && [ ! -f "$checkpoint" ] || compares=yes
 elif [ -n "${TEACHER:-}" ] && [[ $TEACHER == *.pt ]]; then
-    fail "the teacher's checkpoint $TEACHER is missing; give another, or leave out TEACHER to evaluate without a teacher"
+    fail "the teacher's checkpoint $TEACHER is missing; give another one, or leave out TEACHER to evaluate without it"
 else
     echo "  not measuring the agreement with a teacher, because there is no checkpoint $teacher"
 fi

@@ -1,12 +1,11 @@
-"""Note which files a step of scripts/prepare.sh has read, and notice when they have changed.
+"""Record which files a step of scripts/prepare.sh has read, and check whether they have changed.
 
     python scripts/inputs.py note STEP_DIR FILE...
     python scripts/inputs.py check STEP_DIR FILE...
 
 The first writes the size, modification time and SHA-256 of each file to STEP_DIR/inputs.json. The second prints the
-first file that differs from what was noted and exits with 1. Files are known by their names (and, if two have the same,
-by their order), so a folder may move; a file that is gone is not compared. Only files whose size or time differs are
-read.
+first file that differs from this record and exits with 1. Files are identified by name, or by name and position if two
+have the same name, so a folder may move. A missing file is not compared. Only files of another size or time are read.
 """
 
 import hashlib
@@ -22,13 +21,13 @@ def checksum(path: Path) -> str:
 
 
 def keys(files: list[Path]) -> list[str]:
-    """Return the name under which each file is noted."""
+    """Return the name under which each file is recorded."""
     names = [path.name for path in files]
     return [name if names.count(name) == 1 else f"{name} {place}" for place, name in enumerate(names, 1)]
 
 
 def changed(noted: dict[str, list], files: list[Path]) -> Path | None:
-    """Return the first file whose content is not the noted one, or that is new; None if there is none."""
+    """Return the first file that is new or whose content has changed since it was recorded, or None."""
     for key, path in zip(keys(files), files, strict=True):
         if not path.is_file():
             continue

@@ -3,10 +3,9 @@
     python scripts/own_data.py settings captions FOLDER --languages en fr > settings.sh
     python scripts/own_data.py text FOLDER OUT_DIR --languages en fr [--clean]
 
-FOLDER can also be two files, see scripts/check_text.py.
-The first checks the text (see scripts/check_text.py) and chooses settings by its size, as described in
-docs/own-data.md. The second writes OUT_DIR/SPLIT.LANGUAGE with white space normalised and, with --clean, without the
-pairs that cannot be used; the first test set becomes OUT_DIR/test.LANGUAGE.
+The first command checks the text and chooses settings by its size, as described in docs/own-data.md. Two files can
+take the place of FOLDER; see scripts/check_text.py. The second writes OUT_DIR/SPLIT.LANGUAGE with white space
+normalised and, with --clean, without the pairs that cannot be used; the first test set becomes OUT_DIR/test.LANGUAGE.
 """
 
 import argparse
@@ -24,7 +23,7 @@ SCALES = sorted(path.stem for path in (ROOT / "configs/own").glob("*.sh"))
 MARK = "# Add your own settings below this line; scripts/prepare.sh keeps them."
 
 
-# -- the rule by which settings follow from the size of the text; docs/own-data.md describes it ------------------------
+# -- the settings for a text of a given size; docs/own-data.md describes them ------------------------------------------
 
 
 def scale_for(pairs: int) -> str:

@@ -4,14 +4,14 @@
 # $settings_file
 draft_settings() {
     local present=${NMT_KD_RUNS:-$root/runs}/$1 place
-    [[ "$1" =~ ^[A-Za-z0-9][A-Za-z0-9_.-]*$ && "$1" != originals ]] ||
-        fail "cannot name a data set '$1'; use letters, digits, '_', '.' and '-'"
+    [[ "$1" =~ ^[A-Za-z0-9][A-Za-z0-9_.-]*$ ]] || fail "cannot name a data set '$1'; use letters, digits, '_', '.' and '-'"
+    [ "$1" != originals ] || fail "cannot name a data set 'originals', which is the folder for downloads; choose another name"
     [ ! -f "$root/configs/data/$1.sh" ] || fail "$1 is a data set of this project; choose another name for your text"
     [ ${#given_text[@]} -eq 2 ] || [ -d "${given_text[0]}" ] ||
         fail "--text ${given_text[0]} is not a folder; give the one that contains train.LANGUAGE, or two files"
     for place in "${given_text[@]}"; do
         [[ "$(realpath -m "$place")/" != "$(realpath -m "$present")/"* ]] ||
-            fail "move $place out of $present, where prepared text goes"
+            fail "$place is in $present, which is for prepared data; move your text to another folder"
     done
     settings_file=$(mktemp)
     trap 'rm -f "$settings_file"' EXIT
@@ -19,7 +19,7 @@ draft_settings() {
         >"$settings_file" || exit 1
 }
 
-# save_settings: keep what draft_settings has written, with the permissions of any new file
+# save_settings: store the settings from draft_settings; a copy, because a file made by mktemp is readable to its owner only
 save_settings() {
     mkdir -p "$work"
     cat "$settings_file" >"$work/settings.sh.partial"

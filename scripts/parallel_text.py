@@ -70,7 +70,7 @@ class ParallelText:
     def _taken(self) -> dict[int, tuple[str, int, str, str]]:
         """The pairs that are held out: split, line number, source and target, by the pair's hash.
 
-        These are the pairs with the smallest hashes, so that most of them stay the same when text is added.
+        The pairs with the smallest hashes are held out, so that most of them stay the same when text is added.
         """
         wanted = sum(size for _, size in self.held_out_sizes)
         given = {
@@ -100,7 +100,7 @@ class ParallelText:
         if 2 * wanted > lines or len(heap) < wanted:
             raise TextError(
                 f"{self.file('train', self.source)} has {lines:,} lines, too few to hold out {wanted:,} pairs for "
-                "validation and test; choose --valid-size and --test-size, or give more text"
+                "validation and test; choose a smaller --valid-size and --test-size, or give more text"
             )
         splits = [split for split, size in self.held_out_sizes for _ in range(size)]
         return {pair: (split, *smallest[pair]) for split, pair in zip(splits, sorted(smallest), strict=True)}
@@ -133,7 +133,7 @@ class ParallelText:
         return found
 
     def fault(self, split: str, source: str, target: str) -> str | None:
-        """Return the reason for which --clean drops a pair (a key of DROPPED), or None."""
+        """Return why --clean drops a pair (empty, long or leaked), or None if it is kept."""
         if not source or not target:
             return "empty"
         if max(len(source), len(target)) > MAX_CHARACTERS:

@@ -17,16 +17,16 @@
 #   data-bin    binarise for fairseq, with a joint dictionary
 #
 # Each step writes the folder runs/DATA/STEP (NMT_KD_RUNS=DIR replaces runs), and originals writes runs/originals. A folder
-# appears only when it is complete, and existing ones are kept; rerun to resume at the interrupted step or download. To
-# repeat a step, delete its folder and those of the later steps.
+# appears only when it is complete, and complete ones are kept; rerun to resume an interrupted step or download. To repeat
+# a step, delete its folder and those of the later steps.
 #
 #   --from DIR     instead of downloading, use the archives in DIR, named as in their URLs, or their unpacked contents
 #                  (same as ORIGINALS=DIR)
 #   --for DIR      use the subwords and dictionaries of a published fairseq model: DIR contains bpecodes, dict.SOURCE.txt
 #                  and dict.TARGET.txt. Afterwards, train students on this data with TEACHER=DIR/model.pt.
 #   --until STEP   stop after this step; use originals to download on one machine for another without network access
-#   --restart      if the text or a setting has changed, remove everything made from the old one and start over (default:
-#                  refuse the change)
+#   --restart      if the text or a setting has changed, remove everything made from the old one and start over (without
+#                  this option, a change is an error)
 #
 # WORKERS=N runs N processes (default: one per core). Data sets of the same year share their downloads in runs/originals.
 # As the publishers do not provide SHA-256 checksums, the first download records them in SHA256SUMS next to the archives,
@@ -35,10 +35,10 @@
 #
 # Your own text (see docs/own-data.md) is FOLDER/{train,valid,test*}.LANGUAGE, one sentence per line; every file test* is a
 # test set. Without a validation or test set, one is taken from the training text, so two files suffice. The text is
-# checked before anything is written. Its size determines the settings, which are written to runs/NAME/settings.sh; you
-# can add your own there. All scripts then accept NAME as DATA.
+# checked before anything is written. The settings depend on its size and are written to runs/NAME/settings.sh, where you
+# can add your own. All scripts then accept NAME as DATA.
 #
-#   --languages SOURCE TARGET   direction of translation (default for two files: the endings of their names)
+#   --languages SOURCE TARGET   source and target language (default for two files: the endings of their names)
 #   --valid-size N, --test-size N   pairs to take from the training text (default: a tenth each, at most 1,000)
 #   --clean               drop empty and very long pairs, and training pairs with a validation or test sentence
 #   --vocabulary-size N   number of subwords

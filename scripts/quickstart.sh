@@ -4,16 +4,16 @@
 #
 #   bash scripts/quickstart.sh                    on a generated English-German corpus, without downloading data
 #   bash scripts/quickstart.sh --data multi30k    on real text, from MULTI30K_DIR or the public repository
-#   bash scripts/quickstart.sh --data captions --teacher Helsinki-NLP/opus-mt-en-fr    own text, with a finished teacher
+#   bash scripts/quickstart.sh --data captions --teacher Helsinki-NLP/opus-mt-en-fr    on your own text, with an existing teacher
 #
 #   --data NAME        data set: phrasebook (default), multi30k, or another file name in configs/data
 #   --from DIR         take the data set's files from DIR instead of downloading them
 #   --methods "A B"    methods to train students with (default: "plain word_kd", or "plain seq_kd" with one of
 #                      the options below), or "all"
 #   --teacher NAME     use this teacher instead of training one: a fairseq checkpoint or, for methods that train on its
-#                      translations, what nmt-kd decode takes (see scripts/distill.sh)
+#                      translations, any teacher that nmt-kd decode accepts (see scripts/distill.sh)
 #   --translations FILE   use these translations of the training text instead of a teacher (see scripts/distill.sh)
-#   --corpus NAME      let methods that train on translations use runs/DATA/data-bin-NAME, which nmt-kd assemble has written
+#   --corpus NAME      train methods that use translations on runs/DATA/data-bin-NAME, a corpus made by nmt-kd assemble
 #   --dry-run          print the commands instead of running them
 #
 # The script first sets up .venv with scripts/setup.sh, which needs Python 3.11 or 3.12 (PYTHON=/path/to/python selects
@@ -69,7 +69,7 @@ fi
 
 script() { bash "$root/scripts/$1.sh" "${@:2}" $dry_run; }
 
-packages=train # other teachers than fairseq checkpoints need CTranslate2 and transformers
+packages=train # teachers that are not fairseq checkpoints need CTranslate2 and transformers
 [ -z "${TEACHER:-}" ] || [ -f "${TEACHER%%:*}" ] || packages=dev
 [ -n "$dry_run" ] || bash "$root/scripts/setup.sh" $packages
 PATH="$root/.venv/bin:$PATH"
@@ -90,7 +90,7 @@ distil() {
 }
 
 if [ -n "$given" ] && [ "$systems" = "$methods" ]; then
-    for system in $systems; do distil "$system"; done # what is wrong with a given teacher shows before any training
+    for system in $systems; do distil "$system"; done # so that a teacher that does not work fails before any training
 fi
 finished=()
 for system in $systems; do

@@ -1,14 +1,16 @@
-"""Record what a result was made of, and say what has changed since.
+"""Record the settings and files that a result was made from, and find what has changed since.
 
     python scripts/record.py write RECORD NAME=VALUE... NAME@FILE... [-- FLAG...]
     python scripts/record.py compare RECORD NAME=VALUE... NAME@FILE... [-- FLAG...]
     python scripts/record.py compare-log RUN_DIR NAME=VALUE... NAME@FILE... [-- FLAG...]
 
-The first writes values, checksums of files and fairseq's flags to the JSON file RECORD. The second prints what differs
-from them in one line and exits with 3. The third does this for a run of an earlier version, which has only its log.
-Several files of one NAME form a part of which only the content counts, not the names; a part whose files are all gone
-is not compared. Flags that do not change the result, such as the device and the number of workers, are left out, and
-paths are compared without their folders, so that a run may move to another folder or machine.
+write stores values, checksums of files and fairseq's flags in the JSON file RECORD. compare prints what differs from
+the record in one line and exits with 3, or prints nothing. compare-log does the same for a run of an earlier version,
+which has only its log.
+
+Several files can have the same NAME; only their contents are compared, not their file names, and nothing is compared
+if all of them are missing. Flags that do not change the result, such as the device and the number of workers, are
+left out, and paths are compared without their folders, so that a run can be moved to another folder or machine.
 """
 
 import json
@@ -19,7 +21,7 @@ from pathlib import Path
 
 from inputs import checksum
 
-LISTED = 4  # differences in one line
+LISTED = 4  # differences that are printed
 DIFFERENT = 3  # exit code; that of a traceback is 1
 # Flags that say where and how fast to run, what to log, or what to keep.
 INCIDENTAL = re.compile(
@@ -53,7 +55,7 @@ def teacher_files(flags: dict[str, str]) -> list[Path]:
     return [Path(path) for path in flags.get("--teacher-path", "").split(":") if path]
 
 
-def described(arguments: list[str]) -> tuple[dict[str, str], dict[str, list[Path]], dict[str, str]]:
+def parse_parts(arguments: list[str]) -> tuple[dict[str, str], dict[str, list[Path]], dict[str, str]]:
     """Return the values, the files and the flags that the arguments name."""
     words, flags = arguments, {}
     if "--" in arguments:
@@ -76,27 +78,27 @@ def described(arguments: list[str]) -> tuple[dict[str, str], dict[str, list[Path
     return values, files, {name: os.path.basename(v) if re.match(r"\S*/", v) else v for name, v in kept.items()}
 
 
-def checksums(paths: list[Path], noted: dict[str, list]) -> dict[str, list]:
-    """Return size, time and SHA-256 of the files by name; a file of the noted size and time is not read."""
+def checksums(paths: list[Path], known: dict[str, list]) -> dict[str, list]:
+    """Return size, time and SHA-256 of the files by name; a file of a `known` size and time is not read again."""
     found = {}
     for path in paths:
         if path.is_file():
             status = path.stat()
             size_and_time = [status.st_size, status.st_mtime_ns]
-            earlier = noted.get(path.name, [])
+            earlier = known.get(path.name, [])
             digest = earlier[2] if earlier[:2] == size_and_time else checksum(path)
             found[path.name if path.name not in found else str(path)] = [*size_and_time, digest]
     return found
 
 
-def written(arguments: list[str]) -> dict:
-    """Return the record of what the arguments describe."""
-    values, files, flags = described(arguments)
+def make_record(arguments: list[str]) -> dict:
+    """Return the record of the values, files and flags in the arguments."""
+    values, files, flags = parse_parts(arguments)
     return {"values": values, "files": {name: checksums(files[name], {}) for name in files}, "flags": flags}
 
 
-def named(files: dict[str, list], others: dict[str, list]) -> str:
-    """Return the first file that is not among the others, with the beginning of its checksum."""
+def first_unmatched(files: dict[str, list], others: dict[str, list]) -> str:
+    """Return the name and checksum of the first file whose content is not among the others, or "none"."""
     theirs = {digest for *_, digest in others.values()}
     for name, (*_, digest) in files.items():
         if digest not in theirs:
@@ -105,8 +107,8 @@ def named(files: dict[str, list], others: dict[str, list]) -> str:
 
 
 def differences(record: dict, arguments: list[str]) -> list[str]:
-    """Return what differs between a record and what the arguments describe, as 'NAME: OLD -> NEW'."""
-    values, files, flags = described(arguments)
+    """Return the differences between a record and the arguments, as 'NAME: OLD -> NEW'."""
+    values, files, flags = parse_parts(arguments)
     found = [
         f"{name}: {record['values'].get(name) or 'none'} -> {values.get(name) or 'none'}"
         for name in dict.fromkeys([*record["values"], *values])
@@ -116,9 +118,9 @@ def differences(record: dict, arguments: list[str]) -> list[str]:
         earlier = record["files"].get(name, {})
         now = checksums(files.get(name, []), earlier)
         if name in files and not now:
-            continue  # gone
+            continue  # the files were deleted, which does not invalidate the result
         if sorted(digest for *_, digest in earlier.values()) != sorted(digest for *_, digest in now.values()):
-            found.append(f"{name}: {named(earlier, now)} -> {named(now, earlier)}")
+            found.append(f"{name}: {first_unmatched(earlier, now)} -> {first_unmatched(now, earlier)}")
     return found + different_flags(record["flags"], flags)
 
 
@@ -136,14 +138,14 @@ def different_flags(earlier: dict[str, str], now: dict[str, str]) -> list[str]:
 
 
 def differences_from_log(folder: Path, arguments: list[str]) -> list[str]:
-    """Return in which of the given flags a run differs from what its log says of the last training."""
+    """Return the given flags whose values differ from the settings in a run's log, as '--FLAG: OLD -> NEW'."""
     from nmt_kd.errors import UserError
     from nmt_kd.evaluation.runs import Run
 
-    flags = described(arguments)[2]
+    flags = parse_parts(arguments)[2]
     try:
         logged = Run(folder).settings
-    except UserError:  # it has trained nothing
+    except UserError:  # the run failed before it logged its settings
         return []
     found = []
     for flag, value in flags.items():
@@ -154,7 +156,7 @@ def differences_from_log(folder: Path, arguments: list[str]) -> list[str]:
 
 
 def same_value(flag: str, logged: object) -> bool:
-    """Return whether a flag has the logged value; fairseq logs the learning rate as a list, for example."""
+    """Return whether a flag has the logged value, which may have another type: a learning rate is logged as a list."""
     if isinstance(logged, list) and len(logged) == 1:
         logged = logged[0]
     if isinstance(logged, bool):
@@ -171,7 +173,7 @@ def main(arguments: list[str]) -> None:
     if command == "write":
         record.parent.mkdir(parents=True, exist_ok=True)
         partial = record.with_name(f"{record.name}.{os.getpid()}.partial")  # other machines may write it as well
-        partial.write_text(json.dumps(written(parts), indent=1) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(make_record(parts), indent=1) + "\n", encoding="utf-8")
         partial.rename(record)
         return
     if command == "compare-log":

@@ -2,10 +2,10 @@
 
     python scripts/results.py runs/multi30k teacher plain word_kd
 
-Test sets after the first, in translations.NAME.txt, get extra columns. A dash stands for what was not measured, such as
-the agreement with a teacher that has no checkpoint. Also writes the table to results.md and results.json in the same
-folder. Training speed is in target tokens per second, decoding speed in sentences per second, both as measured during
-the runs. For significance tests and learning curves, use nmt-kd report.
+Test sets after the first, in translations.NAME.txt, get extra columns. A dash means that a figure was not measured,
+such as the agreement with a teacher that has no checkpoint. Also writes the table to results.md and results.json in
+the same folder. Training speed is in target tokens per second, decoding speed in sentences per second, both as
+measured during the runs. For significance tests and learning curves, use nmt-kd report.
 """
 
 import argparse

@@ -40,7 +40,8 @@ find_python() {
             "$candidate" -c 'import sys; print(sys.executable)' | grep . && return
         fi
     done
-    fail "${PYTHON:-no python3 here} is not a Python 3.11 or 3.12 with the venv module; name one with PYTHON=/path/to/python3.11"
+    [ -z "${PYTHON:-}" ] || fail "$PYTHON is not Python 3.11 or 3.12 with the venv module; name one with PYTHON=/path/to/python3.11"
+    fail "found no Python 3.11 or 3.12 with the venv module; install one, or name one with PYTHON=/path/to/python3.11"
 }
 
 constraints() { sed "s/^torch==.*/torch==${TORCH:-$pinned_torch}/" scripts/constraints.txt; }

@@ -1,7 +1,7 @@
-# The steps of prepare.sh. Each writes a folder, which is refused later if its settings or its input have changed.
+# The steps of prepare.sh. Each writes a folder; if its settings or its input change later, prepare.sh refuses to use it.
 
-# step NAME COMMAND...: run COMMAND with a new folder as its last argument, which becomes $work/NAME. The folder also gets
-# the settings and the checksums of the input, so that a result made with others is not reused.
+# step NAME COMMAND...: run COMMAND with a new folder as its last argument, and rename the folder to $work/NAME. Settings
+# and checksums of the input are stored with it, so that a result made from others is not reused.
 step() {
     local name=$1 settings=${settings_of[$1]} partial=$work/$1.partial files
     shift
@@ -26,8 +26,8 @@ check_step() {
     local name=$1 settings=${settings_of[$1]} kept=$work/$1/settings files changed
     [ -d "$work/$name" ] || return 0
     if [ -n "$settings" ] && [ -f "$kept" ] && [ "$settings" != "$(cat "$kept")" ]; then
-        [ -n "$restart" ] || fail "$work/$name was made with other settings ('$(cat "$kept")') than '$settings'; add --restart" \
-            "to remove it and everything made from it"
+        [ -n "$restart" ] || fail "$work/$name was made with other settings: '$(cat "$kept")', now '$settings'; restore them, or add" \
+            "--restart to remove $work/$name and everything made from it"
         remove_from "$name"
         return
     fi

@@ -6,8 +6,8 @@
 #
 # DATA is a file name in configs/data, METHOD one in configs/methods, both without .sh. Checkpoints and the log are written
 # to runs/DATA/METHOD; rerun to resume from the last checkpoint. Flags after -- are passed to fairseq-train and override all
-# others. Once there is a checkpoint, a rerun with other flags, settings, data, corpus or teacher is refused; use another
-# folder with SYSTEM=NAME, or train anew with --restart, which removes the run first. The device, the number of workers and
+# others. Once there is a checkpoint, a rerun with other flags, settings, data, corpus or teacher is an error: choose another
+# folder with SYSTEM=NAME, or add --restart, which removes the run and trains again. The device, the number of workers and
 # MAX_TOKENS may change.
 #
 #   SYSTEM=NAME         name of the folder (default: METHOD)
@@ -51,7 +51,7 @@ all_workers=$((nodes * workers))
 tokens=${MAX_TOKENS:-$max_tokens}
 [ $((tokens * all_workers)) -le "$effective_tokens" ] || tokens=$((effective_tokens / all_workers))
 [ $((effective_tokens % (tokens * all_workers))) -eq 0 ] ||
-    fail "$effective_tokens tokens per update are not divisible by $all_workers workers with $tokens tokens; change NPROC or MAX_TOKENS"
+    fail "$effective_tokens tokens per update are not divisible by $all_workers workers with $tokens tokens each; change NPROC or MAX_TOKENS"
 
 command=(
     # plain training needs the plugin too: without it, fairseq cannot read its checkpoints with torch 2.6 or newer
@@ -81,7 +81,7 @@ fi
 
 has_checkpoint() { contains "$save_dir" "checkpoint*.pt"; }
 
-# print what this run and the one in $save_dir differ in
+# print the differences between this run and the one in $save_dir
 differences_from_run() {
     if [ -f "$record" ]; then
         differences "$record" "${made_of[@]}"
@@ -99,7 +99,7 @@ differences_from_run() {
     fi
 }
 
-# refuse a corpus or a teacher that does not exist; a finished run needs them only if they were named
+# refuse a corpus or a teacher that does not exist; for a finished run, only those that the user has named must exist
 check_ingredients() {
     local named_corpus=${CORPUS:-} named_teacher=${TEACHER_CACHE:-${TEACHER:-}}
     [ "$named_teacher" != "$work/teacher/checkpoint_best.pt" ] || named_teacher=
@@ -142,7 +142,7 @@ changed=$(differences_from_run)
 if [ -n "$changed" ]; then
     if has_checkpoint || [ -f "$save_dir/finished" ]; then
         fail "this run differs from the one in $save_dir ($changed); choose another folder with SYSTEM=NAME, or remove it and" \
-            "train anew with: ${SYSTEM:+SYSTEM=$SYSTEM }bash scripts/train.sh $data $method_name --restart"
+            "train again with: ${SYSTEM:+SYSTEM=$SYSTEM }bash scripts/train.sh $data $method_name --restart"
     fi
     rm -f "$save_dir/train.log" # of a run that failed before its first checkpoint
 fi

@@ -32,7 +32,8 @@ detokenise() { [ ${#tokenising[@]} -eq 0 ] && cat || sacremoses --language "$tar
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-# The model would answer a blank line with some word. In other locales, sed and awk may differ in what they call blank.
+# Blank lines do not go through the model, which would translate them into a word. In other locales, sed and awk may differ
+# in what they call blank.
 not_blank() { LC_ALL=C sed -n '/[^[:space:]]/p'; }
 with_blanks() {
     LC_ALL=C awk -v text="$scratch/text" '

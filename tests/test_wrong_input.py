@@ -62,11 +62,11 @@ COMMANDS = {
     "fairseq-validate /none {plugin} --path {teacher} --max-tokens 800": "data folder /none does not exist; give a ",
     "fairseq-train {docs} {train}": "{docs} has no dict.*.txt; give a folder that fairseq-preprocess wrote",
     # other languages
-    "fairseq-train {data} {train} --target-lang fr --source-lang en": "{data} has no dict.fr.txt; give --source-lang "
-    "and --target-lang as in the data, which is in de and en",
-    "fairseq-generate {data} {plugin} --path {teacher} -t fr -s en": "{data} has no dict.fr.txt; give --source-lang",
-    "fairseq-train {three} {train} -s en -t fr": "{three} has no valid.en-fr, because its text is en-de; give "
-    "--source-lang and --target-lang accordingly",
+    "fairseq-train {data} {train} --target-lang fr --source-lang en": "{data} has no dict.fr.txt; its languages are "
+    "de and en; choose from them with --source-lang and --target-lang",
+    "fairseq-generate {data} {plugin} --path {teacher} -t fr -s en": "{data} has no dict.fr.txt; its languages are",
+    "fairseq-train {three} {train} -s en -t fr": "{three} has no valid.en-fr; its text is en-de: give its "
+    "languages as --source-lang and --target-lang",
     # missing subsets
     "fairseq-generate {two} {plugin} --path {teacher}": "{two} has no test.en-de; it has train, valid: choose with "
     "--gen-subset, --valid-subset or --train-subset, or binarise test too",

@@ -29,15 +29,15 @@ class CachedTeacher(TeacherSource):
         need: Need,
         criterion: nn.Module,
         method: str = "this method",
-        modest_settings: str = "",
+        settings_for_a_cache: str = "",
     ) -> "CachedTeacher":
         """Return the teacher in the cache `folder`, which must meet the `need` of a method.
 
-        `modest_settings` are flags with which a cache is enough for the method, if there are any. Raises UserError if
+        `settings_for_a_cache` are flags with which the method works from a cache, if there are any. Raises UserError if
         no cache can meet the need, or if this one has too few words or does not fit the data.
         """
         if not isinstance(need, TopWords) or need.at_new_prefixes:
-            alternative = f", or keep the cache and add {modest_settings}" if modest_settings else ""
+            alternative = f", or keep the cache and add {settings_for_a_cache}" if settings_for_a_cache else ""
             raise UserError(
                 f"{method} with these settings needs the teacher itself, not only its top words; give --teacher-path "
                 f"instead of --teacher-cache{alternative}"

@@ -28,10 +28,10 @@ def find_dictionary(path: Path, configuration: DictConfig, name: str) -> Path | 
 def check_dictionaries(
     path: Path, state: dict, task: FairseqTask, what_to_do: str = "give --data the folder it was trained on"
 ) -> None:
-    """Raise UserError if the checkpoint at `path` was trained with other dictionaries than those of the task.
+    """Raise UserError if the checkpoint at `path` was trained with dictionaries that differ from those of the task.
 
-    `state` is the checkpoint's content. Where its dictionaries are not found, only the sizes are compared, and a
-    warning says so.
+    `state` is the checkpoint's content; `what_to_do` ends the message. If its dictionaries are not found, only the
+    sizes are compared, and a warning says so.
     """
     unchecked = []
     for side, half in (("source", "encoder"), ("target", "decoder")):

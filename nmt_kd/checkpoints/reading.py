@@ -127,7 +127,7 @@ def _missing(path: str | Path) -> UserError:
 
 
 def _folder(path: Path) -> UserError:
-    checkpoints = sorted((file for file in path.glob("*.pt")), key=lambda file: file.stat().st_mtime, reverse=True)
+    checkpoints = sorted(path.glob("*.pt"), key=lambda file: file.stat().st_mtime, reverse=True)
     if checkpoints:
         names = ", ".join(file.name for file in checkpoints[:CHECKPOINTS_SHOWN])
         more = ", ..." if len(checkpoints) > CHECKPOINTS_SHOWN else ""

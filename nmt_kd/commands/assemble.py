@@ -1,17 +1,17 @@
 """Make one training corpus for fairseq-train from teachers' translations, in the order of the data.
 
-A folder is what fairseq-generate --task seq_kd, nmt-kd decode or nmt-kd import wrote. FOLDER=PARTS names the parts of
-the corpus that are made of it, joined by "+"; a folder without PARTS has those of --corpus:
+Each FOLDER was written by fairseq-generate --task seq_kd, nmt-kd decode or nmt-kd import. FOLDER=PARTS lists the parts
+of the corpus that are made from it, joined by "+"; a folder without PARTS has those of --corpus:
 
   base    the original pairs
   kd      the best hypotheses
   best-N  the N best hypotheses, each as a pair
   inter   the hypotheses closest to the references
-  mbr     the hypotheses with the highest mean utility against the others of their list (chrF, or --mbr-comet)
+  mbr     the hypotheses with the highest mean utility, with the other hypotheses as references (chrF, or --mbr-comet)
   qe      the hypotheses that a reference-free COMET model prefers (--qe-comet)
-  bt      of a folder that was decoded in the reverse direction: its best hypotheses as sources of its texts
+  bt      for a folder decoded in the reverse direction: its best hypotheses as sources of the texts they translate
 
-Scores that cost time are stored in the decoded folders. Rerun to resume.
+The scores for mbr, qe and --drop-worst are stored in the decoded folders. Rerun to resume.
 """
 
 import argparse
@@ -44,7 +44,10 @@ EXAMPLE = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folders", nargs="+", metavar="FOLDER[=PARTS]", help="decoded folders; see above")
     parser.add_argument(
-        "--data", type=Path, required=True, help="the binarised data that was decoded; for text, the student's"
+        "--data",
+        type=Path,
+        required=True,
+        help="folder with the binarised data that was decoded or, for folders with text, the student's data",
     )
     parser.add_argument(
         "--corpus", metavar="PARTS", default="kd", help="parts of folders without =PARTS (default: %(default)s)"
@@ -63,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--qe-comet", metavar="MODEL", help="for qe: a reference-free COMET model")
     parser.add_argument("--workers", type=int, default=1, help="processes for binarising (default: %(default)s)")
-    text = parser.add_argument_group("for what nmt-kd decode or nmt-kd import wrote")
+    text = parser.add_argument_group("for folders with text, written by nmt-kd decode or nmt-kd import")
     text.add_argument(
         "--subword-model", type=Path, help="sentencepiece model or BPE codes that split the student's data"
     )
@@ -73,30 +76,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=[],
         metavar="FILE",
-        help="references, one a line, parallel to the sources; needed for base and inter",
+        help="references, one per line, parallel to the sources; needed for base and inter",
     )
     filters = parser.add_argument_group("filters of decoded pairs; original pairs are left out only as duplicates")
     filters.add_argument(
-        "--max-length-ratio", type=float, metavar="R", help="leave out pairs if one side has R times more tokens"
+        "--max-length-ratio",
+        type=float,
+        metavar="R",
+        help="leave out pairs with one side more than R times as long, in subwords",
     )
     filters.add_argument("--drop-loops", action="store_true", help="leave out pairs whose target has a repetition loop")
     filters.add_argument("--drop-copies", action="store_true", help="leave out pairs whose target equals the source")
     filters.add_argument(
-        "--deduplicate", action="store_true", help="leave out pairs that are in the corpus already, original ones too"
+        "--deduplicate",
+        action="store_true",
+        help="leave out pairs that are already in the corpus, including original ones",
     )
     filters.add_argument(
         "--drop-worst",
         metavar="SHARE",
         help="leave out this share, such as 5%%, of the pairs: those whose source is least probable given the target, "
-        "per token, for --reverse-model; bt stays",
+        "per token, under --reverse-model; does not apply to bt",
     )
     reverse = parser.add_argument_group("for --drop-worst")
     reverse.add_argument(
-        "--reverse-model", metavar="TEACHER", help="translates from target to source; anything nmt-kd decode takes"
+        "--reverse-model",
+        metavar="TEACHER",
+        help="model that translates from target to source; any teacher of nmt-kd decode",
     )
-    reverse.add_argument("--reverse-data", metavar="DATA", help="fairseq: folder with its dictionaries")
-    reverse.add_argument("--reverse-subword-model", type=Path, help="fairseq, CTranslate2: its subword model")
-    reverse.add_argument("--reverse-target-subword-model", type=Path, help="that of its target side, if it has another")
+    reverse.add_argument(
+        "--reverse-data", metavar="DATA", help="for a fairseq checkpoint: folder with its dictionaries"
+    )
+    reverse.add_argument(
+        "--reverse-subword-model", type=Path, help="for a fairseq or CTranslate2 model: its subword model"
+    )
+    reverse.add_argument(
+        "--reverse-target-subword-model", type=Path, help="subword model of its target side, if different"
+    )
     reverse.add_argument("--reverse-source-lang", help="the corpus's target language, as the reverse model names it")
     reverse.add_argument("--reverse-target-lang", help="the corpus's source language, as the reverse model names it")
 
@@ -132,7 +148,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _check_models(args: argparse.Namespace, sources: list[Source]) -> None:
-    """Raise UserError if a model is missing, or given for nothing."""
+    """Raise UserError if a model that is needed is missing, or one that is given is not needed."""
     parts = {part for source in sources for part in source.parts}
     if "qe" in parts and not args.qe_comet:
         raise UserError("'qe' needs a reference-free COMET model; give it as --qe-comet")
@@ -150,7 +166,7 @@ def _check_models(args: argparse.Namespace, sources: list[Source]) -> None:
 
 
 def _student_model(path: Path, data: Path, source_lang: str, target_lang: str) -> SubwordModel:
-    """Return the model that splits text as `data` was split; UserError if the model at `path` is another one."""
+    """Return the subword model at `path`; raises UserError if it does not split text as `data` was split."""
     model = SubwordModel.read(path)
     for subset in ("valid", "train"):
         if (data / f"{subset}.{source_lang}-{target_lang}.{source_lang}.idx").is_file():
@@ -162,7 +178,7 @@ def _student_model(path: Path, data: Path, source_lang: str, target_lang: str) -
 
 
 def _scorers(args: argparse.Namespace, sources: list[Source], student: Student) -> dict[str, Scorer]:
-    """Load what scores hypotheses."""
+    """Load the models that score hypotheses, by name: mbr, qe and reverse."""
     parts = {part for source in sources for part in source.parts}
     scorers: dict[str, Scorer] = {}
     if "mbr" in parts:
@@ -185,7 +201,7 @@ def _scorers(args: argparse.Namespace, sources: list[Source], student: Student) 
 
 @contextmanager
 def _naming_flags():
-    """Let errors about the reverse model name the flags of this command."""
+    """Rename the flags in errors about the reverse model: --data is --reverse-data here, and so on."""
     try:
         yield
     except UserError as error:

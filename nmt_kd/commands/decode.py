@@ -1,11 +1,11 @@
-"""Translate text files, one sentence a line, with any teacher, for sequence-level distillation.
+"""Translate text files, one sentence per line, with any teacher, for sequence-level distillation.
 
 The teacher is recognised from --teacher: a fairseq checkpoint (several, separated by ':', form an ensemble), with its
 dictionaries in --data and its --subword-model; a folder with a CTranslate2 model, with its --subword-model unless
 nmt-kd export wrote it; or a Hugging Face model (Marian, M2M100, NLLB or mBART), as a folder or a name on the hub, which
 is converted for CTranslate2 once and kept under ~/.cache/nmt-kd.
 
-The output holds plain text. nmt-kd assemble makes a corpus of it with the student's subword model. Rerun to resume: a
+The output is plain text. nmt-kd assemble makes a corpus from it with the student's subword model. Rerun to resume: a
 run translates what is missing, with any number of workers. Start workers with torchrun, or each with the same
 --num-shards and its own --shard-id (and then choose its GPU with CUDA_VISIBLE_DEVICES).
 """
@@ -26,7 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     search = Search()
     parser.add_argument("--teacher", required=True, help="checkpoint, folder or Hugging Face name; see above")
     parser.add_argument(
-        "--sources", required=True, nargs="+", type=Path, metavar="FILE", help="text to translate, one sentence a line"
+        "--sources",
+        required=True,
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="text to translate, one sentence per line",
     )
     parser.add_argument("--output", required=True, type=Path, help="folder for the translations; rerun to resume")
     parser.add_argument("--data", help="fairseq: folder with the dictionaries that the teacher was trained with")
@@ -34,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--subword-model", type=Path, help="fairseq, CTranslate2: sentencepiece model or BPE codes of the teacher"
     )
     parser.add_argument(
-        "--target-subword-model", type=Path, help="that of the target side (default: the one of --subword-model)"
+        "--target-subword-model", type=Path, help="subword model of the target side (default: --subword-model)"
     )
     parser.add_argument(
         "--source-lang", help="language of the sources, as the teacher names it (default: the teacher's only one)"
@@ -84,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--too-long",
         choices=ON_TOO_LONG,
         default="error",
-        help="what to do with lines that are longer (default: %(default)s)",
+        help="what to do with longer lines (default: %(default)s)",
     )
     parser.add_argument(
         "--empty-lines", choices=ON_EMPTY, default="error", help="what to do with empty lines (default: %(default)s)"

@@ -3,14 +3,14 @@
 Files are UTF-8, and no source or translation may be empty. Three formats are accepted, by the ending of the files'
 names or as --format says:
 
-  .jsonl  one JSON object a line: {"source": "...", "translations": ["...", ...], "scores": [-0.3, ...]}
+  .jsonl  one JSON object per line: {"source": "...", "translations": ["...", ...], "scores": [-0.3, ...]}
           "scores" may be left out; other keys are refused
   .tsv    rows of SOURCE, TAB, TRANSLATION and optionally TAB, SCORE; no header, no quoting. Neighbouring rows with the
           same source form one list of translations; a list has a score in each row or in none
-  others  plain text, one translation a line, parallel to the lines of --sources
+  others  plain text, one translation per line, parallel to the lines of --sources
 
 Higher scores are better: translations with scores are sorted, best first; those without keep their order and get the
-score 0. A line that does not fit is an error with its number, and nothing is written.
+score 0. An invalid line is reported with its number, and nothing is written.
 """
 
 import argparse

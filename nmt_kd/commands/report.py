@@ -43,5 +43,6 @@ def run(args: argparse.Namespace) -> None:
     folders = [folder for folder in args.runs if (folder / "train.log").is_file()]
     if skipped := [folder.name for folder in args.runs if folder not in folders]:
         print("skipped, no train.log:", *skipped)
+    # without any run, the error about the first folder says what is missing
     page = write_report([Run(folder) for folder in folders or args.runs[:1]], args.output, args.baseline, metrics)
     print(f"wrote {page}, and report.md and the plots next to it")

@@ -1,4 +1,4 @@
-"""Make the pairs of a training corpus of decoded folders and the data they were decoded from."""
+"""Make the pairs of a training corpus from decoded folders and the data that was decoded."""
 
 import hashlib
 import logging
@@ -24,17 +24,17 @@ logger = logging.getLogger(__name__)
 
 
 class Candidate(NamedTuple):
-    """A pair that the filters of single pairs keep, in the student's subwords."""
+    """A pair of subword texts that has passed the filters of single pairs."""
 
     label: str  # of its part, for the report
     source: str
     target: str
-    score: float = math.nan  # by the reverse model; none if it is never dropped
+    score: float = math.nan  # by the reverse model; NaN if --drop-worst does not apply to the pair
 
 
 @dataclass
 class Report:
-    """The numbers of pairs in a corpus, which grow while it is made."""
+    """The numbers of pairs in a corpus, which are counted while it is made."""
 
     pairs: Counter = field(default_factory=Counter)  # by label
     dropped: Counter = field(default_factory=Counter)  # by reason
@@ -44,9 +44,9 @@ class Report:
 
 @dataclass(frozen=True)
 class Corpus:
-    """The decodings, and how pairs are made of them.
+    """The decodings of a corpus, and how pairs are made from them.
 
-    `scorers` are those of `mbr` and `qe` if there are such parts, and `reverse` if the worst pairs are dropped.
+    `scorers` has the keys `mbr` and `qe` if there are such parts, and `reverse` if the worst pairs are dropped.
     """
 
     decodings: list[Decoding]
@@ -62,7 +62,10 @@ class Corpus:
                 self._scores(decoding, part, compute=True)
 
     def candidates(self) -> Iterator[Candidate]:
-        """Yield the pairs of all parts, folder by folder, after `compute_scores`; UserError if data has changed."""
+        """Yield the pairs of all parts, folder by folder; raises UserError if the data has changed.
+
+        Call `compute_scores` first.
+        """
         repeated = self._repeated_base()
         for number, decoding in enumerate(self.decodings):
             for part in decoding.source.parts:
@@ -90,7 +93,7 @@ class Corpus:
                     self.report.dropped[reason] += 1
                 else:
                     yield Candidate(label, source, target, _reverse_score(decoded, rank) if is_scored else math.nan)
-        if longest < (depth(part) or 1):  # of an import, whose lists differ in length
+        if longest < (depth(part) or 1):  # only of imported lists, which differ in length; others were checked before
             logger.warning(
                 f"{decoding.folder} has at most {longest} hypotheses of a sentence, fewer than {part!r} takes"
             )
@@ -105,18 +108,19 @@ class Corpus:
         return selected(part, decoded, closeness)
 
     def _scores(self, decoding: Decoding, part: str, compute: bool = False) -> list[ScoreFolder]:
-        """Return the scores that a part needs."""
+        """Return the folders of the scores that a part needs; with `compute`, missing scores are computed first."""
         folders: list[ScoreFolder] = []
         if part in ("mbr", "qe"):
-            folders.append(self._folder(decoding, self.scorers[part], {}, None, folders, compute))
+            folders.append(self._score_folder(decoding, self.scorers[part], {}, None, folders, compute))
         if self.filters.worst and part not in ("base", "bt"):
             chosen_by = {"part": part, **(self.scorers[part].settings if folders else {})}
             if part == "inter":
                 chosen_by |= {"similarity": self.similarity, "references": decoding.originals.references_checksum}
-            folders.append(self._folder(decoding, self.scorers["reverse"], chosen_by, part, folders, compute))
+            reverse = self.scorers["reverse"]
+            folders.append(self._score_folder(decoding, reverse, chosen_by, part, folders, compute))
         return folders
 
-    def _folder(
+    def _score_folder(
         self,
         decoding: Decoding,
         scorer: Scorer,
@@ -125,7 +129,10 @@ class Corpus:
         known: list[ScoreFolder],
         compute: bool,
     ) -> ScoreFolder:
-        """Return the scores of all hypotheses, or of those that a part takes, which may depend on `known` scores."""
+        """Return the folder of one scorer's scores; with `compute`, missing scores are computed first.
+
+        All hypotheses are scored or, with `part`, those that it takes, which may depend on `known` scores.
+        """
         shards, form = decoding.shards, decoding.originals.form
         folder = ScoreFolder(shards, scorer.name, {**scorer.settings, **form.settings, **chosen_by})
         if not compute:
@@ -160,7 +167,9 @@ class Corpus:
             earlier = first.setdefault(digest.hexdigest(), decoding)
             if earlier is not decoding:
                 repeated.add(number)
-                logger.warning(f"'base' of {decoding.folder} is that of {earlier.folder} and is written once")
+                logger.warning(
+                    f"{earlier.folder} and {decoding.folder} have the same original pairs, which are written once"
+                )
         return repeated
 
 

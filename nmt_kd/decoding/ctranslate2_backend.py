@@ -12,7 +12,7 @@ from fairseq.data import FairseqDataset
 
 from nmt_kd.decoding.fairseq_backend import FairseqBackend
 from nmt_kd.decoding.shards import Hypothesis
-from nmt_kd.errors import UserError
+from nmt_kd.errors import UserError, in_one_line
 from nmt_kd.storage.atomic import atomic_folder
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def load_translator(folder: Path, device: str, compute_type: str, one_worker: bo
             **threads,
         )
     except (ValueError, RuntimeError) as error:
-        raise UserError(f"CTranslate2 cannot load {folder}: {' '.join(str(error).split())[:300]}") from None
+        raise UserError(f"CTranslate2 cannot load {folder}: {in_one_line(error)}") from None
 
 
 def why_not_ctranslate2(generation, paths: list[str]) -> str | None:
@@ -146,12 +146,11 @@ def convert_checkpoint(
             str(folder), quantization=compute_type, force=True
         )
     except (ValueError, KeyError, AttributeError, TypeError, RuntimeError, FileNotFoundError) as error:
-        detail = " ".join(str(error).split())[:300]
-        raise UserError(f"CTranslate2 cannot convert {checkpoint}: {detail}; keep using fairseq") from None
+        raise UserError(f"CTranslate2 cannot convert {checkpoint}: {in_one_line(error)}; keep using fairseq") from None
 
 
 def kept_model(name: str, fingerprint: str, convert: Callable[[Path], None]) -> Path:
-    """Return the folder of a model for CTranslate2, which `convert` writes unless it is there already.
+    """Return the folder of a model for CTranslate2, after calling `convert` to write it if it does not exist yet.
 
     Models are kept in ~/.cache/nmt-kd, or under XDG_CACHE_HOME if that is set, each in a folder named by the
     `fingerprint` of the model that was converted, which messages call `name`. Raises UserError if it cannot be
@@ -166,6 +165,5 @@ def kept_model(name: str, fingerprint: str, convert: Callable[[Path], None]) -> 
         with atomic_folder(folder, overwrite=False) as partial:
             convert(partial)
     except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
-        detail = " ".join(str(error).split())[:200]
-        raise UserError(f"CTranslate2 cannot convert {name}: {detail}") from None
+        raise UserError(f"CTranslate2 cannot convert {name}: {in_one_line(error)}") from None
     return folder

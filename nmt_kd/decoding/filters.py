@@ -10,7 +10,7 @@ from nmt_kd.options import AT_LEAST_1, require
 
 @dataclass(frozen=True)
 class Filters:
-    """Settings of which pairs to leave out; by default, only decoded ones with an empty side."""
+    """The pairs to leave out; by default, only decoded ones with an empty side."""
 
     longest_ratio: float | None = None  # number of tokens of the longer side, divided by the shorter's
     loops: bool = False
@@ -38,11 +38,11 @@ class Filters:
 
 
 def parse_share(text: str) -> Fraction:
-    """Return a share that is given as 5% or 0.05; raises UserError if it is not from 0 to 100 %."""
+    """Parse a share such as 5% or 0.05; raises UserError unless it is at least 0 and less than 100 %."""
     try:
         share = Fraction(text.removesuffix("%").strip()) / (100 if text.endswith("%") else 1)
     except (ValueError, ZeroDivisionError):
         share = Fraction(-1)
     if not 0 <= share < 1:
-        raise UserError(f"--drop-worst is {text}; it must be from 0 to less than 100 %, such as 5% or 0.05")
+        raise UserError(f"--drop-worst is {text}; it must be at least 0 and less than 100 %, such as 5% or 0.05")
     return share

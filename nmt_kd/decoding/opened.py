@@ -1,4 +1,4 @@
-"""Decoded folders, opened and checked against the student's data."""
+"""Open decoded folders and check them against the student's data."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -60,7 +60,7 @@ def languages_of(sources: list[Source]) -> tuple[str, str]:
 
 
 def open_decodings(sources: list[Source], student: Student) -> list[Decoding]:
-    """Open the folders; raises UserError if one is unfinished, of other data, or cannot give one of its parts.
+    """Open the folders; raises UserError if one is unfinished, is of other data, or lacks what one of its parts needs.
 
     The folders' settings are checked before any data is read.
     """
@@ -69,11 +69,11 @@ def open_decodings(sources: list[Source], student: Student) -> list[Decoding]:
         _check_settings(source, settings[source.folder], student)
     texts = [source for source in sources if is_text(settings[source.folder])]
     if student.references and not any(set(WITH_REFERENCES) & set(source.parts) for source in texts):
-        raise UserError("--references serve 'base' and 'inter' of folders with text only; leave them out")
+        raise UserError("--references are only for 'base' and 'inter' of folders with text; leave them out")
     if texts and not any(student.data.glob(f"*.{student.pair}.*")):
         raise UserError(
-            f"{student.data} has no data in {student.pair}; give the student's data, or if it names the languages "
-            "differently, give its names as --source-lang and --target-lang"
+            f"{student.data} has no data in {student.pair}; give the student's data or, if it names the languages "
+            "differently, give those names as --source-lang and --target-lang"
         )
     decodings = [_opened(source, settings[source.folder], student) for source in sources]
     for decoding in decodings:
@@ -101,19 +101,19 @@ def _check_settings(source: Source, settings: dict, student: Student) -> None:
     if languages != expected and not other_names:
         what = "'bt' needs" if source.is_reverse else "the corpus is"
         hint = (
-            "; if these are other names of the same languages, give those of --data as --source-lang and --target-lang"
+            "; if these are the same languages, give their names in --data as --source-lang and --target-lang"
             if is_text(settings) and languages != refused
-            else "; give a folder of that direction" + ("" if source.is_reverse else ", or for 'bt' FOLDER=bt")
+            else "; give a folder of that direction" + ("" if source.is_reverse else ", or add it as FOLDER=bt")
         )
         raise UserError(f"{source.folder} was decoded from {languages}, but {what} {expected}{hint}")
     if is_text(settings) and student.split is None:
-        raise UserError(f"{source.folder} holds plain text; give the student's subword model as --subword-model")
+        raise UserError(f"{source.folder} contains plain text; give the student's subword model as --subword-model")
     needed = [part for part in source.parts if part in WITH_REFERENCES]
     has_references = student.references if is_text(settings) else settings["sentences"] is not None
     if needed and not has_references:
         raise UserError(
             f"{source.folder} was decoded from text without references, which {needed[0]!r} needs; choose other parts"
-            + ("; or give --references" if is_text(settings) else "")
+            + (", or give --references" if is_text(settings) else "")
         )
 
 

@@ -21,7 +21,7 @@ Pair = tuple[str, str]  # source and target
 class Form(Protocol):
     """How the texts of a decoding are stored."""
 
-    settings: dict  # what the plain text depends on
+    settings: dict  # that determine the plain text
 
     def subwords(self, text: str) -> str:
         """Return a stored text in the student's subwords, joined by spaces."""
@@ -61,7 +61,7 @@ class Originals:
     task: TranslationTask
     dataset: FairseqDataset
     has_references = True
-    references_checksum = ""  # the data that was decoded cannot be exchanged
+    references_checksum = ""  # not needed: `check` and `pair` verify the data
 
     @property
     def form(self) -> Form:
@@ -158,6 +158,5 @@ def load_dictionary(data: Path, language: str) -> Dictionary:
 def _check_setting(name: str, decoded, given, folder: Path) -> None:
     if decoded != given:
         raise UserError(
-            f"{folder} was decoded with {name} {decoded}, but the data given has {given}; "
-            "give the data folder that was decoded"
+            f"{folder} was decoded with {name} {decoded}, but --data has {given}; give the data folder that was decoded"
         )

@@ -1,4 +1,4 @@
-"""The parts of a corpus, and which decoded folder gives which."""
+"""The parts of a corpus, and the decoded folders that they are made from."""
 
 import re
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ def depth(part: str) -> int | None:
 
 @dataclass(frozen=True)
 class Source:
-    """A decoded folder and the parts of the corpus that are made of it."""
+    """A decoded folder and the parts of the corpus that are made from it."""
 
     folder: Path
     parts: tuple[str, ...]
@@ -54,8 +54,8 @@ def parse_sources(words: list[str], default: str) -> list[Source]:
             seen.add((source.folder.resolve(), part))
         if source.is_reverse and len(source.parts) > 1:
             raise UserError(
-                f"'bt' needs a folder of its own, decoded in the reverse direction, and {source.folder} has "
-                f"{'+'.join(source.parts)!r}; leave out 'bt' there, and add the other folder as FOLDER=bt"
+                f"'bt' needs a separate folder, decoded in the reverse direction, but {source.folder} has "
+                f"{'+'.join(source.parts)!r}; leave out 'bt' there, and add the reverse folder as FOLDER=bt"
             )
     return sources
 
@@ -69,10 +69,10 @@ def check_lists(source: Source, settings: dict) -> None:
         if (depth(part) or 1) > nbest:
             raise UserError(
                 f"{source.folder} has {nbest} hypotheses of each sentence, too few for {part!r}; decode again with a "
-                "larger --nbest, or take fewer"
+                "larger --nbest, or choose fewer"
             )
         if part == "mbr" and nbest == 1:
             raise UserError(
-                f"{source.folder} has one hypothesis of each sentence, and 'mbr' compares several; decode again with a "
+                f"{source.folder} has one hypothesis of each sentence, but 'mbr' compares several; decode again with a "
                 "larger --nbest, or choose 'kd'"
             )

@@ -4,7 +4,7 @@ A block belongs to the decoding's block with the same number. Its file has one J
 
     {"id": 17, "scores": [[0, -0.31], [2, -0.58]]}
 
-with the ranks of the hypotheses that were scored, and a last line with a checksum of it and of the decoding's block.
+with the ranks of the hypotheses that were scored, and a last line with checksums of the file and the decoding's block.
 """
 
 import hashlib

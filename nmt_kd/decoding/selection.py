@@ -25,10 +25,10 @@ SIMILARITIES = {"bleu": sentence_bleu, "chrf": sentence_chrf}
 
 
 def selected(part: str, decoded: Decoded, closeness: Callable[[str], float]) -> list[int]:
-    """Return the ranks of the hypotheses that a part takes; of equally good ones, the better-ranked.
+    """Return the ranks of the hypotheses that a part takes; among equally good ones, the better-ranked.
 
-    `closeness` tells how close a hypothesis is to the reference (`inter`). `mbr` and `qe` need the scores of these
-    names (see `read_with_scores`).
+    `closeness` returns how close a hypothesis is to the reference (for `inter`). `mbr` and `qe` need scores of
+    that name in the notes of `decoded` (see `read_with_scores`).
     """
     ranks = range(len(decoded.hypotheses))
     if not ranks:

@@ -106,7 +106,7 @@ class ShardFolder(BlockFolder[list[Decoded]]):
         return checked_end(self.path(block)) is not None
 
     def checksum(self, block: int) -> str | None:
-        """Return what identifies the content of a block, which exists."""
+        """Return the checksum in the last line of an existing block, or None if that line is damaged."""
         end = end_of(self.path(block))
         return end.get("sha256") if end else None
 

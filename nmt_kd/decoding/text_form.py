@@ -1,6 +1,6 @@
 """The text form of a decoding: hypotheses are plain text, and each record has the plain text of its source.
 
-The corpus that is assembled of it may have any subword model, whatever the teacher's was.
+A corpus can be assembled from it with any subword model, not only with the teacher's.
 """
 
 import zlib
@@ -79,13 +79,16 @@ class TextOriginals:
 
     @classmethod
     def open(cls, folder: ShardFolder, split: Callable[[str], str], references: list[Path]) -> "TextOriginals":
-        """Open the text of `folder`; UserError if the references are not as many as its sentences."""
+        """Open the text of `folder`; raises UserError if the numbers of references and sentences differ."""
         settings = folder.settings()
         sentences, block_sentences = settings["sentences"], settings["block_sentences"]
         text = TextFiles(references, block_sentences) if references else None
         if text is not None and len(text) != sentences:
             files = ", ".join(map(str, references))
-            raise UserError(f"{files}: {len(text):,} lines, but {folder.distill_dir} has {sentences:,} sentences")
+            raise UserError(
+                f"{files}: {len(text):,} lines, but {folder.distill_dir} has {sentences:,} sentences; give "
+                "--references with one line for each"
+            )
         return cls(folder, TextForm(split), text, block_sentences)
 
     @property

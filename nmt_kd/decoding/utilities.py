@@ -1,4 +1,4 @@
-"""Scores of hypotheses by which a corpus takes the best: the mean utility of MBR decoding, and quality estimation."""
+"""Score hypotheses for the choice of a corpus: utilities for MBR decoding, quality estimation, and a reverse model."""
 
 import math
 from itertools import chain
@@ -12,14 +12,14 @@ from nmt_kd.errors import UserError
 from nmt_kd.workers import device_of_worker
 
 Texts = tuple[str, list[str]]  # a source with hypotheses, as plain text
-BATCH_SIZE = 32  # sentences that COMET reads at once
-PAIRS_AT_ONCE = 4096  # that COMET compares
+BATCH_SIZE = 32  # sentences that COMET encodes at once
+PAIRS_AT_ONCE = 4096  # pairs of hypotheses that COMET compares at once
 
 
 class Scorer(Protocol):
     """Scores hypotheses; higher is better."""
 
-    name: str  # of what it computes
+    name: str  # of the scores
     settings: dict  # that determine the scores
 
     def score(self, entries: list[Texts]) -> list[list[float]]:
@@ -116,7 +116,7 @@ class CometQuality:
 
 
 class PairScorer(Protocol):
-    """A translator, as far as it scores translations."""
+    """The part of a translator that scores translations."""
 
     settings: dict  # that determine the scores, with the following
     languages: tuple[str, str]
@@ -161,9 +161,9 @@ def _means(utilities: list[list[float]]) -> list[float]:
 
 
 def scores_of_texts(scorer: Scorer, entries: list[Texts]) -> list[list[float]]:
-    """Return the scores of hypotheses by `scorer`; minus infinity without text on either side, which it never sees.
+    """Return the scores of hypotheses by `scorer`, or minus infinity where the source or the hypothesis is empty.
 
-    So empty hypotheses have no vote in MBR decoding.
+    The scorer never sees empty texts, so empty hypotheses have no vote in MBR decoding.
     """
     written = [(source, [text for text in texts if source and text]) for source, texts in entries]
     found = [iter(scores) for scores in scorer.score(written)]

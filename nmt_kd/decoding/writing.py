@@ -66,7 +66,7 @@ def write_corpus(
 def _thinned(candidates: Iterator[Candidate], out: Path, filters: Filters, report: Report) -> Iterator[Candidate]:
     """Yield the candidates that are neither among the worst nor repeated.
 
-    The text waits on disk; 14 bytes of each pair are in memory, and while duplicates are sorted 24 more.
+    The text is kept on disk. In memory, each pair takes 14 bytes, and 24 more while duplicates are sorted.
     """
     labels: dict[str, int] = {}
     numbers, scores, hashes = array("H"), array("f"), array("Q")
@@ -95,7 +95,7 @@ def _thinned(candidates: Iterator[Candidate], out: Path, filters: Filters, repor
 
 
 def worst(scores: numpy.ndarray, filters: Filters) -> numpy.ndarray:
-    """Return which pairs have the lowest scores; of equals, the later ones. Pairs with the score NaN do not count."""
+    """Return a mask of the pairs with the lowest scores; among equal ones, the later pairs. NaN scores are ignored."""
     lowest = numpy.zeros(len(scores), dtype=bool)
     (scored,) = (~numpy.isnan(scores)).nonzero()
     count = int(filters.worst * len(scored))
@@ -108,12 +108,12 @@ def worst(scores: numpy.ndarray, filters: Filters) -> numpy.ndarray:
 
 
 def check_output(output: Path) -> None:
-    """Raise UserError if `output` has anything but an earlier corpus, which a new one replaces."""
+    """Raise UserError if `output` contains anything but an earlier corpus, which may be replaced."""
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
     is_corpus = output.is_dir() and (output / "text").is_dir()
     if not is_corpus or not all(OWN_FILES.fullmatch(path.name) for path in output.iterdir()):
-        raise UserError(f"{output} exists and is no corpus of nmt-kd assemble; choose another --output")
+        raise UserError(f"{output} exists and is not a corpus written by nmt-kd assemble; choose another --output")
 
 
 def binarise(text: Path, data: Path, out: Path, source_lang: str, target_lang: str, workers: int = 1) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from nmt_kd.errors import UserError
+from nmt_kd.errors import UserError, in_one_line
 
 
 def load_comet(name: str) -> Any:
@@ -32,11 +32,10 @@ def comet_checkpoint(name: str) -> Path:
     try:
         return Path(comet.download_model(name))
     except Exception as error:  # from the hub, the network or the file system
-        reason = " ".join(str(error).split())[:150]
         raise UserError(
-            f"cannot download the COMET model {name} ({reason}); on a machine with a network, download hparams.yaml "
-            f"and checkpoints/model.ckpt from https://huggingface.co/{name} into a folder, and give the path of that "
-            "folder instead of the name"
+            f"cannot download the COMET model {name} ({in_one_line(error)}); on a machine with a network, "
+            f"download hparams.yaml and checkpoints/model.ckpt from https://huggingface.co/{name} into a folder, and "
+            "give the path of that folder instead of the name"
         ) from None
 
 

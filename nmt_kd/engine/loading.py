@@ -14,7 +14,7 @@ from omegaconf import DictConfig, open_dict
 
 from nmt_kd.checkpoints.dictionaries import check_dictionaries
 from nmt_kd.checkpoints.reading import read_checkpoint
-from nmt_kd.errors import UserError
+from nmt_kd.errors import UserError, in_one_line
 
 WITH_THE_TEACHERS = (
     "binarise the student's data with the teacher's dictionaries (fairseq-preprocess --srcdict --tgtdict)"
@@ -41,7 +41,7 @@ def load_model(path: Path, task: FairseqTask) -> BaseFairseqModel:
     try:
         model.load_state_dict(state["model"], strict=True, model_cfg=configuration.model)
     except (RuntimeError, KeyError) as error:
-        detail = " ".join(str(error).split())[:300]
+        detail = in_one_line(error)
         raise UserError(
             f"teacher {path} does not fit the model that its own configuration describes: {detail}"
         ) from None

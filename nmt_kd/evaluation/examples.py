@@ -55,10 +55,10 @@ class TranslatedText:
 
 
 def compare(text: TranslatedText, shown: Sequence[str], baseline: str | None) -> list[Comparison]:
-    """Return examples of each system but the baseline and those in `shown`, which appear beside all others.
+    """Return examples of every system except the baseline and those in `shown`, which appear beside the others.
 
-    If there is no other system, the examples are of those. The systems in `shown` that have no translations are left
-    out.
+    If there is no other system, return examples of the baseline and those in `shown`. Systems in `shown` that have no
+    translations are left out.
     """
     beside = [name for name in dict.fromkeys([*shown, *([baseline] if baseline else [])]) if name in text.hypotheses]
     systems = [name for name in text.hypotheses if name not in beside] or list(text.hypotheses)
@@ -106,15 +106,15 @@ def _examples_of(
     groups = {"Worst": examples(lambda index: True, lambda index: ours[index])}
     if against is not None:
         gains = [one - other for one, other in zip(ours, against, strict=True)]
-        groups[f"Most improved on {baseline}"] = examples(lambda index: gains[index] > 0, lambda index: -gains[index])
-        groups[f"Most worsened from {baseline}"] = examples(lambda index: gains[index] < 0, lambda index: gains[index])
+        groups[f"Largest gains over {baseline}"] = examples(lambda index: gains[index] > 0, lambda index: -gains[index])
+        groups[f"Largest drops from {baseline}"] = examples(lambda index: gains[index] < 0, lambda index: gains[index])
     return Comparison(system, text.languages, {title: found for title, found in groups.items() if found})
 
 
 def parts_by_presence(text: str, reference: str) -> list[tuple[str, bool]]:
     """Split a translation into parts, each with whether its words are in the reference, ignoring case and punctuation.
 
-    Of a word that occurs more often than in the reference, the last occurrences count as absent.
+    If a word occurs more often than in the reference, its last occurrences count as absent.
     """
     left = Counter(_bare(piece) for piece in PIECE.findall(reference))
     pieces = PIECE.findall(text)

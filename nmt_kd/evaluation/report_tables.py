@@ -23,7 +23,7 @@ def translated(systems: list[System], test_set: str) -> tuple[dict[str, list[Eva
     sizes = {name: min(len(result.references) for result in results) for name, results in found.items()}
     longest = max(sizes.values(), default=0)
     notes = [
-        f"{name} has translated {size} sentences of {test_set}, other systems {longest}; its scores are left out"
+        f"{name} has translated {size} sentences of {test_set}, but other systems {longest}; its scores are left out"
         for name, size in sizes.items()
         if size < longest
     ]

@@ -8,7 +8,7 @@ DECODING = "a folder of decoded sentences"
 
 
 def kind_of_folder(folder: Path) -> str | None:
-    """Return what a folder contains, such as "a folder of checkpoints", or None if it is no known kind of folder."""
+    """Return what a folder contains, such as "a folder of checkpoints", or None if it is not recognised."""
     settings = _settings(folder)
     if (folder / "shards").is_dir() and settings:
         return DECODING

@@ -10,7 +10,7 @@ LONGEST_END = 1000  # bytes
 
 
 def with_end(lines: list[str], **noted) -> list[bytes]:
-    """Return the content of a file: `lines`, each with its line break, and a last line with `noted` besides."""
+    """Return the content of a file: `lines` with their line breaks, and a last line with their checksum and `noted`."""
     body = "".join(lines).encode()
     end = json.dumps({"sentences": len(lines), "sha256": hashlib.sha256(body).hexdigest(), **noted})
     return [body, f"{end}\n".encode()]
@@ -24,7 +24,7 @@ def checked_end(path: Path) -> dict | None:
 
 
 def end_of(path: Path) -> dict | None:
-    """Return the last line of a file without checking the lines before it; raises FileNotFoundError."""
+    """Return the last line of a file, or None if it is damaged; the other lines are not checked. FileNotFoundError."""
     with open(path, "rb") as file:
         file.seek(max(0, os.path.getsize(path) - LONGEST_END))
         return _parsed(file.read().rstrip(b"\n").rpartition(b"\n")[2])

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 from nmt_kd.decoding.ctranslate2_backend import batch_tokens, load_translator
-from nmt_kd.errors import UserError
+from nmt_kd.errors import UserError, in_one_line
 from nmt_kd.translators.search import Search
 from nmt_kd.workers import device_of_worker
 
@@ -27,7 +27,7 @@ class CTranslate2Search:
         return self.translator.compute_type
 
     def _load(self):
-        # of several threads that sample, chance decides which one gets a sentence
+        # one worker: with several, it is random which one samples a sentence, and so which random numbers it gets
         return load_translator(self.folder, self.device, self.compute_type, one_worker=self.search.is_sampling)
 
     def translate(
@@ -58,7 +58,7 @@ class CTranslate2Search:
             )
         except RuntimeError as error:
             what_to_do = "if a source is too long, lower --max-source-len"
-            raise UserError(f"CTranslate2 cannot translate: {_in_one_line(error)}; {what_to_do}") from None
+            raise UserError(f"CTranslate2 cannot translate: {in_one_line(error)}; {what_to_do}") from None
         lists = []
         for found in results:
             hypotheses = zip(found.scores, found.hypotheses, strict=True)
@@ -91,7 +91,7 @@ class CTranslate2Search:
                 offset=len(prefix),
             )
         except RuntimeError as error:
-            raise UserError(f"CTranslate2 cannot score: {_in_one_line(error)}") from None
+            raise UserError(f"CTranslate2 cannot score: {in_one_line(error)}") from None
         for number, result in zip(readable, results, strict=True):
             scores[number] = sum(result.log_probs) / len(result.log_probs)
         return scores
@@ -102,7 +102,3 @@ class CTranslate2Search:
 
         ctranslate2.set_random_seed(seed)
         self.translator = self._load()
-
-
-def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

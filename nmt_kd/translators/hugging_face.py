@@ -8,7 +8,7 @@ from typing import Any
 
 from nmt_kd.decoding.ctranslate2_backend import kept_model
 from nmt_kd.decoding.shards import Hypothesis
-from nmt_kd.errors import UserError
+from nmt_kd.errors import UserError, in_one_line
 from nmt_kd.translators.ctranslate2_search import AT_THE_LIMIT, CTranslate2Search
 from nmt_kd.translators.translator import UNKNOWN_LEFT_OUT, TeacherOptions, folder_hash
 
@@ -47,7 +47,7 @@ def open_teacher(options: TeacherOptions) -> "HuggingFaceTranslator":
             raise UserError(f"{name} is a model of type {config.model_type}; --teacher takes {', '.join(MODEL_TYPES)}")
         tokenizer = _tokenizer(name, **revision)
     except (OSError, ValueError, KeyError, AttributeError, TypeError, ImportError) as error:
-        raise UserError(f"{name} is no Hugging Face model that can be read: {_in_one_line(error)}") from None
+        raise UserError(f"{name} cannot be read as a Hugging Face model: {in_one_line(error)}") from None
     languages = Languages.of(tokenizer, options)  # before a conversion, which takes long
     fingerprint = revision["revision"][:12] if revision else folder_hash(Path(name), _files(Path(name)))
 
@@ -66,7 +66,7 @@ def open_teacher(options: TeacherOptions) -> "HuggingFaceTranslator":
         try:
             Converter(name, **revision).convert(str(folder), force=True)
         except (OSError, RuntimeError, TypeError) as error:  # weights that are missing, damaged or of another model
-            raise UserError(f"CTranslate2 cannot convert {name}: {_in_one_line(error)}") from None
+            raise UserError(f"CTranslate2 cannot convert {name}: {in_one_line(error)}") from None
 
     model = kept_model(name, fingerprint, convert)
     return HuggingFaceTranslator(options, model, fingerprint, tokenizer, languages, config.max_position_embeddings)
@@ -96,10 +96,6 @@ def _check_start(model: Any, name: str) -> None:
             f"CTranslate2 cannot convert {name}: its <pad> embedding is not zero, as after fine-tuning in Hugging "
             "Face; give the model that it was fine-tuned from, or translate with it elsewhere and use nmt-kd import"
         )
-
-
-def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
 
 
 def _files(folder: Path) -> list[Path]:
@@ -154,7 +150,7 @@ def _check(code: str, codes, flag: str, teacher: str) -> None:
 def _check_own(code: str, own: str | None, flag: str, teacher: str) -> None:
     """Raise UserError if a model of one direction has another language; `en` and `eng` may be the same."""
     if own and code != own and len(code) == len(own):
-        raise UserError(f"{flag} is {code}, but {teacher} translates with {own} there; give {own} or another teacher")
+        raise UserError(f"{flag} is {code}, but {teacher} has only {own} there; give {own} or another teacher")
 
 
 class HuggingFaceTranslator:

@@ -37,4 +37,4 @@ def open_translator(options: TeacherOptions) -> Translator:
                     raise UserError(f"{flag} does not apply to {options.teacher}, which is {kind.WHAT}; leave it out")
             return kind.open_teacher(options)
     known = "; ".join(kind.WHAT for kind in kinds())
-    raise UserError(f"{options.teacher} is no teacher that nmt-kd can decode with; give one of these: {known}")
+    raise UserError(f"{options.teacher} is not a teacher that nmt-kd can use; give one of these: {known}")

@@ -11,7 +11,7 @@ class Subwords:
     """Splits texts of both sides into subwords, and joins the subwords of translations."""
 
     def __init__(self, source: Path, target: Path | None = None):
-        """`target` is the target side's model if it is another; raises UserError if one cannot be read."""
+        """`target` is the target side's model, if different; raises UserError if a file cannot be read."""
         self.source, self.target = SubwordModel.read(source), SubwordModel.read(target or source)
         self._split = self.source.splitter()
         self.settings = {"source_subwords": file_hash(source), "target_subwords": file_hash(target or source)}
@@ -30,7 +30,7 @@ class Subwords:
         return self._split_target(text).split()
 
     def length(self, source: str) -> int:
-        """Return the number of subwords of a source, and its end."""
+        """Return the number of subwords of a source, including its end."""
         return len(self.of_source(source)) + 1
 
     def text(self, symbols: list[str]) -> str:

@@ -197,8 +197,8 @@ def test_a_line_that_slipped_is_found(data, train_set, tmp_path, parts):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"sentences": 599, "block_sentences": 70}, "was decoded with sentences 599, but the data given has 600"),
-        ({"source_dictionary": "0"}, "was decoded with source_dictionary 0, but the data given has"),
+        ({"sentences": 599, "block_sentences": 70}, "was decoded with sentences 599, but --data has 600"),
+        ({"source_dictionary": "0"}, "was decoded with source_dictionary 0, but --data has"),
         ({"subset": "train9"}, "has no train9.en-de; it has test, train, valid: choose"),
     ],
 )
@@ -211,12 +211,10 @@ def test_other_data_is_refused(data, train_set, tmp_path, settings, message):
 def test_decodings_in_the_wrong_direction_are_refused(decoding, data, train_set, tmp_path):
     with pytest.raises(UserError, match="was decoded from en-de, but 'bt' needs de-en; give a folder of that direct"):
         pairs_of([f"{decoding}=kd", f"{decoding}=bt"], data)
-    with pytest.raises(
-        UserError, match=r"'bt' needs a folder of its own, decoded in the reverse direction, and .* has"
-    ):
+    with pytest.raises(UserError, match=r"'bt' needs a separate folder, decoded in the reverse direction, but .* has"):
         pairs_of(decoding, data, "base+kd+bt")
     other = make_decoding(tmp_path / "other", train_set, languages="de-en", target_dictionary="0")
-    with pytest.raises(UserError, match=r"was decoded from de-en, but the corpus is en-de; .*, or for 'bt' FOLDER=bt"):
+    with pytest.raises(UserError, match=r"was decoded from de-en, but the corpus is en-de; .*, or add it as FOLDER=bt"):
         pairs_of([decoding, other], data)
     with pytest.raises(UserError, match="was decoded with target_dictionary 0"):
         pairs_of([decoding, f"{other}=bt"], data)
@@ -246,7 +244,7 @@ def test_text_without_references_gives_only_what_needs_none(data, train_set, tmp
     pairs, _ = pairs_of([f"{folder}=kd", f"{reverse}=bt"], data)
     assert [target for _, target in pairs[600:]] == [source for source, _ in text_of(train_set)]
     other = interactive(tmp_path / "other", train_set, source_dictionary="0")
-    with pytest.raises(UserError, match="was decoded with source_dictionary 0, but the data given has"):
+    with pytest.raises(UserError, match="was decoded with source_dictionary 0, but --data has"):
         pairs_of(other, data)
 
 
@@ -263,7 +261,7 @@ def test_text_without_references_gives_only_what_needs_none(data, train_set, tmp
         (["FOLDER=kd+base", "FOLDER/../kd=kd"], "the part 'kd' of .* is given twice; leave one out"),
         (["FOLDER", "FOLDER"], "the part 'kd' of .* is given twice; leave one out"),
         (["FOLDER=best-4"], "has 3 hypotheses of each sentence, too few for 'best-4'; decode again with a larger --nb"),
-        (["ONE=mbr"], "has one hypothesis of each sentence, and 'mbr' compares several; .*, or choose 'kd'"),
+        (["ONE=mbr"], "has one hypothesis of each sentence, but 'mbr' compares several; .*, or choose 'kd'"),
     ],
 )
 def test_parts_that_a_folder_cannot_give_are_refused_before_any_work(train_set, tmp_path, data, words, message):
@@ -295,7 +293,7 @@ def test_the_same_original_pairs_are_written_once(decoding, data, train_set, tmp
     assert report.pairs == {f"{decoding}=base": 600, f"{decoding}=kd": 600, f"{second}=kd": 600}
     originals = list(text_of(train_set))
     assert pairs[:600] == pairs[1200:] == originals != pairs[600:1200]
-    assert f"'base' of {second} is that of {decoding} and is written once" in caplog.text
+    assert f"{decoding} and {second} have the same original pairs, which are written once" in caplog.text
 
 
 def test_unknown_symbols_are_left_out_of_translations_and_kept_in_the_data(data, train_set, tmp_path):

@@ -89,7 +89,7 @@ REVERSE = ["--reverse-model", "no/model"]
         *(
             (
                 [f"--drop-worst={share}", *REVERSE],
-                f"--drop-worst is {share}; it must be from 0 to less than 100 %, such as",
+                f"--drop-worst is {share}; it must be at least 0 and less than 100 %, such",
             )
             for share in ("5", "100%", "-1%", "1", "x%", "%", "nan%")
         ),
@@ -101,7 +101,7 @@ REVERSE = ["--reverse-model", "no/model"]
         (["--corpus", "mbr", "--qe-comet", "x"], "--qe-comet is for the part 'qe', which no folder has"),
         (["--corpus", "kd+kd"], "the part 'kd' of .* is given twice"),
         (["--corpus", "best-4"], "has 3 hypotheses of each sentence, too few for 'best-4'"),
-        (["--references", "x"], "--references serve 'base' and 'inter' of folders with text only; leave them out"),
+        (["--references", "x"], "--references are only for 'base' and 'inter' of folders with text; leave them out"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_line_before_any_work(assemble, tmp_path, decoding, flags, message):
@@ -126,14 +126,16 @@ def test_a_corpus_is_replaced_and_nothing_else(assemble, tmp_path):
     assemble("--corpus", "best-2")
     assert len(pairs_in(out / "text")) == 1200
     (out / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="out exists and is no corpus of nmt-kd assemble; choose another --output"):
+    with pytest.raises(
+        UserError, match="out exists and is not a corpus written by nmt-kd assemble; choose another --output"
+    ):
         assemble()
     assert len(pairs_in(out / "text")) == 1200
 
 
 def test_the_data_is_never_replaced(assemble, data):
     before = sorted(path.name for path in data.iterdir())
-    with pytest.raises(UserError, match="exists and is no corpus of nmt-kd assemble"):
+    with pytest.raises(UserError, match="exists and is not a corpus written by nmt-kd assemble"):
         assemble("--output", data)
     assert sorted(path.name for path in data.iterdir()) == before
 

@@ -103,7 +103,7 @@ def test_the_same_pairs_as_subwords_and_as_text_are_written_once(assemble, decod
         [(source, ["gut"]) for source in lines(corpus / "text/train.en")],
     )
     pairs, printed = assemble(decoded, other, "--corpus", "base+kd", "--references", corpus / "text/train.de")
-    assert f"'base' of {other} is that of {decoded} and is written once" in printed
+    assert f"{decoded} and {other} have the same original pairs, which are written once" in printed
     assert len(pairs) == 1800
     assert {joined(target) for _, target in pairs[1200:]} == {"gut"}
 
@@ -156,7 +156,7 @@ def test_folders_of_other_directions_and_names_are_refused(assemble, decoded, mo
         assemble(decoded, nllb)
     pairs, _ = assemble(decoded, nllb, "--source-lang", "en", "--target-lang", "de")
     assert joined(pairs[-1][1]) == "der Hund"
-    with pytest.raises(UserError, match="holds plain text; give the student's subword model as --subword-model"):
+    with pytest.raises(UserError, match="contains plain text; give the student's subword model as --subword-model"):
         assemble(decoded, monolingual, model=False)
 
 

@@ -97,17 +97,17 @@ def test_the_corpus_is_in_the_students_subwords_and_trains(assemble, student, co
     [
         (
             ["--corpus", "inter"],
-            "without references, which 'inter' needs; choose other parts; or give --references",
+            "without references, which 'inter' needs; choose other parts, or give --references",
         ),
-        (["--corpus", "base+bt"], "'bt' needs a folder of its own, decoded in the reverse direction, and .* has"),
-        (["--corpus", "bt"], "has no data in de-en; give the student's data, or if"),
+        (["--corpus", "base+bt"], "'bt' needs a separate folder, decoded in the reverse direction, but .* has"),
+        (["--corpus", "bt"], "has no data in de-en; give the student's data or, if"),
         (
             ["--corpus", "bt", "--source-lang", "en", "--target-lang", "de"],
             "was decoded from en-de, but 'bt' needs de-en; give a folder of",
         ),
-        (["--references", "TEXT/test.de"], "--references serve 'base' and 'inter' of folders with text only; leave"),
+        (["--references", "TEXT/test.de"], "--references are only for 'base' and 'inter' of folders with text"),
         (["--corpus", "base", "--references", "TEXT/valid.de"], r"valid.de: 20 lines, but .* has 13 sentences"),
-        (["--source-lang", "eng_Latn"], "has no data in eng_Latn-de; give the student's data, or if it names the lang"),
+        (["--source-lang", "eng_Latn"], "has no data in eng_Latn-de; give the student's data or, if it names the lang"),
         (["--subword-model", "PIECES/subwords.model"], "splits only 0 of 20 sentences as in .*; give the model that"),
     ],
 )
@@ -120,7 +120,7 @@ def test_what_does_not_fit_is_refused_in_one_line(assemble, corpus, flags, messa
 
 
 def test_text_needs_a_subword_model(assemble):
-    with pytest.raises(UserError, match="holds plain text; give the student's subword model as --subword-model"):
+    with pytest.raises(UserError, match="contains plain text; give the student's subword model as --subword-model"):
         assemble(model=None)
 
 

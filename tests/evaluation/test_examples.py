@@ -25,8 +25,8 @@ def test_the_worst_and_the_largest_changes_come_in_order():
     assert comparison.system == "tie_kd"
     assert {title: numbers(found) for title, found in comparison.groups.items()} == {
         "Worst": [4, 1, 2, 3],
-        "Most improved on plain": [2],
-        "Most worsened from plain": [4, 1],
+        "Largest gains over plain": [2],
+        "Largest drops from plain": [4, 1],
     }
     worst = comparison.groups["Worst"][0]
     assert (worst.source, worst.reference) == ("a dog runs across meadow 3", REFERENCE)

@@ -131,7 +131,7 @@ def test_translations_are_shown_side_by_side_in_both_formats(folders, variation,
     reference = re.search(r"^T-\d+\t(.*)$", (teacher / "translations.txt").read_text(), re.MULTILINE)[1]
     markdown = (tmp_path / "report/report.md").read_text(encoding="utf-8")
     assert re.findall(r"<summary>(.*?)</summary>", page) == ["word_kd"]
-    assert re.findall(r"<h3>(.*?)</h3>", page) == ["Worst", "Most improved on plain"]
+    assert re.findall(r"<h3>(.*?)</h3>", page) == ["Worst", "Largest gains over plain"]
     (first, *_) = re.findall(r'<dl class="example">.*?</dl>', page, re.DOTALL)
     assert re.findall(r"<dt.*?>([^,<]*)", first) == ["source", "reference", "teacher", "plain", "word_kd"]
     assert reference.split()[0] in page

@@ -70,7 +70,7 @@ def test_a_system_with_a_shorter_test_set_has_a_dash_and_a_note(folders, tmp_pat
     generated.write_text(re.sub(r"^[A-Z]-12\t.*\n", "", generated.read_text(), flags=re.MULTILINE))
     page = report(folders[:2], tmp_path / "report")
     assert rows_of(page, 0)["plain"] == ["-", "-"]
-    assert "plain has translated 12 sentences of test, other systems 13; its scores are left out" in page
+    assert "plain has translated 12 sentences of test, but other systems 13; its scores are left out" in page
 
 
 def test_systems_without_a_teacher_have_a_dash_instead_of_an_agreement(folders, tmp_path):

@@ -313,6 +313,7 @@ def test_clean_drops_pairs_from_the_prepared_text_alone(text, tmp_path):
     [
         (["multi30k", "--text", "TEXT"], "multi30k is a data set of this project; choose another name for your text"),
         (["../x", "--text", "TEXT"], "cannot name a data set '../x'"),
+        (["originals", "--text", "TEXT"], "cannot name a data set 'originals', which is the folder for downloads"),
         (["mine", "--text", "TEXT"], "has text in en and fr; add --languages en fr to translate from en"),
         (["mine", "--text", "/nowhere"], "--text /nowhere is not a folder"),
         (["mine", "--text", __file__], "is one file; give two, of the source and the target language"),

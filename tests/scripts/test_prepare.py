@@ -313,7 +313,8 @@ def test_romanian_is_read_from_a_zip_with_diacritics_as_configured(tmp_path):
     other = prepare("wmt16_en_ro", folder, runs)
     assert other.returncode == 1
     assert re.fullmatch(
-        r"prepare.sh: error: \S+/tokens was made with other settings .*; add --restart to remove it .*\n", other.stderr
+        r"prepare.sh: error: \S+/tokens was made with other settings: .*; restore them, or add --restart .*\n",
+        other.stderr,
     )
 
 

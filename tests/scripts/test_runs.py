@@ -16,7 +16,7 @@ def place(tmp_path):
 
 
 TRAIN = ("train", "multi30k", "word_kd")
-OTHER = "choose another folder with SYSTEM=NAME, or remove it and train anew with: "
+OTHER = "choose another folder with SYSTEM=NAME, or remove it and train again with: "
 
 
 def test_the_same_run_is_resumed_until_it_has_finished(place):
@@ -72,7 +72,7 @@ def test_changed_settings_data_and_method_are_named(place):
 def test_a_changed_vocabulary_is_refused_by_every_script(place):
     (place.work / "subwords/settings").write_text("500 subwords\n")
     message = (
-        "has 500 subwords, but the settings say 6000 subwords; restore the setting, or prepare the data anew with: "
+        "has 500 subwords, but the settings say 6000 subwords; restore the setting, or prepare the data again with: "
     )
     for name, *arguments in (TRAIN, ("distill", "multi30k", "kd")):
         assert message in place.refused(name, *arguments)
@@ -82,7 +82,7 @@ def test_a_changed_vocabulary_is_refused_by_every_script(place):
     assert message in place.refused(*TRAIN)
 
 
-def test_restart_removes_the_run_and_trains_anew(place):
+def test_restart_removes_the_run_and_trains_again(place):
     place.done(*TRAIN)
     (place.work / "word_kd/translations.txt").write_text("of the old checkpoint")
     place.done(*TRAIN, "--restart", "--", "--lr", "0.5")
@@ -204,8 +204,11 @@ DISTILL = ("distill", "multi30k", "kd")
     ("corpus", "message"),
     [
         ("nonsense", "unknown corpus part 'nonsense'; choose from base, kd, best-2 (or another number), inter, "),
-        ("qe", "'qe' needs a COMET model; decode with another corpus, then run: nmt-kd assemble "),
-        ("bt", "'bt' alone needs no teacher's translations; add a part such as base"),
+        (
+            "qe",
+            "'qe' needs a COMET model, which this script does not take; choose another corpus here, then run: nmt-kd",
+        ),
+        ("bt", "a corpus cannot consist of 'bt' alone; add a part, such as base+bt"),
         ("mbr --nbest=1", "'mbr' compares several translations of each sentence; choose kd, or a larger --nbest"),
         ("base+", "name the parts of the corpus, such as base+kd, not 'base+'"),
         ("kd+kd", "the corpus kd+kd has the part 'kd' twice"),
@@ -233,7 +236,7 @@ def test_back_translations_are_a_part_of_their_own_folder(place):
     assert f"assemble {place.work}/decoded=base+kd {place.work}/decoded-reverse=bt " in place.calls[-1]
 
 
-def test_a_decoding_by_another_teacher_or_search_is_refused_and_restart_decodes_anew(place):
+def test_a_decoding_by_another_teacher_or_search_is_refused_and_restart_decodes_again(place):
     place.done(*DISTILL)
     calls = place.calls
     assert "data-bin-kd already exists" in place.done(*DISTILL)
@@ -242,7 +245,7 @@ def test_a_decoding_by_another_teacher_or_search_is_refused_and_restart_decodes_
     other.write_text("another teacher")
     line = place.refused(*DISTILL, TEACHER=str(other))
     assert "decoded (teacher: checkpoint_best.pt (SHA-256 " in line
-    assert line.endswith("or decode anew with: bash scripts/distill.sh multi30k kd --restart")
+    assert line.endswith("settings, or decode again with: bash scripts/distill.sh multi30k kd --restart")
     assert "(--lenpen: 0.6 -> 2)" in place.refused(*DISTILL, "--", "--lenpen", "2")
     assert "(--lenpen: 0.6 -> 2)" in place.refused("distill", "multi30k", "base+kd", "--", "--lenpen", "2")
     place.done(*DISTILL, "--restart", TEACHER=str(other))
@@ -403,13 +406,13 @@ def test_results_of_another_checkpoint_search_or_teacher_are_not_reused(place):
     calls = place.calls
     place.done(*EVALUATE)
     assert place.calls == calls
-    (place.work / "teacher/checkpoint_best.pt").write_text("trained anew")
-    assert "making agreement.json anew (teacher: checkpoint_best.pt (SHA-256 " in place.done(*EVALUATE)
+    (place.work / "teacher/checkpoint_best.pt").write_text("trained again")
+    assert "recomputing agreement.json (teacher: checkpoint_best.pt (SHA-256 " in place.done(*EVALUATE)
     assert len(place.calls) == len(calls) + 1
     (place.work / "plain/checkpoint_best.pt").write_text("trained further")
     printed = place.done(*EVALUATE)
-    assert "making translations.txt anew (checkpoint: checkpoint_best.pt (SHA-256 " in printed
-    assert "making agreement.json anew (checkpoint: " in printed
+    assert "recomputing translations.txt (checkpoint: checkpoint_best.pt (SHA-256 " in printed
+    assert "recomputing agreement.json (checkpoint: " in printed
 
 
 def test_results_of_an_earlier_version_are_kept_unless_the_checkpoint_is_newer(place):
@@ -420,7 +423,7 @@ def test_results_of_an_earlier_version_are_kept_unless_the_checkpoint_is_newer(p
     place.done(*EVALUATE)
     assert translations.read_text() == "of an earlier version"
     os.utime(translations, (0, 0))
-    assert "making translations.txt anew (the checkpoint is newer)" in place.done(*EVALUATE)
+    assert "recomputing translations.txt (the checkpoint is newer)" in place.done(*EVALUATE)
 
 
 # -- devices and translation ------------------------------------------------------------------------------------------

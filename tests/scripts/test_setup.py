@@ -142,7 +142,7 @@ def test_torch_is_pinned_unless_another_version_is_asked_for(project):
     ("arguments", "environment", "message"),
     [
         (["all"], {}, "unknown set of packages 'all'; choose train or dev"),
-        ([], {"PYTHON": "/bin/false"}, "/bin/false is not a Python 3.11 or 3.12 with the venv module; name one with"),
+        ([], {"PYTHON": "/bin/false"}, "/bin/false is not Python 3.11 or 3.12 with the venv module; name one with"),
     ],
 )
 def test_wrong_arguments_end_in_one_line(project, arguments, environment, message):
@@ -169,7 +169,7 @@ def test_a_python_that_does_not_serve_is_refused_before_anything_is_done(project
     assert result.returncode == 1
     assert result.stdout == ""
     assert result.stderr == (
-        f"setup.sh: error: {python} is not a Python 3.11 or 3.12 with the venv module; name one with "
+        f"setup.sh: error: {python} is not Python 3.11 or 3.12 with the venv module; name one with "
         "PYTHON=/path/to/python3.11\n"
     )
     assert calls == []

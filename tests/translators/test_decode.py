@@ -210,7 +210,7 @@ def test_one_file_adds_a_kind_of_teacher(tmp_path, monkeypatch):
     [
         (
             {"teacher": "no/such/file.pt"},
-            "no/such/file.pt is no teacher that nmt-kd can decode with; give one of",
+            "no/such/file.pt is not a teacher that nmt-kd can use; give one of",
         ),
         ({}, "the dictionaries of .* are needed; give the folder that has them as --data"),
         ({"data": "DATA"}, "the subword model of .* is needed; give it as --subword-model"),

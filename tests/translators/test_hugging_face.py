@@ -203,7 +203,7 @@ def test_nllb_translates_as_generate_does(nllb):
         ("multilingual", ("eng", "de"), "--target-lang is de, which .* does not have; similar ones are deu"),
         ("multilingual", ("eng", None), "the languages of .* are unknown; give --source-lang and --target-lang"),
         ("nllb", (None, None), "the languages of .* are unknown"),
-        ("trained_marian", ("de", "en"), "--source-lang is de, but .* translates with en there; give en or another"),
+        ("trained_marian", ("de", "en"), "--source-lang is de, but .* has only en there; give en or another"),
     ],
 )
 def test_languages_that_the_model_does_not_have_are_named(name, languages, message, request):
@@ -217,7 +217,7 @@ def test_other_kinds_of_models_and_broken_ones_are_refused(tmp_path, monkeypatch
     with pytest.raises(UserError, match="is a model of type bert; --teacher takes marian, m2m_100, mbart"):
         open_translator(TeacherOptions(str(tmp_path)))
     (tmp_path / "config.json").write_text('{"model_type": "marian"}')
-    with pytest.raises(UserError, match="is no Hugging Face model that can be read: "):
+    with pytest.raises(UserError, match="cannot be read as a Hugging Face model: "):
         open_translator(TeacherOptions(str(tmp_path)))
 
 
