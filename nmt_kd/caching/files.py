@@ -136,7 +136,7 @@ def map_block(path: Path, first: int, sentences: int, top_k: int, words: numpy.d
     except SafetensorError:
         return None
     positions = len(found.get("log_rest", ()))
-    expected = {
+    expected: dict[str, tuple[str | numpy.dtype, tuple[int, ...]]] = {
         "first": ("<i8", (1,)),
         "offsets": ("<i8", (sentences + 1,)),
         "checksums": ("<u4", (sentences,)),
