@@ -10,21 +10,13 @@ from fairseq import utils
 from fairseq.data import LanguagePairDataset
 from fairseq.tasks import FairseqTask
 
-from nmt_kd.caching.files import (
-    FORMAT,
-    Block,
-    SubsetFolder,
-    cache_manifest,
-    position_dtype,
-    usual_block_sentences,
-    word_dtype,
-)
+from nmt_kd.caching.files import Block, Positions, SubsetFolder
 from nmt_kd.caching.reading import paddings
 from nmt_kd.caching.sentences import Sentences
-from nmt_kd.caching.subsets import data_checksum, open_subset, with_sentences_as_on_disk
+from nmt_kd.caching.subsets import claim_store, claim_subset, open_subset, with_sentences_as_on_disk
 from nmt_kd.checkpoints.reading import read_checkpoint
 from nmt_kd.checkpoints.task import task_on
-from nmt_kd.data import batches_by_tokens, dictionary_checksum
+from nmt_kd.data import batches_by_tokens
 from nmt_kd.engine.chunks import chunk_slices, default_chunk_tokens
 from nmt_kd.engine.models import target_token_index
 from nmt_kd.engine.predictions import PredictionSource
@@ -67,34 +59,11 @@ def build_cache(
     require(1 <= top_k <= size, "--top-k", top_k, f"from 1 to {size}, the size of the vocabulary")
     source = Teacher.load(teacher_path, task)
     datasets = {subset: open_subset(task, subset) for subset in subsets}
-    cache_manifest(out).claim(_settings(task, source, top_k))
+    claim_store(out, task, source.fingerprint, top_k)
     builder = _Builder(task, source, top_k, max_tokens, device_of_worker())
     for subset, dataset in datasets.items():
-        sentences = len(dataset)
-        files = SubsetFolder(
-            out / subset, sentences, block_sentences or usual_block_sentences(sentences), builder.position_dtype
-        )
-        cache_manifest(files.folder).claim(
-            {"sentences": sentences, "block_sentences": files.block_sentences, "data": data_checksum(dataset)}
-        )
+        files = claim_subset(out / subset, dataset, top_k, size, block_sentences)
         builder.build(files, dataset, worker, workers)
-
-
-def _settings(task: FairseqTask, source: PredictionSource, top_k: int) -> dict:
-    """Return all settings that determine the predictions."""
-    size = len(task.target_dictionary)
-    return {
-        "format": FORMAT,
-        "teacher": source.fingerprint,
-        "languages": f"{task.cfg.source_lang}-{task.cfg.target_lang}",
-        "source_dictionary": dictionary_checksum(task.source_dictionary),
-        "target_dictionary": dictionary_checksum(task.target_dictionary),
-        "vocabulary_size": size,
-        "top_k": top_k,
-        "words": word_dtype(size).name,
-        "log_probabilities": "float16",
-        "rest": "float32",
-    }
 
 
 @dataclass(frozen=True)
@@ -106,10 +75,6 @@ class _Builder:
     top_k: int
     max_tokens: int
     device: torch.device
-
-    @property
-    def position_dtype(self) -> numpy.dtype:
-        return position_dtype(self.top_k, len(self.task.target_dictionary))
 
     def build(self, files: SubsetFolder, dataset: LanguagePairDataset, worker: int, workers: int) -> None:
         """Compute this worker's missing blocks of a subset."""
@@ -134,7 +99,7 @@ class _Builder:
     def block(self, dataset: LanguagePairDataset, numbers: range, progress: Progress) -> Block:
         """Return the predictions for these sentences; those that are too long for the teacher get none."""
         checksums = [0] * len(numbers)
-        sentences = [numpy.empty(0, self.position_dtype)] * len(numbers)
+        sentences = [Positions.none(self.top_k, len(self.task.target_dictionary))] * len(numbers)
         own = slice(numbers.start, numbers.stop)
         source_sizes, target_sizes = dataset.src_sizes[own], dataset.tgt_sizes[own]
         sizes, readable = numpy.maximum(source_sizes, target_sizes), self.readable(source_sizes, target_sizes)
@@ -147,29 +112,29 @@ class _Builder:
             for number, checksum in zip(found.numbers, found.checksums, strict=True):
                 checksums[number - numbers.start] = checksum
             if readable[batch[0]]:
-                pieces = numpy.split(self.positions(sample), numpy.cumsum(found.lengths)[:-1])
-                for number, piece in zip(found.numbers, pieces, strict=True):
-                    sentences[number - numbers.start] = piece
+                positions, end = self.positions(sample), 0
+                for number, length in zip(found.numbers, found.lengths, strict=True):
+                    start, end = end, end + length
+                    sentences[number - numbers.start] = positions.rows(start, end)
             progress.add(len(batch))
         return Block.of(numbers.start, checksums, sentences)
 
-    def positions(self, sample: dict) -> numpy.ndarray:
+    def positions(self, sample: dict) -> Positions:
         """Return the predictions for all tokens of fairseq's `sample`, sentence by sentence without padding."""
         if self.device.type == "cuda":
             sample = utils.move_to_cuda(sample)
         token_index = target_token_index(sample["target"], self.task.target_dictionary.pad())
         size = len(self.task.target_dictionary)
-        positions = numpy.empty(len(token_index), self.position_dtype)
+        chunks = [Positions.none(self.top_k, size)]
         with torch.no_grad():
             predictions = self.source.read(sample, token_index, torch.zeros((), device=self.device))
             for rows in chunk_slices(len(token_index), default_chunk_tokens(size, self.device)):
                 top = predictions.predict(rows).coarse(self.top_k)
-                words, log_probabilities, rest = (part.cpu().numpy() for part in (top.words, top.log_q, top.log_rest))
-                if numpy.isnan(log_probabilities).any():
+                words, log_q, log_rest = (part.cpu().numpy() for part in (top.words, top.log_q, top.log_rest))
+                if numpy.isnan(log_q).any():
                     raise UserError(
                         "the teacher's predictions are NaN, so its training has diverged; give another checkpoint "
                         "with --teacher-path"
                     )
-                positions["words"][rows], positions["rest"][rows] = words, rest
-                positions["log_probabilities"][rows] = log_probabilities
-        return positions
+                chunks.append(Positions.of(words, log_q, log_rest, size))
+        return Positions.joined(chunks)

@@ -1,47 +1,42 @@
-"""The files of a cache of predictions.
+"""The files of a store of predictions, which `nmt-kd cache` writes.
 
     OUT/manifest.json                  the teacher, the dictionaries, the number of words per position
     OUT/train/manifest.json            the number of sentences, their checksum, the size of a block
-    OUT/train/0000000.top ...          blocks of consecutive sentences
+    OUT/train/0000000.safetensors ...  blocks of consecutive sentences
     OUT/valid/...
 
-A block is read through the page cache, which all processes of a machine share. Its parts:
+A block is a safetensors file, mapped into memory that all processes of a machine share. Its tensors:
 
-    header                             see HEADER; its CRC-32 covers all bytes after it
+    first        int64 [1]             the number of the first sentence
     offsets      int64 [sentences + 1] where the positions of each sentence begin, and where the last one's end
     checksums    uint32 [sentences]    of the tokens of both sides, see `sentence_checksums`
-    positions    see `position_dtype`  one for each target token, the end of the sentence included; none for a
-                                       sentence that is too long for the teacher
+    words        uint16 [positions, k] the most probable words, most probable first; uint32 if the vocabulary has more
+                                       than 65,536 symbols
+    log_q        float16 [positions, k] their log-probabilities
+    log_rest     float32 [positions]   the log of the mass of all other words, -inf if there are none
 
-All numbers are little-endian. With k words a position takes 4 + 4 k bytes, or 4 + 6 k if the vocabulary has more than
-65,536 symbols: for k = 8, 4.5 bytes per entry. A sentence takes 12 bytes more.
+A position is a target token, the end of the sentence included; a sentence that is too long for the teacher has none.
+The metadata has the CRC-32 of all bytes after the file's header, as `crc32`. With k words a position takes 4 + 4 k
+bytes, or 4 + 6 k with uint32 words: 36 for k = 8. A sentence takes 12 bytes more.
 """
 
+import struct
 import zlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from nmt_kd.errors import UserError
+from nmt_kd.losses.divergence import LOG_OF_NOTHING
 from nmt_kd.storage.blocks import BlockFolder
 from nmt_kd.storage.manifest import Manifest
 from nmt_kd.version import __version__
 
-FORMAT = 1
-MAGIC = b"nmtkdtop"
-HEADER = numpy.dtype(
-    [
-        ("magic", "S8"),
-        ("crc", "<u4"),
-        ("top_k", "<u4"),
-        ("word_bytes", "<i8"),
-        ("first", "<i8"),  # the number of the first sentence
-        ("sentences", "<i8"),
-        ("positions", "<i8"),
-    ]
-)
-CRC_BEGINS = 12  # after the magic number and the CRC itself
+FORMAT = 2
 READ_AT_ONCE = 2**20  # bytes
 
 # A process can keep a few hundred files open. A worker that is killed loses one block.
@@ -59,81 +54,116 @@ def word_dtype(vocabulary_size: int) -> numpy.dtype:
     return numpy.dtype("<u2" if vocabulary_size <= 2**16 else "<u4")
 
 
-def position_dtype(top_k: int, vocabulary_size: int) -> numpy.dtype:
-    """Return the type of a target position: its top-k words, most probable first, and the log mass of the rest."""
-    words = word_dtype(vocabulary_size)
-    return numpy.dtype([("rest", "<f4"), ("words", words, (top_k,)), ("log_probabilities", "<f2", (top_k,))])
+@dataclass(frozen=True)
+class Positions:
+    """The predictions at consecutive target positions, as they are stored, in memory or in a mapped file."""
+
+    words: numpy.ndarray  # [positions, k], most probable first
+    log_q: numpy.ndarray  # [positions, k], float16
+    log_rest: numpy.ndarray  # [positions], float32
+
+    @classmethod
+    def of(
+        cls, words: numpy.ndarray, log_q: numpy.ndarray, log_rest: numpy.ndarray, vocabulary_size: int
+    ) -> "Positions":
+        """Convert predictions to the types in which they are stored; log 0 becomes a finite number."""
+        log_q = numpy.maximum(log_q, LOG_OF_NOTHING).astype("<f2")
+        return cls(words.astype(word_dtype(vocabulary_size)), log_q, log_rest.astype("<f4"))
+
+    @classmethod
+    def none(cls, top_k: int, vocabulary_size: int) -> "Positions":
+        """Return the predictions of a sentence that has none."""
+        return cls.of(numpy.empty((0, top_k)), numpy.empty((0, top_k)), numpy.empty(0), vocabulary_size)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Positions"]) -> "Positions":
+        """Return the positions of all `parts`, of which there is at least one."""
+        return cls(*(numpy.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def rows(self, start: int, end: int) -> "Positions":
+        """Return the positions from `start` to before `end`."""
+        return Positions(self.words[start:end], self.log_q[start:end], self.log_rest[start:end])
 
 
 @dataclass(frozen=True)
 class Block:
-    """The predictions for consecutive sentences, in memory or in a mapped file."""
+    """The predictions for consecutive sentences."""
 
     first: int  # the number of the first sentence
     offsets: numpy.ndarray
     checksums: numpy.ndarray
-    positions: numpy.ndarray  # of `position_dtype`
+    positions: Positions
 
     @classmethod
-    def of(cls, first: int, checksums: list[int], sentences: list[numpy.ndarray]) -> "Block":
+    def of(cls, first: int, checksums: list[int], sentences: list[Positions]) -> "Block":
         """Make a block of at least one sentence, from each sentence's checksum and positions."""
         offsets = numpy.zeros(len(sentences) + 1, "<i8")
         numpy.cumsum([len(positions) for positions in sentences], out=offsets[1:])
-        return cls(first, offsets, numpy.array(checksums, "<u4"), numpy.concatenate(sentences))
+        return cls(first, offsets, numpy.array(checksums, "<u4"), Positions.joined(sentences))
+
+    def sentence(self, number: int) -> Positions:
+        """Return the positions of a sentence; none if it is too long for the teacher."""
+        index = number - self.first
+        return self.positions.rows(int(self.offsets[index]), int(self.offsets[index + 1]))
 
     def length(self, number: int) -> int:
         """Return the number of positions of a sentence; 0 if it is too long for the teacher."""
         index = number - self.first
         return int(self.offsets[index + 1] - self.offsets[index])
 
-    def parts(self) -> list[bytes]:
+    def content(self) -> bytes:
         """Return the content of the block's file."""
-        dtype = self.positions.dtype
-        header = numpy.zeros(1, HEADER)
-        header["magic"], header["first"] = MAGIC, self.first
-        header["top_k"], header["word_bytes"] = dtype["words"].shape[0], dtype["words"].base.itemsize
-        header["sentences"], header["positions"] = len(self.checksums), len(self.positions)
-        arrays = [array.tobytes() for array in (self.offsets, self.checksums, self.positions)]
-        crc = zlib.crc32(header.tobytes()[CRC_BEGINS:])
-        for part in arrays:
-            crc = zlib.crc32(part, crc)
-        header["crc"] = crc
-        return [header.tobytes(), *arrays]
+        positions = {field.name: getattr(self.positions, field.name) for field in fields(Positions)}
+        tensors = {"first": numpy.array([self.first], "<i8"), "offsets": self.offsets, "checksums": self.checksums}
+        tensors |= positions
+        content = save(tensors)
+        crc = zlib.crc32(memoryview(content)[_header_bytes(content) :])
+        return save(tensors, {"crc32": f"{crc:08x}"})  # one entry, since safetensors writes several in any order
 
 
-def map_block(path: Path, first: int, sentences: int, dtype: numpy.dtype, check: bool) -> Block | None:
+def map_block(path: Path, first: int, sentences: int, top_k: int, words: numpy.dtype, check: bool) -> Block | None:
     """Map a block's file into memory; None if it is damaged, or the block of other sentences.
 
     With `check` the file is read once, a piece at a time, to compare its CRC-32. Raises FileNotFoundError.
     """
-    size = path.stat().st_size
-    if size < HEADER.itemsize:
+    try:
+        with safe_open(path, "pt") as file:  # with "np" it would be copied
+            found = {name: file.get_tensor(name).numpy() for name in file.keys()}  # noqa: SIM118
+            crc = (file.metadata() or {}).get("crc32")
+    except SafetensorError:
         return None
-    raw = numpy.asarray(numpy.memmap(path, numpy.uint8, "r"))  # slicing a memmap itself is slow
-    header = raw[: HEADER.itemsize].view(HEADER)[0]
-    found = tuple(header[name].item() for name in ("magic", "top_k", "word_bytes", "first", "sentences"))
-    if found != (MAGIC, dtype["words"].shape[0], dtype["words"].base.itemsize, first, sentences):
+    positions = len(found.get("log_rest", ()))
+    expected: dict[str, tuple[str | numpy.dtype, tuple[int, ...]]] = {
+        "first": ("<i8", (1,)),
+        "offsets": ("<i8", (sentences + 1,)),
+        "checksums": ("<u4", (sentences,)),
+        "words": (words, (positions, top_k)),
+        "log_q": ("<f2", (positions, top_k)),
+        "log_rest": ("<f4", (positions,)),
+    }
+    kinds = {name: (tensor.dtype, tensor.shape) for name, tensor in found.items()}
+    if kinds != {name: (numpy.dtype(kind), shape) for name, (kind, shape) in expected.items()}:
         return None
-    arrays, start = [], HEADER.itemsize
-    positions = header["positions"].item()
-    for kind, length in (("<i8", sentences + 1), ("<u4", sentences), (dtype, positions)):
-        end = start + numpy.dtype(kind).itemsize * length
-        if length < 0 or end > size:
-            return None
-        arrays.append(raw[start:end].view(kind))
-        start = end
-    if start != size or (check and _crc(path) != header["crc"]):
+    if found.pop("first").item() != first or (check and _crc(path) != crc):
         return None
-    return Block(first, *arrays)
+    return Block(first, found.pop("offsets"), found.pop("checksums"), Positions(**found))
 
 
-def _crc(path: Path) -> int:
+def _header_bytes(start: bytes) -> int:
+    """Return the length of the header of a safetensors file, given the file's first 8 bytes or more."""
+    return 8 + struct.unpack("<Q", start[:8])[0]
+
+
+def _crc(path: Path) -> str:
     crc = 0
     with path.open("rb") as file:
-        file.seek(CRC_BEGINS)
+        file.seek(_header_bytes(file.read(8)))
         while part := file.read(READ_AT_ONCE):
             crc = zlib.crc32(part, crc)
-    return crc
+    return f"{crc:08x}"
 
 
 def cache_manifest(folder: Path) -> Manifest:
@@ -146,12 +176,13 @@ def cache_manifest(folder: Path) -> Manifest:
 class SubsetFolder(BlockFolder[Block]):
     """The blocks of one subset."""
 
-    suffix = ".top"
+    suffix = ".safetensors"
 
     folder: Path
     sentences: int
     block_sentences: int
-    dtype: numpy.dtype  # of a position
+    top_k: int
+    vocabulary_size: int
 
     @property
     def sizes(self) -> list[int]:
@@ -165,7 +196,7 @@ class SubsetFolder(BlockFolder[Block]):
 
     def encode(self, content: Block) -> list[bytes]:
         """Return the parts of a block's file."""
-        return content.parts()
+        return [content.content()]
 
     def is_whole(self, block: int) -> bool:
         """Return whether a block is undamaged; raises FileNotFoundError if it is absent."""
@@ -183,4 +214,5 @@ class SubsetFolder(BlockFolder[Block]):
 
     def _map(self, block: int, check: bool) -> Block | None:
         numbers = self.numbers(block)
-        return map_block(self.path(block), numbers.start, len(numbers), self.dtype, check)
+        words = word_dtype(self.vocabulary_size)
+        return map_block(self.path(block), numbers.start, len(numbers), self.top_k, words, check)

@@ -7,7 +7,7 @@ import torch
 from fairseq.tasks import FairseqTask
 from torch import Tensor
 
-from nmt_kd.caching.files import FORMAT, Block, SubsetFolder, cache_manifest, position_dtype
+from nmt_kd.caching.files import FORMAT, Block, Positions, SubsetFolder, cache_manifest
 from nmt_kd.caching.sentences import Sentences
 from nmt_kd.data import dictionary_checksum
 from nmt_kd.errors import UserError
@@ -29,7 +29,7 @@ class TeacherCache:
         self.folder, self.data, self._paddings = folder, data, padding
         self.fingerprint: str = settings["teacher"]
         self.top_k: int = settings["top_k"]
-        self._dtype = position_dtype(self.top_k, settings["vocabulary_size"])
+        self._vocabulary_size: int = settings["vocabulary_size"]
         self._subsets: dict[str, _Subset] = {}
         self._last = ""  # the subset in which validation sentences were last found
 
@@ -58,7 +58,7 @@ class TeacherCache:
 
     def check(self, subset: str) -> None:
         """Raise UserError unless the cache has all predictions for a subset."""
-        self._subset(subset)
+        self.subset(subset)
 
     def sentences_of(self, sample: dict) -> Sentences:
         """Return the sentences of fairseq's `sample`, for `top_of`."""
@@ -83,13 +83,13 @@ class TeacherCache:
             return torch.from_numpy(result).to(device)
 
         return (
-            padded(positions["words"], numpy.int64),
-            padded(positions["log_probabilities"], numpy.float32),
-            padded(positions["rest"], numpy.float32),
+            padded(positions.words, numpy.int64),
+            padded(positions.log_q, numpy.float32),
+            padded(positions.log_rest, numpy.float32),
         )
 
     def _subset_of_training(self, sentences: Sentences) -> "_Subset":
-        subset = self._subset(TRAINING_SUBSET)
+        subset = self.subset(TRAINING_SUBSET)
         unlike = subset.first_unlike(sentences)
         if unlike is not None:
             raise self._not_cached(unlike, [TRAINING_SUBSET])
@@ -106,7 +106,7 @@ class TeacherCache:
         unusable: list[UserError] = []
         for name in names:
             try:
-                subset = self._subset(name)
+                subset = self.subset(name)
             except UserError as error:  # matters only if no other subset has the sentences
                 unusable.append(error)
                 continue
@@ -132,28 +132,32 @@ class TeacherCache:
             f"--gen-subset {subset}"
         )
 
-    def _subset(self, name: str) -> "_Subset":
+    def subset(self, name: str) -> "_Subset":
+        """Return a subset; raises UserError unless all its files are there."""
         if name not in self._subsets:
             manifest = cache_manifest(self.folder / name)
             if not manifest.path.exists():
                 raise UserError(f"{self.folder} has no predictions for the subset {name}; {self._make(name)}")
             settings = manifest.read()
-            subset = SubsetFolder(manifest.folder, settings["sentences"], settings["block_sentences"], self._dtype)
+            subset = SubsetFolder(
+                manifest.folder, settings["sentences"], settings["block_sentences"], self.top_k, self._vocabulary_size
+            )
             blocks = range(len(subset.sizes))
             if absent := subset.absent(blocks):
                 raise UserError(
                     f"{subset.folder} lacks {len(absent)} of its {len(blocks)} files; rerun the same nmt-kd cache to "
                     "compute them"
                 )
-            self._subsets[name] = _Subset(subset)
+            self._subsets[name] = _Subset(subset, settings["data"])
         return self._subsets[name]
 
 
 class _Subset:
     """The blocks of a subset, each opened when it is first needed."""
 
-    def __init__(self, files: SubsetFolder):
+    def __init__(self, files: SubsetFolder, data: str = ""):
         self.files = files
+        self.data = data  # the checksum of the data it was made for
         self._open: dict[int, Block] = {}
         self._checked: set[int] = set()
 
@@ -167,25 +171,23 @@ class _Subset:
                 return number
         return None
 
-    def positions(self, sentences: Sentences) -> numpy.ndarray:
+    def positions(self, sentences: Sentences) -> Positions:
         """Return the positions of all sentences, one sentence after the other."""
-        size = self.files.dtype.itemsize
-        result = numpy.empty((sum(sentences.lengths), size), numpy.uint8)  # bytes are copied faster than structs
-        start = 0
+        parts = []
         for number, length in zip(sentences.numbers, sentences.lengths, strict=True):
-            block = self._block(number)
-            if block.length(number) != length:
+            part = self.sentence(number)
+            if len(part) != length:
                 raise UserError(
                     f"sentence {number} (counting from 0) has no predictions in {self.files.folder} because it is too "
                     "long for the teacher; train with the teacher's --max-source-positions and --max-target-positions, "
                     "and with --skip-invalid-size-inputs-valid-test"
                 )
-            offset = block.offsets[number - block.first]
-            result[start : start + length] = (
-                block.positions[offset : offset + length].view(numpy.uint8).reshape(-1, size)
-            )
-            start += length
-        return result.view(self.files.dtype).squeeze(1)
+            parts.append(part)
+        return Positions.joined(parts)
+
+    def sentence(self, number: int) -> Positions:
+        """Return the positions of a sentence; none if it is too long for the teacher."""
+        return self._block(number).sentence(number)
 
     def _block(self, number: int) -> Block:
         block = number // self.files.block_sentences

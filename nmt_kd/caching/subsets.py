@@ -1,13 +1,16 @@
-"""The subsets that are cached: opened as fairseq-train opens them, and identified by a checksum."""
+"""The subsets that are cached: opened as fairseq-train opens them, identified by a checksum, and entered in a store."""
 
 import zlib
+from pathlib import Path
 
 import numpy
 from fairseq.data import LanguagePairDataset
 from fairseq.tasks import FairseqTask
 from omegaconf import DictConfig, open_dict
 
+from nmt_kd.caching.files import FORMAT, SubsetFolder, cache_manifest, usual_block_sentences, word_dtype
 from nmt_kd.caching.reading import TRAINING_SUBSET
+from nmt_kd.data import dictionary_checksum
 from nmt_kd.errors import UserError
 
 SENTENCES_COMPARED = 1000  # per subset, to detect other data whose sentences have the same lengths
@@ -45,3 +48,34 @@ def data_checksum(dataset: LanguagePairDataset) -> str:
         for side in ("source", "target"):
             checksum = zlib.crc32(item[side].numpy().astype("<i8").tobytes(), checksum)
     return f"{checksum:08x}"
+
+
+def claim_store(folder: Path, task: FairseqTask, teacher: str, top_k: int) -> None:
+    """Store all settings that determine the predictions; raises UserError if the folder was made with others."""
+    size = len(task.target_dictionary)
+    cache_manifest(folder).claim(
+        {
+            "format": FORMAT,
+            "teacher": teacher,
+            "languages": f"{task.cfg.source_lang}-{task.cfg.target_lang}",
+            "source_dictionary": dictionary_checksum(task.source_dictionary),
+            "target_dictionary": dictionary_checksum(task.target_dictionary),
+            "vocabulary_size": size,
+            "top_k": top_k,
+            "words": word_dtype(size).name,
+            "log_probabilities": "float16",
+            "rest": "float32",
+        }
+    )
+
+
+def claim_subset(
+    folder: Path, dataset: LanguagePairDataset, top_k: int, vocabulary_size: int, block_sentences: int | None = None
+) -> SubsetFolder:
+    """Return the files of a subset; raises UserError if the folder was made for other data or blocks."""
+    sentences = len(dataset)
+    files = SubsetFolder(folder, sentences, block_sentences or usual_block_sentences(sentences), top_k, vocabulary_size)
+    cache_manifest(folder).claim(
+        {"sentences": sentences, "block_sentences": files.block_sentences, "data": data_checksum(dataset)}
+    )
+    return files

@@ -1,12 +1,12 @@
-"""Set up the task that a checkpoint was trained for, on other data."""
+"""Set up fairseq's task for binarised data: the one that a checkpoint was trained for, or plain translation."""
 
 import copy
 from pathlib import Path
 
 from fairseq import tasks
 from fairseq.tasks import FairseqTask
-from fairseq.tasks.translation import TranslationTask
-from omegaconf import DictConfig, open_dict
+from fairseq.tasks.translation import TranslationConfig, TranslationTask
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nmt_kd.data import opening_data
 from nmt_kd.errors import UserError
@@ -43,3 +43,24 @@ def translation_task_on(checkpoint: Path, configuration: DictConfig, data: str) 
     task = task_on(checkpoint, configuration, data)
     assert isinstance(task, TranslationTask)
     return task
+
+
+def task_of_data(
+    data: str, source_lang: str | None = None, target_lang: str | None = None, train_subset: str = "train"
+) -> TranslationTask:
+    """Set up the translation task on a folder of binarised `data` with fairseq's defaults; None finds the languages.
+
+    Raises UserError if `data` is not a folder written by fairseq-preprocess or is in other languages.
+    """
+    settings = {
+        "_name": "translation",
+        "data": data,
+        "source_lang": source_lang,
+        "target_lang": target_lang,
+        "train_subset": train_subset,
+        "dataset_impl": None,
+        "required_seq_len_multiple": 1,
+    }
+    defaults = OmegaConf.create(OmegaConf.to_container(OmegaConf.structured(TranslationConfig), resolve=False))
+    with opening_data(data, source_lang, target_lang):
+        return tasks.setup_task(OmegaConf.merge(defaults, settings))

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from fairseq import tasks
 from fairseq.data import Dictionary, FairseqDataset
-from fairseq.tasks.translation import TranslationConfig, TranslationTask
-from omegaconf import OmegaConf
+from fairseq.tasks.translation import TranslationTask
 
+from nmt_kd.checkpoints.task import task_of_data
 from nmt_kd.data import dictionary_checksum, opening_subset, source_checksum, subwords
 from nmt_kd.decoding.shards import Decoded
 from nmt_kd.errors import UserError
@@ -71,19 +70,8 @@ class Originals:
     @classmethod
     def load(cls, data: Path, source_lang: str, target_lang: str, subset: str) -> "Originals":
         """Open a subset of a binarised data folder; raises UserError if it does not exist."""
-        settings = {
-            "_name": "translation",
-            "data": str(data),
-            "source_lang": source_lang,
-            "target_lang": target_lang,
-            "train_subset": subset,
-            "dataset_impl": None,
-            "required_seq_len_multiple": 1,
-        }
-        defaults = OmegaConf.create(OmegaConf.to_container(OmegaConf.structured(TranslationConfig), resolve=False))
-        cfg = OmegaConf.merge(defaults, settings)
         with opening_subset(str(data), subset, source_lang, target_lang):
-            task = tasks.setup_task(cfg)
+            task = task_of_data(str(data), source_lang, target_lang, subset)
             task.load_dataset(subset)
         return cls(task, task.dataset(subset))
 

@@ -35,10 +35,11 @@ class Distribution(ABC):
         """The probability of the most probable word, [tokens]."""
 
     @abstractmethod
-    def divergence(self, student_log_p: Tensor) -> Tensor:
+    def divergence(self, student_log_p: Tensor, temperature: float = 1.0) -> Tensor:
         """Return `KL(teacher || student)`, [tokens], in nats; words whose probabilities are unknown form one bucket.
 
-        `student_log_p` are the student's log-probabilities, [tokens, V].
+        `student_log_p` are the student's log-probabilities, [tokens, V]. Both distributions are taken at `temperature`
+        (an approximation where there is a bucket), and the divergence is multiplied by its square.
         """
 
     @abstractmethod
@@ -81,8 +82,8 @@ class WholeDistribution(Distribution):
     def confidence(self) -> Tensor:
         return self.log_q.amax(-1).exp()
 
-    def divergence(self, student_log_p: Tensor) -> Tensor:
-        return kl_divergence(student_log_p, self.log_q)
+    def divergence(self, student_log_p: Tensor, temperature: float = 1.0) -> Tensor:
+        return kl_divergence(student_log_p, self.log_q, temperature)
 
     def top(self, top_k: int) -> tuple[Tensor, Tensor]:
         words = top_k_indices(self.log_q, top_k)
@@ -127,8 +128,8 @@ class TopDistribution(Distribution):
     def confidence(self) -> Tensor:
         return self.log_q[:, 0].exp()
 
-    def divergence(self, student_log_p: Tensor) -> Tensor:
-        return coarse_divergence(student_log_p, self.words, self.log_q, self.log_rest)
+    def divergence(self, student_log_p: Tensor, temperature: float = 1.0) -> Tensor:
+        return coarse_divergence(student_log_p, self.words, self.log_q, self.log_rest, temperature)
 
     def top(self, top_k: int) -> tuple[Tensor, Tensor]:
         return self.words[:, :top_k], self.log_q[:, :top_k]

@@ -167,8 +167,8 @@ class TopWordsOnly(Distribution):
     def confidence(self) -> Tensor:
         return self._distribution.confidence
 
-    def divergence(self, student_log_p: Tensor) -> Tensor:
-        return self._distribution.divergence(student_log_p)
+    def divergence(self, student_log_p: Tensor, temperature: float = 1.0) -> Tensor:
+        return self._distribution.divergence(student_log_p, temperature)
 
     def top(self, top_k: int) -> tuple[Tensor, Tensor]:
         self._check(top_k)

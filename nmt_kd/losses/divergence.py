@@ -1,5 +1,7 @@
 """Divergences of the student's distribution from the teacher's, over the vocabulary or a part of it."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
@@ -26,20 +28,52 @@ def kl_divergence(student_log_p: Tensor, teacher_log_q: Tensor, temperature: flo
     return divergence if temperature == 1 else divergence * temperature**2
 
 
-def coarse_divergence(student_log_p: Tensor, words: Tensor, log_q: Tensor, log_rest: Tensor) -> Tensor:
+def coarse_divergence(
+    student_log_p: Tensor, words: Tensor, log_q: Tensor, log_rest: Tensor, temperature: float = 1.0
+) -> Tensor:
     """Return `kl_divergence` with all words outside the teacher's top k merged into one bucket, [tokens].
 
     `sum_{v in top-k} q_v (log q_v - log p_v) + q_rest (log q_rest - log p_rest)`, where `words` and `log_q` [tokens, k]
     are the top k and `log_rest` [tokens] is the log of the remaining mass; `student_log_p` is [tokens, V]. It is at
     most the full divergence, and equal to it if k is V or if the student's probabilities outside the top k are
     proportional to the teacher's. So the student learns the total mass of the remaining words, but not how to
-    distribute it.
+    distribute it. Any other `temperature` is an approximation, see `tempered_coarse_divergence`.
     """
+    if temperature != 1:
+        return tempered_coarse_divergence(student_log_p, words, log_q, log_rest, temperature)
     log_p = student_log_p.gather(-1, words)
     rest = log_rest.exp()
     p_rest = (1 - log_p.exp().sum(-1)).clamp(min=SMALLEST_REST)
     rest_term = torch.where(rest > 0, rest * (log_rest.clamp(min=LOG_OF_NOTHING) - p_rest.log()), 0.0)
     return (log_q.exp() * (log_q - log_p)).sum(-1) + rest_term
+
+
+def tempered_coarse_divergence(
+    student_log_p: Tensor, words: Tensor, log_q: Tensor, log_rest: Tensor, temperature: float
+) -> Tensor:
+    """Return an approximation of `kl_divergence` at a `temperature` from the teacher's top k words, [tokens].
+
+    The bucket's mass at temperature T, the sum of `q_v^(1/T)` over its words, depends on how the teacher distributes it
+    among them, which is unknown. It is taken to be distributed as the student's: `q_v = q_rest p_v / p_rest`, so the
+    bucket has `(q_rest / p_rest)^(1/T) sum_{v not in top-k} p_v^(1/T)`, without gradients. As at temperature 1, this is
+    exact if k is V or if the student's probabilities outside the top k are proportional to the teacher's. Arguments are
+    as in `coarse_divergence`; the result is multiplied by the square of the temperature.
+    """
+    scaled = at_least_float32(student_log_p) / temperature
+    normaliser = scaled.logsumexp(-1, keepdim=True)
+    log_p_t, log_q_t = (scaled - normaliser).gather(-1, words), log_q.detach() / temperature
+    if words.size(-1) < student_log_p.size(-1):
+        rest_t = _log_mass_outside(scaled, words)
+        ratio = log_rest.detach() - _log_mass_outside(student_log_p.detach(), words)
+        log_p_t = torch.cat([log_p_t, rest_t.unsqueeze(-1) - normaliser], dim=-1)
+        log_q_t = torch.cat([log_q_t, (ratio / temperature + rest_t.detach()).unsqueeze(-1)], dim=-1)
+    log_q_t = log_q_t.log_softmax(-1).clamp(min=LOG_OF_NOTHING)
+    return (log_q_t.exp() * (log_q_t - log_p_t)).sum(-1) * temperature**2
+
+
+def _log_mass_outside(log_p: Tensor, words: Tensor) -> Tensor:
+    """Return the log of the sum of all `exp(log_p)` [tokens, V] but those of `words` [tokens, k], [tokens]."""
+    return log_p.scatter(-1, words, -math.inf).logsumexp(-1)
 
 
 def top_k_cross_entropy(student_log_p: Tensor, words: Tensor, log_q: Tensor) -> Tensor:

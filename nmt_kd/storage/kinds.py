@@ -14,7 +14,7 @@ def kind_of_folder(folder: Path) -> str | None:
         return DECODING
     if "top_k" in settings:
         return CACHE
-    if any(folder.glob("*.top")):
+    if any(folder.glob("[0-9]*.safetensors")):
         return "one subset of a cache"
     if any(folder.glob("dict.*.txt")):
         return "a folder of binarised data"

@@ -10,6 +10,7 @@ import re
 import signal
 import time
 import tracemalloc
+from pathlib import Path
 
 import numpy
 import pytest
@@ -20,7 +21,7 @@ from worker import Worker
 
 from nmt_kd.caching import building, files
 from nmt_kd.caching.building import build_cache
-from nmt_kd.caching.files import Block, SubsetFolder, position_dtype, usual_block_sentences
+from nmt_kd.caching.files import Block, Positions, SubsetFolder, usual_block_sentences
 from nmt_kd.caching.reading import TeacherCache, _Subset
 from nmt_kd.caching.sentences import Sentences, sentence_checksums
 from nmt_kd.checkpoints.reading import read_checkpoint_file
@@ -210,20 +211,20 @@ def test_what_is_complete_is_not_computed_again(own, built, data, teacher_path, 
     )
     build(own, data, teacher_path, subsets=SUBSETS)
     assert computed == []
-    (own / "train/0000003.top").unlink()
-    damaged = own / "train/0000005.top"
+    (own / "train/0000003.safetensors").unlink()
+    damaged = own / "train/0000005.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-1])
-    (own / "train/0000003.top.partial.1").write_bytes(b"of a worker that was killed")
+    (own / "train/0000003.safetensors.partial.1").write_bytes(b"of a worker that was killed")
     build(own, data, teacher_path, subsets=SUBSETS)
     assert computed == [192, 320]
     aside = damaged.with_suffix(".damaged")
-    assert aside.read_bytes() == contents(built)["train/0000005.top"][:-1]
+    assert aside.read_bytes() == contents(built)["train/0000005.safetensors"][:-1]
     aside.unlink()
     assert contents(own) == contents(built)
 
 
 def complete(out):
-    return len(list(out.glob("*/*.top")))
+    return len(list(out.glob("*/*.safetensors")))
 
 
 def test_after_workers_are_killed_at_any_moment_others_resume(data, teacher_path, built, tmp_path):
@@ -265,7 +266,7 @@ def test_after_a_worker_is_killed_while_it_writes_others_resume(data, teacher_pa
         assert worker.process.exitcode == -signal.SIGKILL
         assert complete(out) == blocks
     # those of earlier runs are gone
-    assert [path.name[:20] for path in out.glob("train/*.partial.*")] == ["0000002.top.partial."]
+    assert [path.name[:28] for path in out.glob("train/*.partial.*")] == ["0000002.safetensors.partial."]
     build(out, data, teacher_path, subsets=SUBSETS)
     assert contents(out) == contents(built)
 
@@ -302,14 +303,13 @@ def test_the_manifest_says_what_it_was_made_with(built, task):
 def made_up(vocabulary_size, top_k, lengths, first=0):
     """A block of random predictions and the sentences that they are for."""
     generator = numpy.random.default_rng(5)
-    dtype = position_dtype(top_k, vocabulary_size)
-    positions = numpy.zeros(sum(lengths), dtype)
-    positions["words"] = generator.integers(0, vocabulary_size, (sum(lengths), top_k))
-    positions["words"][-1, -1] = vocabulary_size - 1
-    positions["log_probabilities"] = -generator.random((sum(lengths), top_k))
-    positions["rest"] = -generator.random(sum(lengths))
+    total = sum(lengths)
+    words = generator.integers(0, vocabulary_size, (total, top_k))
+    words[-1, -1] = vocabulary_size - 1
+    positions = Positions.of(words, -generator.random((total, top_k)), -generator.random(total), vocabulary_size)
     checksums = generator.integers(0, 2**32, len(lengths)).tolist()
-    pieces = numpy.split(positions, numpy.cumsum(lengths)[:-1])
+    ends = numpy.cumsum(lengths)
+    pieces = [positions.rows(end - length, end) for end, length in zip(ends, lengths, strict=True)]
     sentences = Sentences(list(range(first, first + len(lengths))), checksums, list(lengths), numpy.array([]))
     return Block.of(first, checksums, pieces), sentences
 
@@ -322,37 +322,42 @@ def made_up(vocabulary_size, top_k, lengths, first=0):
 def test_words_take_two_bytes_or_four(vocabulary_size, top_k, size, tmp_path):
     lengths = [3, 0, 7, 1]
     block, sentences = made_up(vocabulary_size, top_k, lengths)
-    folder = SubsetFolder(tmp_path, len(lengths), 10, position_dtype(top_k, vocabulary_size))
-    assert folder.dtype.itemsize == size
+    folder = SubsetFolder(tmp_path, len(lengths), 10, top_k, vocabulary_size)
     folder.write(0, block)
     assert folder.missing([0]) == []
-    assert folder.path(0).stat().st_size == files.HEADER.itemsize + 8 + 12 * 4 + size * 11
+    content = folder.path(0).read_bytes()
+    header = 8 + int.from_bytes(content[:8], "little")
+    assert len(content) == header + 8 + 8 + 12 * 4 + size * 11
     subset = _Subset(folder)
     assert subset.first_unlike(sentences) is None
     found = subset.positions(sentences)
-    for name in ("words", "log_probabilities", "rest"):
-        assert (found[name] == block.positions[name]).all()
-    assert found["words"].max() == vocabulary_size - 1
+    assert equal(found, block.positions)
+    assert found.words.max() == vocabulary_size - 1
+
+
+def equal(ours, theirs):
+    """Whether two `Positions` are the same to the bit."""
+    return all(
+        (kind := getattr(ours, name)).dtype == getattr(theirs, name).dtype and (kind == getattr(theirs, name)).all()
+        for name in ("words", "log_q", "log_rest")
+    )
 
 
 def test_a_block_is_mapped_and_not_read_whole(tmp_path):
     lengths = [100] * 2000
     block, sentences = made_up(30_000, 20, lengths)
-    folder = SubsetFolder(tmp_path, len(lengths), len(lengths), block.positions.dtype)
+    folder = SubsetFolder(tmp_path, len(lengths), len(lengths), 20, 30_000)
     folder.write(0, block)
     some = Sentences(*(part[1500:1503] for part in (sentences.numbers, sentences.checksums, sentences.lengths)), None)
     assert folder.path(0).stat().st_size > 16_000_000
     tracemalloc.start()
     subset = _Subset(folder)
     assert subset.first_unlike(some) is None
-    assert (subset.positions(some) == block.positions[150_000:150_300]).all()
+    assert equal(subset.positions(some), block.positions.rows(150_000, 150_300))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2_500_000  # what the checksum is computed from at once
-    base = subset._block(0).positions
-    while isinstance(base.base, numpy.ndarray):
-        base = base.base
-    assert isinstance(base, numpy.memmap)
+    assert str(folder.path(0)) in Path("/proc/self/maps").read_text()
 
 
 def test_few_files_are_open_at_once(monkeypatch, built, task):
@@ -397,7 +402,7 @@ def test_checksums_know_the_tokens_of_both_sides_and_no_padding():
     ids=["end cut off", "half", "changed", "offset", "checksum", "length", "garbage behind", "another file", "empty"],
 )
 def test_a_damaged_block_is_named(damage, own, task):
-    path = own / "train/0000002.top"
+    path = own / "train/0000002.safetensors"
     path.write_bytes(damage(path.read_bytes()))
     cache = TeacherCache.open(str(own), task)
     top(cache, batch(task, "train", [100, 3]), training=True)
@@ -407,14 +412,14 @@ def test_a_damaged_block_is_named(damage, own, task):
 
 
 def test_a_block_of_other_sentences_is_damaged(own, task):
-    (own / "train/0000002.top").write_bytes((own / "train/0000001.top").read_bytes())
-    with pytest.raises(UserError, match=r"0000002.top is damaged; rerun"):
+    (own / "train/0000002.safetensors").write_bytes((own / "train/0000001.safetensors").read_bytes())
+    with pytest.raises(UserError, match=r"0000002.safetensors is damaged; rerun"):
         top(TeacherCache.open(str(own), task), batch(task, "train", [130]), training=True)
 
 
 def test_a_missing_block_is_reported_before_it_is_needed(own, task):
-    (own / "train/0000002.top").unlink()
-    (own / "train/0000007.top").unlink()
+    (own / "train/0000002.safetensors").unlink()
+    (own / "train/0000007.safetensors").unlink()
     cache = TeacherCache.open(str(own), task)
     with pytest.raises(UserError, match=r"/train lacks 2 of its 10 files; rerun the same nmt-kd cache to compute them"):
         top(cache, batch(task, "train", [1]), training=True)
@@ -424,13 +429,13 @@ def test_a_missing_block_is_reported_before_it_is_needed(own, task):
 def test_a_block_that_goes_missing_is_named(own, task):
     cache = TeacherCache.open(str(own), task)
     top(cache, batch(task, "train", [1]), training=True)
-    (own / "train/0000002.top").unlink()
-    with pytest.raises(UserError, match=r"0000002.top is missing; rerun the same nmt-kd cache to compute it"):
+    (own / "train/0000002.safetensors").unlink()
+    with pytest.raises(UserError, match=r"0000002.safetensors is missing; rerun the same nmt-kd cache to compute it"):
         top(cache, batch(task, "train", [130]), training=True)
 
 
 def test_an_unfinished_subset_matters_only_where_it_is_needed(own, task):
-    (own / "test/0000000.top").unlink()
+    (own / "test/0000000.safetensors").unlink()
     cache = TeacherCache.open(str(own), task)
     top(cache, batch(task, "valid", [1]), training=False)
     with pytest.raises(UserError, match=r"/test lacks 1 of its 1 files"):
@@ -511,11 +516,12 @@ def test_another_kind_of_folder_is_told_apart(own, task, data, tmp_path):
         assert str(error.value) == f"{what}; give a folder that this command writes: {command}"
 
 
-def test_another_format_is_refused(own, task):
+@pytest.mark.parametrize("other", [1, 7])
+def test_another_format_is_refused(other, own, task):
     manifest = own / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 7'))
+    manifest.write_text(manifest.read_text().replace('"format": 2', f'"format": {other}'))
     with pytest.raises(
-        UserError, match=r"has predictions in format 7, but this version of nmt-kd reads format 1; make"
+        UserError, match=rf"has predictions in format {other}, but this version of nmt-kd reads format 2; make"
     ):
         TeacherCache.open(str(own), task)
 
@@ -615,16 +621,16 @@ def test_a_teacher_that_says_nothing_is_refused(data, teacher_path, tmp_path):
 def test_a_full_disk_is_reported_in_one_line_and_leaves_nothing_half_written(
     own, built, data, teacher_path, monkeypatch
 ):
-    (own / "train/0000004.top").unlink()
+    (own / "train/0000004.safetensors").unlink()
 
     def full(descriptor):
-        if any(own.glob("train/*.top.partial.*")):
+        if any(own.glob("train/*.safetensors.partial.*")):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(atomic.os, "fsync", full)
-    with pytest.raises(UserError, match=r"^cannot write .*/0000004.top: No space left on device; free some"):
+    with pytest.raises(UserError, match=r"^cannot write .*/0000004.safetensors: No space left on device; free some"):
         build(own, data, teacher_path)
-    assert contents(own) == {name: content for name, content in contents(built).items() if "4.top" not in name}
+    assert contents(own) == {name: content for name, content in contents(built).items() if "4.safetensors" not in name}
 
 
 def test_a_folder_that_cannot_be_written_is_named(data, teacher_path, tmp_path):

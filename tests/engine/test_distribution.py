@@ -65,16 +65,83 @@ def test_gradients_of_the_coarse_divergence(logits):
     )
 
 
+def with_the_students_rest(p: list[float], q: list[float], top_k: int) -> list[float]:
+    """One token: the teacher's k first words, and its other mass distributed as the student's."""
+    others = sorted(range(len(q)), key=lambda word: -q[word])[top_k:]
+    ratio = sum(q[word] for word in others) / sum(p[word] for word in others) if others else 0
+    return [ratio * p[word] if word in others else q[word] for word in range(len(q))]
+
+
+@pytest.mark.parametrize("temperature", [0.5, 2.0, 4.0])
+@pytest.mark.parametrize("top_k", [1, 3, VOCABULARY - 1, VOCABULARY])
+def test_at_a_temperature_the_other_mass_is_distributed_as_the_students(logits, top_k, temperature):
+    """Values and gradients are those of a slow form with a distribution over all words."""
+    student, teacher = logits[0].clone().requires_grad_(), logits[1]
+    ours = top_of(teacher, top_k).divergence(student.log_softmax(-1), temperature)
+    pairs = zip(student.softmax(-1).tolist(), teacher.softmax(-1).tolist(), strict=True)
+    completed = torch.tensor([with_the_students_rest(p, q, top_k) for p, q in pairs], dtype=torch.float64)
+    slow = logits[0].clone().requires_grad_()
+    log_q = (completed.log() / temperature).log_softmax(-1)
+    expected = (log_q.exp() * (log_q - (slow / temperature).log_softmax(-1))).sum(-1) * temperature**2
+    torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-10)
+    for loss, tensor in ((ours, student), (expected, slow)):
+        loss.sum().backward()
+        assert tensor.grad.norm() > 0
+    torch.testing.assert_close(student.grad, slow.grad, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_a_temperature_is_exact_where_the_other_words_are_in_proportion(logits, temperature):
+    teacher = logits[1]
+    student = teacher.scatter_add(-1, top_of(teacher, 4).words, torch.randn(TOKENS, 4, dtype=torch.float64))
+    coarse = top_of(teacher, 4).divergence(log_probabilities(student), temperature)
+    exact = WholeDistribution(teacher).divergence(log_probabilities(student), temperature)
+    torch.testing.assert_close(coarse, exact)
+
+
+@pytest.mark.parametrize("distance", [0.3, 1.0])
+@pytest.mark.parametrize("temperature", [1.5, 2.0])
+def test_at_a_temperature_gradients_are_closer_than_with_the_other_words_as_one_or_uniform(temperature, distance):
+    generator = torch.Generator().manual_seed(2)
+    teacher = 3 * torch.randn(50, 2000, generator=generator, dtype=torch.float64)
+    teacher.scatter_add_(-1, teacher.argmax(-1, keepdim=True), torch.full((50, 1), 6.0, dtype=torch.float64))
+    start = teacher + distance * torch.randn(50, 2000, generator=generator, dtype=torch.float64)
+    top = top_of(teacher, 8)
+
+    def error(divergence):
+        gradients = []
+        for loss in (divergence, lambda log_p: kl_divergence(log_p, log_probabilities(teacher), temperature)):
+            student = start.clone().requires_grad_()
+            loss(student.log_softmax(-1)).sum().backward()
+            gradients.append(student.grad)
+        ours, exact = gradients
+        return ((ours - exact).norm(dim=-1) / exact.norm(dim=-1)).mean().item()
+
+    def as_one_word(log_p):
+        listed = log_p.gather(-1, top.words)
+        student = torch.cat([listed, (1 - listed.exp().sum(-1, keepdim=True)).log()], -1)
+        return kl_divergence(student, torch.cat([top.log_q, top.log_rest.unsqueeze(-1)], -1), temperature)
+
+    def uniform(log_p):
+        share = (top.log_rest - math.log(2000 - 8)).unsqueeze(-1).expand(-1, 2000)
+        return kl_divergence(log_p, share.scatter(-1, top.words, top.log_q), temperature)
+
+    ours = error(lambda log_p: top.divergence(log_p, temperature))
+    assert ours < 0.8
+    assert ours < 0.8 * min(error(as_one_word), error(uniform))
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 @pytest.mark.parametrize("scale", [0.0, 1e2, 1e4])
-def test_extreme_students_have_finite_values_and_gradients(logits, scale):
+def test_extreme_students_have_finite_values_and_gradients(logits, scale, temperature):
     student = (logits[0].float() * scale).requires_grad_()
     for top_k in (1, VOCABULARY):
         top = top_of(logits[1].float(), top_k)
-        loss = top.divergence(student.log_softmax(-1))
+        loss = top.divergence(student.log_softmax(-1), temperature)
         (gradient,) = torch.autograd.grad(loss.sum(), student)
         assert loss.isfinite().all()
         assert gradient.isfinite().all()
-        assert gradient.abs().max() <= 2
+        assert gradient.abs().max() <= 2 * max(1, temperature)
 
 
 def test_both_kinds_say_the_same_of_what_both_know(logits):

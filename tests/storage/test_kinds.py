@@ -6,7 +6,7 @@ from nmt_kd.storage.kinds import kind_of_folder
 def test_folders_are_told_apart_by_what_is_in_them(tmp_path):
     for name, files, settings in (
         ("cache", [], {"format": 1, "top_k": 8}),
-        ("cache/train", ["0000000.top"], {"sentences": 7}),
+        ("cache/train", ["0000000.safetensors"], {"sentences": 7}),
         ("decoded", ["shards/0000000.jsonl"], {"teacher": "1c2e"}),
         ("data-bin", ["dict.en.txt"], None),
         ("checkpoints", ["checkpoint_best.pt"], None),
