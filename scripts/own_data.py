@@ -34,7 +34,7 @@ def scale_for(pairs: int) -> str:
 
 def updates_for(scale: str, pairs: int) -> int:
     """Return the number of updates of teacher and student."""
-    return {"tiny": 700, "small": max(2_000, pairs // 15), "medium": 50_000, "large": 200_000}[scale]
+    return {"tiny": 2_000, "small": max(2_000, pairs // 15), "medium": 50_000, "large": 200_000}[scale]
 
 
 def vocabulary_for(scale: str, report: Report) -> int:

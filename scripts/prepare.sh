@@ -190,6 +190,8 @@ sentences=$work/text
 declare -A settings_of=([text]="" [tokens]="${tokenising[*]}" [subwords]=$(subword_setting "$model") [data-bin]="")
 [ ${#own_text[@]} -eq 0 ] ||
     settings_of[text]="$source_lang to $target_lang, test sets ${test_sets[*]}${clean:+, clean}${held_out[*]:+, ${held_out[*]}}"
+[ -z "$restart" ] || [ -n "$model" ] || [[ ${settings_of[subwords]} != "BPE codes "* ]] ||
+    fail "$work was prepared for a published model; add --for DIR, or remove $work to learn subwords from the text"
 for name in ${steps#originals}; do check_step "$name"; done
 [ -z "$settings_file" ] || [ -n "$dry_run" ] || save_settings
 

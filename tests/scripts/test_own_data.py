@@ -232,8 +232,8 @@ def test_fairseq_takes_the_settings_of_every_scale(scale, text, tmp_path):
 @pytest.mark.parametrize(
     ("pairs", "expected"),
     [
-        (300, ("tiny", 700, 400)),
-        (4_999, ("tiny", 700, 900)),
+        (300, ("tiny", 2_000, 400)),
+        (4_999, ("tiny", 2_000, 900)),
         (29_000, ("small", 2_000, 5_800)),
         (99_999, ("small", 6_666, 6_000)),
         (160_000, ("medium", 50_000, 10_000)),

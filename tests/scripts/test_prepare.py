@@ -585,6 +585,8 @@ def test_a_published_model_can_teach_with_its_own_subwords_and_dictionaries(wmt1
     assert "unchecked" not in log  # its dictionaries are next to it
 
     assert prepare("wmt14_en_de", folder, ours).returncode == 0  # keeps the published subwords
+    again = prepare("wmt14_en_de", folder, ours, "--restart")
+    assert "was prepared for a published model; add --for DIR, or remove " in again.stderr
     other = prepare("wmt14_en_de", folder, tmp_path / "theirs", "--for", published, "--until", "subwords")
     assert "was made with other settings" in other.stderr
     (published / "bpecodes").unlink()
