@@ -19,7 +19,8 @@ from pathlib import Path
 
 from sacrebleu.metrics import BLEU
 
-from nmt_kd.decoding.corpus import Originals, in_order
+from nmt_kd.decoding.order import in_order
+from nmt_kd.decoding.originals import Originals
 from nmt_kd.decoding.shards import ShardFolder
 from nmt_kd.evaluation.tables import Table, as_markdown
 

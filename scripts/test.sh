@@ -23,4 +23,4 @@ fi
 unset OMP_WAIT_POLICY
 mapfile -t forking < <(grep -rlE "^from (worker|test_training) import" tests --include="test_*.py" | sort)
 run "${pytest[@]}" "${forking[@]}"
-run "${pytest[@]}" tests "${forking[@]/#/--ignore=}"
+run "${pytest[@]}" tests/scripts tests "${forking[@]/#/--ignore=}" # first those that take longest

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from decoding.test_corpus import interactive, make_decoding, text_of, train_set  # noqa: F401  (a fixture)
-from decoding.test_scores import joined
+from decoding.test_scores_of_hypotheses import joined
 from decoding.test_text_form import lines
 
 from nmt_kd import cli

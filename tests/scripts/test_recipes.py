@@ -140,12 +140,12 @@ def test_wrong_names_are_errors_that_say_what_there_is(arguments, message):
     assert message in result.stderr
 
 
-def test_one_and_four_workers_learn_the_same(tmp_path):
+def test_one_and_two_workers_learn_the_same(tmp_path):
     """The same batches, in as many pieces: what is left of a difference is rounding."""
     environment = {"NMT_KD_RUNS": str(tmp_path), "MAX_TOKENS": "750"}
     assert script("prepare", "phrasebook", **environment).returncode == 0
     losses = {}
-    for workers in (1, 4):
+    for workers in (1, 2):
         system = f"plain_{workers}"
         flags = ["--max-update", "3", "--log-interval", "1", "--disable-validation", "--no-save"]
         result = script(
@@ -155,4 +155,4 @@ def test_one_and_four_workers_learn_the_same(tmp_path):
         log = (tmp_path / f"phrasebook/{system}/train.log").read_text(encoding="utf-8")
         losses[workers] = [float(loss) for loss in re.findall(r'train_inner \| .*?"loss": "([\d.]+)"', log)]
     assert len(losses[1]) == 3
-    assert losses[4] == pytest.approx(losses[1], abs=2e-3)
+    assert losses[2] == pytest.approx(losses[1], abs=2e-3)
