@@ -21,7 +21,7 @@ from nmt_kd.version import check_fairseq_version  # noqa: E402
 errors.show_user_errors_in_one_line()
 check_fairseq_version(getattr(fairseq, "__version__", "of unknown version"))
 
-from nmt_kd import command_lines, compat, wrong_input  # noqa: E402  (unsupported fairseqs may lack what they import)
+from nmt_kd import command_lines, compat, wrong_input  # noqa: E402  (these import names that old versions lack)
 from nmt_kd.checkpoints.literals import forbid_code_in_configurations  # noqa: E402
 from nmt_kd.checkpoints.reading import make_fairseq_read_checkpoints_as_data  # noqa: E402
 

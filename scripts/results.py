@@ -83,9 +83,8 @@ def main() -> None:
     parser.add_argument("systems", nargs="+")
     args = parser.parse_args()
     try:
-        rows = [read_system(Run(args.work / system)) for system in args.systems]
-        for row in rows:
-            row["more_test_sets"] = read_more_test_sets(Run(args.work / row["system"]))
+        runs = [Run(args.work / system) for system in args.systems]
+        rows = [{**read_system(run), "more_test_sets": read_more_test_sets(run)} for run in runs]
     except UserError as error:
         raise SystemExit(f"results.py: error: {error}") from None
     columns = with_more_test_sets(rows)

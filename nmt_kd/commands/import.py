@@ -24,7 +24,13 @@ EXAMPLE = "nmt-kd import translations.de --sources train.en --source-lang en --t
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="files of translations, in one format")
-    parser.add_argument("--sources", nargs="+", type=Path, metavar="FILE", help="plain text: the files of the sources")
+    parser.add_argument(
+        "--sources",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="the source texts, one per line; plain text needs them, other formats are checked against them",
+    )
     parser.add_argument("--format", choices=FORMATS, help="format of the files (default: by the ending of their names)")
     parser.add_argument("--source-lang", required=True, help="language of the sources")
     parser.add_argument("--target-lang", required=True, help="language of the translations")
