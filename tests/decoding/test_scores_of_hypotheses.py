@@ -7,7 +7,7 @@ import time
 from fractions import Fraction
 
 import pytest
-from decoding.comet_models import tiny_comet
+from comet_models import tiny_comet
 from decoding.test_corpus import make_decoding, pairs_of, text_of, train_set  # noqa: F401  (a fixture)
 from sacrebleu.metrics import CHRF
 from worker import Worker

@@ -1,11 +1,11 @@
-"""COMET's own loading and scoring, with a tiny untrained model that is created here."""
+"""COMET's own loading and scoring, with a tiny untrained model that is built on the spot."""
 
 import json
 import sys
 from pathlib import Path
 
 import pytest
-import yaml
+from comet_models import tiny_comet
 from conftest import run_command
 
 from nmt_kd.cli import main
@@ -14,49 +14,11 @@ from nmt_kd.evaluation.comet import load_comet
 
 comet = pytest.importorskip("comet")
 BIN = Path(sys.executable).parent
-WORDS = "ein zwei Hund Hunde laufen läuft schnell the dog dogs run runs fast one two .".split()
 
 
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory) -> Path:
-    import torch
-    from comet.models import RegressionMetric
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import XLMRobertaConfig, XLMRobertaModel, XLMRobertaTokenizerFast
-
-    folder = tmp_path_factory.mktemp("comet")
-    encoder, model = folder / "encoder", folder / "tiny"
-    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    pieces = [(token, 0.0) for token in special] + [(f"\u2581{word}", -2.0) for word in WORDS]
-    pieces += [(letter, -9.0) for letter in sorted({*"".join(WORDS), "\u2581"})]
-    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=3))
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    XLMRobertaTokenizerFast(tokenizer_object=tokenizer).save_pretrained(encoder)
-    torch.manual_seed(1)
-    config = XLMRobertaConfig(
-        vocab_size=len(pieces),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=130,
-    )
-    XLMRobertaModel(config).save_pretrained(encoder)
-    settings = {
-        "pretrained_model": str(encoder),
-        "encoder_model": "XLM-RoBERTa",
-        "hidden_sizes": [16],
-        "load_pretrained_weights": False,
-        "local_files_only": True,
-        "layer": "mix",
-        "batch_size": 4,
-    }
-    metric = RegressionMetric(**settings)
-    (model / "checkpoints").mkdir(parents=True)
-    state = {"state_dict": metric.state_dict(), "hyper_parameters": settings, "pytorch-lightning_version": "2.0.0"}
-    torch.save(state, model / "checkpoints/model.ckpt")
-    (model / "hparams.yaml").write_text(yaml.safe_dump({**settings, "class_identifier": "regression_metric"}))
-    return model
+    return tiny_comet(tmp_path_factory.mktemp("comet"), "tiny", needs_references=True)
 
 
 @pytest.fixture(scope="module")
