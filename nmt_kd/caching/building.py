@@ -13,14 +13,12 @@ from fairseq.tasks import FairseqTask
 from nmt_kd.caching.files import Block, Positions, SubsetFolder
 from nmt_kd.caching.reading import paddings
 from nmt_kd.caching.sentences import Sentences
-from nmt_kd.caching.subsets import claim_store, claim_subset, open_subset, with_sentences_as_on_disk
-from nmt_kd.checkpoints.reading import read_checkpoint
-from nmt_kd.checkpoints.task import task_on
+from nmt_kd.caching.subsets import claim_store, claim_subset, open_subset
 from nmt_kd.data import batches_by_tokens
 from nmt_kd.engine.chunks import chunk_slices, default_chunk_tokens
+from nmt_kd.engine.distribution import TopDistribution
 from nmt_kd.engine.models import target_token_index
 from nmt_kd.engine.predictions import PredictionSource
-from nmt_kd.engine.teacher import Teacher
 from nmt_kd.errors import UserError
 from nmt_kd.options import require
 from nmt_kd.progress import Progress
@@ -30,9 +28,15 @@ from nmt_kd.workers import device_of_worker, which_worker
 logger = logging.getLogger(__name__)
 
 
+def check_one_folder(data: str) -> None:
+    """Raise UserError if `data` names several folders, which a cache cannot tell apart."""
+    if len(utils.split_paths(data)) > 1:
+        raise UserError(f"{data} names several folders, but nmt-kd cache takes one; choose the one to train on")
+
+
 def build_cache(
-    teacher_path: str,
-    data: str,
+    task: FairseqTask,
+    source: PredictionSource,
     out: Path,
     top_k: int,
     subsets: list[str],
@@ -41,28 +45,22 @@ def build_cache(
     workers: int = 1,
     block_sentences: int | None = None,
 ) -> None:
-    """Write the teacher's `top_k` most probable words at every target position of `subsets` into the folder `out`.
+    """Write the `top_k` most probable words of `source` at every target position of `subsets` into the folder `out`.
 
-    Computes the missing blocks, or this worker's share of them, and logs its progress. `teacher_path` is a checkpoint,
-    or several separated by ":" (an ensemble). By default, `block_sentences` is chosen so that a
-    subset has 200 blocks at most. The files do not depend on the workers; the machine and `max_tokens` change only the
-    last bits of what is computed. Runs on a GPU if there is one. Raises UserError if the teacher does not fit the
-    data, or `out` was made with other settings.
+    Computes the missing blocks, or this worker's share of them, and logs its progress. `task` reads the data. By
+    default, `block_sentences` is chosen so that a subset has 200 blocks at most. The files do not depend on the
+    workers; the machine and `max_tokens` change only the last bits of what is computed. Runs on a GPU if there is one.
+    Raises UserError if the source does not fit the data, or `out` was made with other settings.
     """
     worker, workers = which_worker(worker, workers)
     require(max_tokens >= 1, "--max-tokens", max_tokens, "1 or more")
-    if len(utils.split_paths(data)) > 1:
-        raise UserError(f"{data} names several folders, but nmt-kd cache takes one; choose the one to train on")
-    checkpoint = teacher_path.split(":")[0]
-    task = task_on(checkpoint, with_sentences_as_on_disk(read_checkpoint(checkpoint)["cfg"]), data)
     size = len(task.target_dictionary)
     require(1 <= top_k <= size, "--top-k", top_k, f"from 1 to {size}, the size of the vocabulary")
-    source = Teacher.load(teacher_path, task)
     datasets = {subset: open_subset(task, subset) for subset in subsets}
     claim_store(out, task, source.fingerprint, top_k)
-    builder = _Builder(task, source, top_k, max_tokens, device_of_worker())
     for subset, dataset in datasets.items():
         files = claim_subset(out / subset, dataset, top_k, size, block_sentences)
+        builder = _Builder(task, source.on_subset(subset), top_k, max_tokens, device_of_worker())
         builder.build(files, dataset, worker, workers)
 
 
@@ -129,12 +127,17 @@ class _Builder:
         with torch.no_grad():
             predictions = self.source.read(sample, token_index, torch.zeros((), device=self.device))
             for rows in chunk_slices(len(token_index), default_chunk_tokens(size, self.device)):
-                top = predictions.predict(rows).coarse(self.top_k)
-                words, log_q, log_rest = (part.cpu().numpy() for part in (top.words, top.log_q, top.log_rest))
-                if numpy.isnan(log_q).any():
-                    raise UserError(
-                        "the teacher's predictions are NaN, so its training has diverged; give another checkpoint "
-                        "with --teacher-path"
-                    )
-                chunks.append(Positions.of(words, log_q, log_rest, size))
+                chunks.append(_stored(predictions.predict(rows).coarse(self.top_k)))
         return Positions.joined(chunks)
+
+
+def _stored(top: TopDistribution) -> Positions:
+    """Return predictions as they are stored; raises UserError if they are NaN."""
+    words, log_q, log_rest = (part.cpu().numpy() for part in (top.words, top.log_q, top.log_rest))
+    known = numpy.ones(len(words), bool) if top.known is None else top.known.cpu().numpy()
+    if numpy.isnan(log_q[known]).any():
+        raise UserError(
+            "the teacher's predictions are NaN, so its training has diverged; give another checkpoint with "
+            "--teacher-path"
+        )
+    return Positions.of(words, log_q, log_rest, top.vocabulary_size).only(known)

@@ -16,6 +16,7 @@ A block is a safetensors file, mapped into memory that all processes of a machin
     log_rest     float32 [positions]   the log of the mass of all other words, -inf if there are none
 
 A position is a target token, the end of the sentence included; a sentence that is too long for the teacher has none.
+Where the teacher has no prediction, `log_q` and `log_rest` are NaN.
 The metadata has the CRC-32 of all bytes after the file's header, as `crc32`. With k words a position takes 4 + 4 k
 bytes, or 4 + 6 k with uint32 words: 36 for k = 8. A sentence takes 12 bytes more.
 """
@@ -82,6 +83,11 @@ class Positions:
 
     def __len__(self) -> int:
         return len(self.words)
+
+    def only(self, known: numpy.ndarray) -> "Positions":
+        """Return the same positions without the predictions of those that are not `known`, bool [positions]."""
+        log_q = numpy.where(known[:, None], self.log_q, numpy.float16(numpy.nan))
+        return Positions(self.words, log_q, numpy.where(known, self.log_rest, numpy.float32(numpy.nan)))
 
     def rows(self, start: int, end: int) -> "Positions":
         """Return the positions from `start` to before `end`."""

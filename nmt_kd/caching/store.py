@@ -25,6 +25,7 @@ from nmt_kd.options import require
 __all__ = ["read_store", "sentences", "task_of_data", "write_store"]
 
 MOST_MASS = 1.001  # of the words of a position; more is not a rounding error
+NO_PREDICTION = -1  # in place of the words
 
 Array = Tensor | numpy.ndarray
 Prediction = tuple[Array, Array] | tuple[Array, Array, Array] | None
@@ -55,9 +56,10 @@ def write_store(
     `task` is fairseq's, from `task_of_data` for example. `predictions` has one item for each sentence, in the order of
     `sentences`: `(words, log_q)`, where `words` [target length, top_k] are indices of the target dictionary, no word
     twice, in any order, and `log_q` are their log-probabilities, in nats. The mass of all other words is `1 - sum
-    exp(log_q)`, or pass its logarithm [target length] as a third entry if that is imprecise. `None`, or no rows, stands
-    for a sentence without predictions, which the student must leave out. `teacher` is any string that identifies the
-    teacher and its settings.
+    exp(log_q)`, or pass its logarithm [target length] as a third entry if that is imprecise. A position whose words
+    are all -1 has no prediction, and the student learns it from the reference alone. `None`, or no rows, stands for a
+    sentence without positions, which the student must leave out. `teacher` is any string that identifies the teacher
+    and its settings.
 
     After an interruption, call it again with the same arguments: complete files are kept, but all predictions are
     requested again. Raises UserError if predictions do not fit the data, or the folder was made with other settings.
@@ -102,8 +104,8 @@ def read_store(folder: str | Path, task: FairseqTask, subset: str) -> Iterator[t
 
     Each is `(words, log_q, log_rest)`: the most probable words [target length, top_k], int64, most probable first;
     their log-probabilities, float32 (float16 on disk); and the log of the mass of all others [target length], float32,
-    -inf if there are none. A sentence without predictions has length 0. Raises UserError if the store is incomplete or
-    damaged, or was made for other data.
+    -inf if there are none. At a position without a prediction the words are -1 and the others NaN. A sentence without
+    positions has length 0. Raises UserError if the store is incomplete or damaged, or was made for other data.
     """
     stored = TeacherCache.open(str(folder), task).subset(subset)
     dataset = open_subset(task, subset)
@@ -113,8 +115,10 @@ def read_store(folder: str | Path, task: FairseqTask, subset: str) -> Iterator[t
         )
     for number in range(len(dataset)):
         found = stored.sentence(number)
+        words = found.words.astype(numpy.int64)
+        words[numpy.isnan(found.log_rest)] = NO_PREDICTION
         yield (
-            torch.from_numpy(found.words.astype(numpy.int64)),
+            torch.from_numpy(words),
             torch.from_numpy(found.log_q.astype(numpy.float32)),
             torch.from_numpy(numpy.array(found.log_rest)),
         )
@@ -128,19 +132,23 @@ def _positions(prediction: Prediction, length: int, top_k: int, vocabulary_size:
     for name, part in (("words", words), ("log_q", log_q)):
         if tuple(part.shape) != (length, top_k):
             raise ValueError(f"{name} has shape {list(part.shape)}, not [{length}, {top_k}], target tokens and top_k")
-    if words.is_floating_point() or int((words := words.long()).min()) < 0 or int(words.max()) >= vocabulary_size:
+    known = ~words.long().eq(NO_PREDICTION).all(-1)
+    indices = words.long().where(known.unsqueeze(-1), torch.arange(top_k))
+    if words.is_floating_point() or int(indices.min()) < 0 or int(indices.max()) >= vocabulary_size:
         raise ValueError(f"words must be integers from 0 to {vocabulary_size - 1}, indices of the target dictionary")
+    words, log_q = indices, log_q.double().where(known.unsqueeze(-1), -torch.inf)
     if words.sort(-1).values.diff(dim=-1).eq(0).any():
         raise ValueError("a word occurs twice at one position; give different words")
-    log_q, order = log_q.double().contiguous().sort(dim=-1, descending=True, stable=True)
+    log_q, order = log_q.contiguous().sort(dim=-1, descending=True, stable=True)
     mass = log_q.exp().sum(-1)
     if not bool((mass <= MOST_MASS).all()):  # true for NaN
         raise ValueError(f"the probabilities of a position sum to {mass.max():.4g}; give log-probabilities, not scores")
     if rest:
         log_rest = rest[0].double()
-        if tuple(log_rest.shape) != (length,) or not bool((log_rest.exp() + mass <= MOST_MASS).all()):
+        if tuple(log_rest.shape) != (length,) or not bool((log_rest.exp() + mass <= MOST_MASS)[known].all()):
             raise ValueError(f"log_rest must be the log of the mass of all other words, shape [{length}]")
     else:
         left = 1 - mass
         log_rest = torch.where(left > SMALLEST_REST, left.clamp(min=SMALLEST_REST).log(), -torch.inf)
-    return Positions.of(words.gather(-1, order).numpy(), log_q.numpy(), log_rest.numpy(), vocabulary_size)
+    positions = Positions.of(words.gather(-1, order).numpy(), log_q.numpy(), log_rest.numpy(), vocabulary_size)
+    return positions.only(known.numpy())

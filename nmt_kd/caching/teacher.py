@@ -11,6 +11,7 @@ from nmt_kd.caching.reading import TeacherCache
 from nmt_kd.engine.distribution import Distribution, TopDistribution
 from nmt_kd.engine.predictions import Need, Predictions, TeacherSource, TopWords
 from nmt_kd.errors import UserError
+from nmt_kd.losses.divergence import LOG_OF_NOTHING
 
 
 class CachedTeacher(TeacherSource):
@@ -61,9 +62,12 @@ class CachedTeacher(TeacherSource):
             words, log_q, log_rest = (
                 part.flatten(0, 1)[token_index] for part in self.cache.top_of(sentences, training, token_index.device)
             )
+            known = ~log_rest.isnan()
+            log_q = log_q.where(known.unsqueeze(-1), LOG_OF_NOTHING)
+            log_rest = log_rest.where(known, 0.0)
             # normalise, because the probabilities on disk are rounded
             total = torch.cat([log_q, log_rest.unsqueeze(-1)], dim=-1).logsumexp(-1)
-            return TopDistribution(words, log_q - total.unsqueeze(-1), log_rest - total, self.vocabulary_size)
+            return TopDistribution(words, log_q - total.unsqueeze(-1), log_rest - total, self.vocabulary_size, known)
 
         return CachedPredictions(look_up)
 
@@ -80,8 +84,7 @@ class CachedPredictions(Predictions):
         return self._look_up()
 
     def predict(self, rows: slice) -> Distribution:
-        whole = self.distribution
-        return TopDistribution(whole.words[rows], whole.log_q[rows], whole.log_rest[rows], whole.vocabulary_size)
+        return self.distribution.rows(rows)
 
     def first_choices(self, chunk_tokens: int = 0) -> Tensor:
         return self.distribution.first_choice

@@ -9,16 +9,27 @@ the same --num-shards and its own --shard-id (and then choose its GPU with CUDA_
 """
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
 
-from nmt_kd.caching.building import build_cache
+from nmt_kd.caching.building import build_cache, check_one_folder
+from nmt_kd.caching.sources import SourceKind, source_kinds
+from nmt_kd.errors import UserError
+from nmt_kd.options import check_options, values_of
 
 EXAMPLE = "nmt-kd cache data-bin --teacher-path teacher.pt --top-k 8 cache"
+DEFAULT = "checkpoint"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    kinds = source_kinds()
     parser.add_argument("data", help="folder with the binarised data")
-    parser.add_argument("--teacher-path", required=True, help="checkpoint, or an ensemble of several, separated by ':'")
+    parser.add_argument(
+        "--source", choices=kinds, default=DEFAULT, help="kind of teacher, see below (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--teacher-path", required=True, help="the teacher: a checkpoint, or what the kind of teacher asks for"
+    )
     parser.add_argument("--top-k", type=int, default=8, help="words per position (default: %(default)s)")
     parser.add_argument("output", type=Path, metavar="out", help="folder for the predictions; rerun to resume")
     parser.add_argument(
@@ -31,16 +42,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-shards", type=int, default=1, help="number of workers (default: %(default)s)")
     parser.add_argument("--shard-id", type=int, default=0, help="number of this worker, from 0 (default: %(default)s)")
     parser.add_argument("--max-tokens", type=int, default=4000, help="tokens per batch (default: %(default)s)")
+    for kind in kinds.values():
+        group = parser.add_argument_group(f"--source {kind.name}", kind.help)
+        for item in fields(kind.options):
+            how = {"action": "store_true"} if item.type is bool else {"type": item.type}
+            text = f"{item.metadata['help']} (default: {item.default})"
+            group.add_argument(flag(item.name), default=argparse.SUPPRESS, help=text, **how)
 
 
 def run(args: argparse.Namespace) -> None:
-    build_cache(
-        args.teacher_path,
-        args.data,
-        args.output,
-        args.top_k,
-        args.gen_subset,
-        args.max_tokens,
-        args.shard_id,
-        args.num_shards,
-    )
+    kinds = source_kinds()
+    chosen = kinds[args.source]
+    options = options_of(chosen, kinds, args)
+    check_one_folder(args.data)
+    task, source = chosen.open_source(args.data, args.teacher_path, options)
+    build_cache(task, source, args.output, args.top_k, args.gen_subset, args.max_tokens, args.shard_id, args.num_shards)
+
+
+def options_of(chosen: SourceKind, kinds: dict[str, SourceKind], args: argparse.Namespace):
+    """Return the options of the `chosen` kind; raises UserError for values not allowed and for options of another."""
+    for kind in kinds.values():
+        given = [item.name for item in fields(kind.options) if hasattr(args, item.name)]
+        if given and kind is not chosen:
+            raise UserError(f"{flag(given[0])} is an option of --source {kind.name}, not of --source {chosen.name}")
+    options = chosen.options(**values_of(chosen.options, args))
+    check_options(vars(options), chosen.options)
+    return options
+
+
+def flag(name: str) -> str:
+    """Return the flag of an option."""
+    return "--" + name.replace("_", "-")

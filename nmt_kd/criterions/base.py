@@ -197,13 +197,21 @@ class DistillationCriterion(FairseqCriterion):
                 chunk.student_log_p, chunk.gold, self.cfg.label_smoothing
             )
         terms |= self.token_losses(chunk)
+        known = chunk.teacher.known if chunk.teacher_was_used else None
+        if known is not None:
+            terms = {name: term if name == "ce_loss" else term.where(known, 0.0) for name, term in terms.items()}
+            logged["n_unknown"] = ~known
         logged |= terms
         if not chunk.batch.auxiliary:
             if self.training and chunk.teacher_was_used and self.must_beat_chance(chunk.batch):
                 self.chance_check.observe(chunk.teacher, chunk.gold)
             if self.cfg.report_accuracy or not self.training:
                 logged |= self.measures(chunk)
-        return weighted_sum(terms, weights, chunk.rows) if self.training else terms["ce_loss"], logged
+        if not self.training:
+            return terms["ce_loss"], logged
+        loss = weighted_sum(terms, weights, chunk.rows)
+        # a token without a prediction has nothing to learn but the reference
+        return loss if known is None else loss.where(known, terms.get("ce_loss", 0.0)), logged
 
     def must_beat_chance(self, batch: Batch) -> bool:
         """Whether the batch has the references as targets and the predictions of a trained source for them."""
@@ -217,6 +225,8 @@ class DistillationCriterion(FairseqCriterion):
         counts = {"n_counted": torch.ones_like(first_choice)}
         if not self.training and chunk.batch.teacher is not None:
             counts["n_agree"] = first_choice == chunk.teacher.first_choice
+            if (known := chunk.teacher.known) is not None:
+                counts |= {"n_agree": counts["n_agree"] & known, "n_unknown": ~known}
         if self.cfg.report_accuracy:
             counts["n_correct"] = first_choice == chunk.gold
         return counts

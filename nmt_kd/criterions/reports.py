@@ -65,7 +65,9 @@ def log_averages(logging_outputs: Iterable[dict]) -> None:
             metrics.log_derived("ppl", lambda meters: utils.get_perplexity(meters["nll_loss"].avg))
         elif name == "loss" or name.endswith("_loss"):
             metrics.log_scalar(name, total(name) / sample_size / math.log(2), sample_size, round=3)
-    counted = total("n_counted")
-    for count, share in (("n_agree", "teacher_agreement"), ("n_correct", "accuracy")):
-        if count in names and counted > 0:
-            metrics.log_scalar(share, 100 * total(count) / counted, counted, round=3)
+    counted, unknown = total("n_counted"), total("n_unknown")
+    for count, share, of in (("n_agree", "teacher_agreement", counted - unknown), ("n_correct", "accuracy", counted)):
+        if count in names and of > 0:
+            metrics.log_scalar(share, 100 * total(count) / of, of, round=3)
+    if unknown > 0:
+        metrics.log_scalar("teacher_coverage", 100 * (1 - unknown / ntokens), ntokens, round=3)

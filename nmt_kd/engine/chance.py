@@ -26,8 +26,10 @@ class ChanceCheck:
         """Add the teacher's loss on the `gold` tokens, [tokens]; UserError if its mean is no better than chance."""
         if self.done:
             return
-        self.tokens += gold.numel()
-        self.nll += teacher.nll(gold).sum().item()
+        nll = teacher.nll(gold)
+        nll = nll if teacher.known is None else nll[teacher.known]
+        self.tokens += nll.numel()
+        self.nll += nll.sum().item()
         chance = math.log(teacher.vocabulary_size)
         if self.done and not self.nll / self.tokens < chance:  # unlike >=, true for NaN
             raise UserError(

@@ -34,6 +34,11 @@ class Distribution(ABC):
     def confidence(self) -> Tensor:
         """The probability of the most probable word, [tokens]."""
 
+    @property
+    def known(self) -> Tensor | None:
+        """Which tokens have a prediction, bool [tokens], or None if all have; only these learn from the teacher."""
+        return None
+
     @abstractmethod
     def divergence(self, student_log_p: Tensor, temperature: float = 1.0) -> Tensor:
         """Return `KL(teacher || student)`, [tokens], in nats; words whose probabilities are unknown form one bucket.
@@ -115,6 +120,7 @@ class TopDistribution(Distribution):
     log_q: Tensor  # [tokens, k], float32
     log_rest: Tensor  # [tokens], the log of the mass of all others, float32; -inf if there are none
     all_words: int  # V; `vocabulary_size`, which a field cannot override
+    known_tokens: Tensor | None = None  # bool [tokens]; where it is False, the values above are finite but arbitrary
 
     @property
     def vocabulary_size(self) -> int:
@@ -127,6 +133,10 @@ class TopDistribution(Distribution):
     @property
     def confidence(self) -> Tensor:
         return self.log_q[:, 0].exp()
+
+    @property
+    def known(self) -> Tensor | None:
+        return self.known_tokens
 
     def divergence(self, student_log_p: Tensor, temperature: float = 1.0) -> Tensor:
         return coarse_divergence(student_log_p, self.words, self.log_q, self.log_rest, temperature)
@@ -149,4 +159,9 @@ class TopDistribution(Distribution):
     def coarse(self, top_k: int) -> "TopDistribution":
         dropped = torch.cat([self.log_q[:, top_k:], self.log_rest.unsqueeze(-1)], dim=-1)
         words, log_q = self.top(top_k)
-        return TopDistribution(words, log_q, dropped.logsumexp(-1), self.vocabulary_size)
+        return TopDistribution(words, log_q, dropped.logsumexp(-1), self.vocabulary_size, self.known_tokens)
+
+    def rows(self, rows: slice) -> "TopDistribution":
+        """Return the distributions at some of the tokens."""
+        known = None if self.known_tokens is None else self.known_tokens[rows]
+        return TopDistribution(self.words[rows], self.log_q[rows], self.log_rest[rows], self.vocabulary_size, known)

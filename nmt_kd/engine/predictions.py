@@ -96,6 +96,10 @@ class PredictionSource(TeacherSource):
     def max_positions(self) -> tuple[int, int]:
         """Return the lengths of the longest source and target that it accepts, in tokens."""
 
+    def on_subset(self, subset: str) -> "PredictionSource":
+        """Return the source for the sentences of a subset, which may differ from that for others."""
+        return self
+
 
 class DeclaredPredictions(Predictions):
     """A teacher's predictions, limited to what a method has declared; using more raises UndeclaredNeedError.
@@ -166,6 +170,10 @@ class TopWordsOnly(Distribution):
     @property
     def confidence(self) -> Tensor:
         return self._distribution.confidence
+
+    @property
+    def known(self) -> Tensor | None:
+        return self._distribution.known
 
     def divergence(self, student_log_p: Tensor, temperature: float = 1.0) -> Tensor:
         return self._distribution.divergence(student_log_p, temperature)

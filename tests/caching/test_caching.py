@@ -24,6 +24,7 @@ from nmt_kd.caching.building import build_cache
 from nmt_kd.caching.files import Block, Positions, SubsetFolder, usual_block_sentences
 from nmt_kd.caching.reading import TeacherCache, _Subset
 from nmt_kd.caching.sentences import Sentences, sentence_checksums
+from nmt_kd.caching.sources import checkpoint
 from nmt_kd.checkpoints.reading import read_checkpoint_file
 from nmt_kd.cli import main
 from nmt_kd.engine.teacher import Teacher, file_hash
@@ -35,7 +36,8 @@ HALF = 2**-11  # relative precision of float16
 
 
 def build(out, data, teacher_path, top_k=8, subsets=("train", "valid"), block_sentences=64, **arguments):
-    build_cache(str(teacher_path), str(data), out, top_k, subsets, block_sentences=block_sentences, **arguments)
+    task, source = checkpoint.open_source(str(data), str(teacher_path), checkpoint.Options())
+    build_cache(task, source, out, top_k, subsets, block_sentences=block_sentences, **arguments)
     return out
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from nmt_kd.caching.building import build_cache
+from nmt_kd.caching.sources import checkpoint
 from nmt_kd.caching.store import read_store, sentences, task_of_data, write_store
 from nmt_kd.errors import UserError
 
@@ -65,7 +66,8 @@ def test_what_is_written_is_read_and_the_rest_is_what_the_words_leave(write, tra
 
 def test_what_nmt_kd_cache_writes_is_written_again_to_the_bit(data, teacher_path, write, translation, tmp_path):
     cache = tmp_path / "cache"
-    build_cache(str(teacher_path), str(data), cache, TOP_K, ["valid"], block_sentences=8)
+    task, source = checkpoint.open_source(str(data), str(teacher_path), checkpoint.Options())
+    build_cache(task, source, cache, TOP_K, ["valid"], block_sentences=8)
     assert blocks(write(read_store(cache, translation, "valid"))) == blocks(cache)
 
 
@@ -167,3 +169,19 @@ def test_other_data_is_refused(write, made_up, translation):
 def test_a_folder_without_data_is_named(tmp_path):
     with pytest.raises(UserError, match=r"none does not exist; give a folder that fairseq-preprocess wrote"):
         task_of_data(str(tmp_path / "none"))
+
+
+def test_positions_without_a_prediction_are_marked_and_the_others_kept(write, translation, made_up):
+    def some(words, log_q, log_rest):
+        words = words.clone()
+        words[::2] = -1
+        return words, log_q, log_rest
+
+    folder = write(some(*found) for found in made_up)
+    for (words, log_q, log_rest), whole in zip(read_store(folder, translation, "valid"), made_up, strict=True):
+        assert words[::2].eq(-1).all()
+        assert log_q[::2].isnan().all()
+        assert log_rest[::2].isnan().all()
+        assert words[1::2].equal(whole[0][1::2])
+        torch.testing.assert_close(log_q[1::2], whole[1][1::2].float(), rtol=2**-11, atol=0)
+        torch.testing.assert_close(log_rest[1::2], whole[2][1::2].float())

@@ -3,6 +3,7 @@
 import argparse
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -147,6 +148,50 @@ def test_a_method_needs_no_more_than_it_declares(method, build, task, sample):
     loss, gradient, _ = loss_and_gradients(criterion, student, sample)
     torch.testing.assert_close(loss, live[0])
     torch.testing.assert_close(gradient, live[1], rtol=1e-3, atol=1e-4)
+
+
+class PartlyUnknown(Store):
+    """A store that has predictions for every other token only, for the `odd` ones or the others."""
+
+    def __init__(self, teacher, k, odd):
+        super().__init__(teacher, k)
+        self.odd = odd
+
+    def read(self, sample, token_index, like):
+        unknown, k, odd = self.teacher.read(sample, token_index, like), self.k, self.odd
+
+        class Some(Predictions):
+            def predict(self, rows):
+                top = unknown.predict(rows).coarse(k)
+                return replace(top, known_tokens=torch.arange(len(token_index))[rows] % 2 == odd)
+
+        return Some()
+
+
+@pytest.mark.parametrize("method", EVERY_METHOD)
+def test_tokens_without_a_prediction_learn_from_the_reference_alone(method, build, stock, task, sample):
+    """Two halves taught, each by a store that knows nothing of the other, are all tokens taught and all untaught."""
+    flags = CRITERION_REGISTRY[method].settings_for_a_cache.split()
+    criterion, student = build(method, *flags)
+    if (
+        not isinstance(criterion.needs, TopWords)
+        or criterion.needs.at_new_prefixes
+        or not criterion.tokens_are_independent
+    ):
+        pytest.skip("needs more than a store, or the tokens depend on each other")
+    teacher, words = criterion.teacher, len(task.target_dictionary)
+    runs = []
+    for store in (PartlyUnknown(teacher, words, 0), PartlyUnknown(teacher, words, 1), Store(teacher, words)):
+        criterion, student = build(method, *flags)
+        object.__setattr__(criterion, "teacher", store)
+        runs.append(loss_and_gradients(criterion, student, sample))
+    even, odd, whole = runs
+    plain = loss_and_gradients(stock, student, sample)
+    torch.testing.assert_close(even[0] + odd[0], whole[0] + plain[0])
+    for name, gradient in whole[1].items():
+        torch.testing.assert_close(even[1][name] + odd[1][name], gradient + plain[1][name], rtol=1e-3, atol=1e-4)
+    assert even[2]["n_unknown"] + odd[2]["n_unknown"] == sample["ntokens"]
+    assert not even[0].isclose(plain[0])
 
 
 @pytest.mark.parametrize("method", EVERY_METHOD)
