@@ -28,12 +28,6 @@ from nmt_kd.workers import device_of_worker, which_worker
 logger = logging.getLogger(__name__)
 
 
-def check_one_folder(data: str) -> None:
-    """Raise UserError if `data` names several folders, which a cache cannot tell apart."""
-    if len(utils.split_paths(data)) > 1:
-        raise UserError(f"{data} names several folders, but nmt-kd cache takes one; choose the one to train on")
-
-
 def build_cache(
     task: FairseqTask,
     source: PredictionSource,
@@ -52,6 +46,10 @@ def build_cache(
     workers; the machine and `max_tokens` change only the last bits of what is computed. Runs on a GPU if there is one.
     Raises UserError if the source does not fit the data, or `out` was made with other settings.
     """
+    if len(utils.split_paths(task.cfg.data)) > 1:
+        raise UserError(
+            f"{task.cfg.data} names several folders, but nmt-kd cache takes one; choose the one to train on"
+        )
     worker, workers = which_worker(worker, workers)
     require(max_tokens >= 1, "--max-tokens", max_tokens, "1 or more")
     size = len(task.target_dictionary)

@@ -12,7 +12,7 @@ import argparse
 from dataclasses import fields
 from pathlib import Path
 
-from nmt_kd.caching.building import build_cache, check_one_folder
+from nmt_kd.caching.building import build_cache
 from nmt_kd.caching.sources import SourceKind, source_kinds
 from nmt_kd.errors import UserError
 from nmt_kd.options import check_options, values_of
@@ -54,7 +54,6 @@ def run(args: argparse.Namespace) -> None:
     kinds = source_kinds()
     chosen = kinds[args.source]
     options = options_of(chosen, kinds, args)
-    check_one_folder(args.data)
     task, source = chosen.open_source(args.data, args.teacher_path, options)
     build_cache(task, source, args.output, args.top_k, args.gen_subset, args.max_tokens, args.shard_id, args.num_shards)
 
