@@ -7,6 +7,10 @@ from torch import Tensor
 from nmt_kd.engine.distribution import Distribution
 from nmt_kd.errors import UserError
 
+# The loss on a word that a teacher rules out, in losses of a uniform guess. A cache of a few words that have all of the
+# mass rules out all others, which is no reason to refuse it while most gold tokens are among them.
+UNLISTED = 1.5
+
 
 class ChanceCheck:
     """Raises UserError if a teacher predicts the first tokens no better than chance, so was trained on other data."""
@@ -28,9 +32,10 @@ class ChanceCheck:
             return
         nll = teacher.nll(gold)
         nll = nll if teacher.known is None else nll[teacher.known]
+        chance = math.log(teacher.vocabulary_size)
+        nll = nll.masked_fill(nll.isposinf(), UNLISTED * chance)
         self.tokens += nll.numel()
         self.nll += nll.sum().item()
-        chance = math.log(teacher.vocabulary_size)
         if self.done and not self.nll / self.tokens < chance:  # unlike >=, true for NaN
             raise UserError(
                 f"the teacher predicts the first {self.tokens} training tokens no better than chance "

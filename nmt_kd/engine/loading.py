@@ -9,6 +9,7 @@ import torch
 from fairseq import checkpoint_utils
 from fairseq import models as fairseq_models
 from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_REGISTRY, BaseFairseqModel, FairseqEncoderDecoderModel
+from fairseq.models.nat import CMLMNATransformerModel, FairseqNATModel
 from fairseq.tasks import FairseqTask
 from omegaconf import DictConfig, open_dict
 
@@ -21,15 +22,15 @@ WITH_THE_TEACHERS = (
 )
 
 
-def load_model(path: Path, task: FairseqTask) -> BaseFairseqModel:
+def load_model(path: Path, task: FairseqTask, masked: bool = False) -> BaseFairseqModel:
     """Return a checkpoint's model, built from its own configuration with the dictionaries of `task`.
 
     Raises UserError if the file is unusable, or the model has another language pair or other dictionaries or is not an
-    encoder-decoder.
+    encoder-decoder that predicts a word from those before it, or, with `masked`, from those on both sides.
     """
     state = read_checkpoint(path)
     configuration = state["cfg"]
-    _check_is_encoder_decoder(path, configuration)
+    _check_kind(path, configuration, masked)
     _check_language_pair(path, configuration, task)
     check_dictionaries(path, state, task, WITH_THE_TEACHERS)
     with open_dict(configuration):
@@ -52,13 +53,20 @@ def _model_name(configuration: DictConfig) -> str | None:
     return getattr(configuration.model, "_name", None) or getattr(configuration.model, "arch", None)
 
 
-def _check_is_encoder_decoder(path: Path, configuration: DictConfig) -> None:
+def _check_kind(path: Path, configuration: DictConfig, masked: bool) -> None:
     name = _model_name(configuration)
     kind = ARCH_MODEL_REGISTRY.get(name) or MODEL_REGISTRY.get(name)
     if kind is None:
         raise UserError(f"teacher {path} has the unknown architecture {name}; add the --user-dir that registers it")
     if not issubclass(kind, FairseqEncoderDecoderModel):
         raise UserError(f"teacher {path} is not an encoder-decoder model ({name}); give a translation model")
+    if masked and not issubclass(kind, CMLMNATransformerModel):
+        raise UserError(f"teacher {path} is not a masked model ({name}); give one with --arch cmlm_transformer")
+    if not masked and issubclass(kind, FairseqNATModel):
+        raise UserError(
+            f"teacher {path} does not predict word by word ({name}); if it is a cmlm_transformer, write its "
+            "predictions with nmt-kd cache --source masked, and train with --teacher-cache"
+        )
 
 
 def _check_language_pair(path: Path, configuration: DictConfig, task: FairseqTask) -> None:

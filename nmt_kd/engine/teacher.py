@@ -36,15 +36,16 @@ class Teacher(PredictionSource):
             model.requires_grad_(False)
 
     @classmethod
-    def load(cls, teacher_path: str, task: FairseqTask) -> "Teacher":
+    def load(cls, teacher_path: str, task: FairseqTask, masked: bool = False) -> "Teacher":
         """Return the teacher in `a.pt`, or the ensemble `a.pt:b.pt`, with the dictionaries of the student's `task`.
 
-        Raises UserError if no file is named, or a file is unusable or does not fit (see `load_model`).
+        With `masked`, these are masked models, which `read` cannot run. Raises UserError if no file is named, or a file
+        is unusable or does not fit (see `load_model`).
         """
         paths = [Path(path) for path in teacher_path.split(":") if path]
         if not paths:
             raise UserError("no teacher given; name a fairseq checkpoint with --teacher-path")
-        models = [load_model(path, task) for path in paths]
+        models = [load_model(path, task, masked) for path in paths]
         return cls(models, "+".join(file_hash(path) for path in paths))
 
     def max_positions(self) -> tuple[int, int]:
