@@ -37,7 +37,8 @@ Weights = dict[str, float | Tensor]
 class DistillationCriterion(FairseqCriterion):
     """Cross-entropy plus the weighted loss terms of a method; the base class of all criterions of this package."""
 
-    # Whether a token's loss is the same in any batch; not if the method selects among the tokens of a batch.
+    # Whether a token's loss is the same in any batch; not if the method selects among the tokens of a batch. Where this
+    # depends on the settings, the class has the value for the default ones, and `__init__` sets it.
     tokens_are_independent = True
     # Whether the method works with models that are not transformers.
     any_architecture = True

@@ -1,6 +1,10 @@
-"""Selective distillation (Wang et al., ACL 2021): only tokens that are hard for the student learn from the teacher."""
+"""Selective distillation (Wang et al., ACL 2021): only tokens that are hard for the student learn from the teacher.
+
+`--selection threshold` is the second stage of CBBGCA (Zhou et al., ACL 2022), whose teacher is a masked model.
+"""
 
 from dataclasses import dataclass
+from typing import Optional
 
 import torch
 from fairseq.criterions import register_criterion
@@ -10,7 +14,7 @@ from torch import Tensor, nn
 from nmt_kd.criterions.base import Batch, Chunk, DistillationCriterion, TeacherConfig
 from nmt_kd.engine.predictions import TopWords
 from nmt_kd.errors import UserError
-from nmt_kd.losses.selection import ScoreQueue, largest
+from nmt_kd.losses.selection import ScoreQueue, largest, unlikely
 from nmt_kd.options import AT_LEAST_0, AT_LEAST_1, Allowed, one_of, option
 
 
@@ -21,8 +25,14 @@ class SelectiveKDConfig(TeacherConfig):
     )
     selection: str = option(
         "global",
-        "scores to compare a token's with: those of its batch ('batch'), or the latest ones of all workers ('global')",
-        one_of("batch", "global"),
+        "scores to compare a token's with: those of its batch ('batch'), the latest ones of all workers ('global'), or "
+        "that of --selection-threshold ('threshold')",
+        one_of("batch", "global", "threshold"),
+    )
+    selection_threshold: Optional[float] = option(
+        None,
+        "for --selection threshold: the student's highest probability of a gold token that is selected, from 0 to 1",
+        Allowed("from 0 to 1", lambda value: value is None or 0 <= value <= 1),
     )
     selection_rate: float = option(
         0.5,
@@ -39,8 +49,8 @@ class SelectiveKDConfig(TeacherConfig):
 class SelectiveKD(DistillationCriterion):
     """`CE + alpha KL` on the tokens with the largest negative log-likelihood of the gold token, CE on the others.
 
-    Every worker has the same queue, because each pushes the scores of all workers, in order of rank. So every
-    checkpoint contains the whole queue, and training can resume with more or fewer workers.
+    With `--selection global`, every worker has the same queue, because each pushes the scores of all workers, in order
+    of rank. So every checkpoint contains the whole queue, and training can resume with more or fewer workers.
     """
 
     tokens_are_independent = False
@@ -48,12 +58,19 @@ class SelectiveKD(DistillationCriterion):
 
     def __init__(self, cfg: SelectiveKDConfig, task):
         super().__init__(cfg, task)
+        self.tokens_are_independent = cfg.selection == "threshold"
         self.queue = ScoreQueue(cfg.selection_queue_size) if cfg.selection == "global" else None
 
     def check_settings(self):
         super().check_settings()
         if self.cfg.selection_interpolate and self.cfg.kd_alpha > 1:
             raise UserError(f"--kd-alpha is {self.cfg.kd_alpha}; with --selection-interpolate it must be from 0 to 1")
+        if self.cfg.selection == "threshold" and self.cfg.selection_threshold is None:
+            raise UserError("--selection threshold needs --selection-threshold, a probability from 0 to 1")
+        if self.cfg.selection != "threshold" and self.cfg.selection_threshold is not None:
+            raise UserError(
+                f"--selection-threshold is an option of --selection threshold, not of --selection {self.cfg.selection}"
+            )
 
     def token_losses(self, chunk: Chunk):
         return {"kd_loss": chunk.teacher.divergence(chunk.student_log_p)}
@@ -68,6 +85,8 @@ class SelectiveKD(DistillationCriterion):
 
     def select(self, scores: Tensor) -> Tensor:
         """Return a mask of the tokens to distil, given their scores, both [tokens]."""
+        if self.cfg.selection_threshold is not None:
+            return unlikely(scores, self.cfg.selection_threshold)
         if self.queue is None:
             return largest(scores, self.cfg.selection_rate)
         return scores.float() >= self.queue.threshold(self.cfg.selection_rate)  # as the queue's scores are

@@ -9,7 +9,7 @@ from nmt_kd.errors import UserError
 
 # The loss on a word that a teacher rules out, in losses of a uniform guess. A cache of a few words that have all of the
 # mass rules out all others, which is no reason to refuse it while most gold tokens are among them.
-UNLISTED = 1.5
+UNLISTED = 1.25
 
 
 class ChanceCheck:

@@ -1,4 +1,4 @@
-"""Select the tokens to distil (selective KD, Wang et al., 2021)."""
+"""Select the tokens to distil (selective KD, Wang et al., 2021; CBBGCA, Zhou et al., 2022)."""
 
 import math
 
@@ -17,6 +17,11 @@ def largest(scores: Tensor, rate: float) -> Tensor:
     chosen = torch.zeros_like(scores, dtype=torch.bool)
     chosen[order[: share_of(rate, scores.numel())]] = True
     return chosen
+
+
+def unlikely(scores: Tensor, probability: float) -> Tensor:
+    """Return a mask, [n], of the tokens with at most this `probability`, given their negative log-likelihoods [n]."""
+    return scores >= (-math.log(probability) if probability else math.inf)
 
 
 def uniform_hash(first: Tensor, second: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from conftest import Run, method_flags, train_here
+from conftest import TINY_TRANSFORMER, Run, method_flags, parse_training, train_here
 from criterions.test_contract import loss_and_gradients
 from fairseq.utils import move_to_cpu
 from test_training import assert_same_parameters, finish, two_workers
@@ -80,6 +80,77 @@ def test_global_level_pushes_first_and_selects_by_the_queue(build, task, sample,
         assert criterion.queue.values.tolist() == pytest.approx(queue, rel=1e-5)
 
 
+@pytest.mark.parametrize("threshold", [0.001, 0.005, 0.02, 0.5])
+@pytest.mark.parametrize("interpolate", [False, True])
+def test_a_threshold_distils_the_tokens_of_low_probability(build, sample, threshold, interpolate):
+    flags = ["--selection", "threshold", "--selection-threshold", threshold, "--kd-alpha", "0.7"]
+    criterion, student = build("selective_kd", *flags, *(["--selection-interpolate"] if interpolate else []))
+    loss, gradient, _ = loss_and_gradients(criterion, student, sample)
+    scores = plain_scores(criterion, student, sample)
+    selected = [math.exp(-score) <= threshold for score in scores]
+    student.zero_grad()
+    expected = expected_loss(criterion, student, sample, selected, 0.7, interpolate)
+    expected.backward()
+    torch.testing.assert_close(loss, expected.detach())
+    for name, parameter in trained(student):
+        torch.testing.assert_close(gradient[name], parameter.grad, rtol=1e-3, atol=1e-4)
+
+
+def test_thresholds_between_the_limits_select_some_tokens_and_more_if_they_are_higher(build, sample):
+    counts = []
+    for threshold in (0.001, 0.005, 0.02, 0.5):
+        criterion, student = build("selective_kd", "--selection", "threshold", "--selection-threshold", threshold)
+        counts.append(int(criterion.select(torch.tensor(plain_scores(criterion, student, sample))).sum()))
+    assert counts == sorted(counts)
+    assert 0 < counts[1] < sample["ntokens"]
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.25, 0.2])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_a_token_of_exactly_the_threshold_is_selected(build, task, sample, threshold, dtype):
+    """The student finds 1 / threshold words equally probable, and no others."""
+    criterion, _ = build("selective_kd", "--selection", "threshold", "--selection-threshold", threshold)
+    gold = torch.arange(len(task.target_dictionary))
+    logits = torch.full((len(gold), len(gold)), -1e4, dtype=dtype)
+    logits[:, : round(1 / threshold)] = 3.0
+    scores = -logits.float().log_softmax(-1).diagonal()
+    assert criterion.select(scores).all()  # those of no probability too
+    below = logits.clone()
+    below[:, 0] += 0.01  # the first word is now above it
+    scores = -below.float().log_softmax(-1).diagonal()
+    assert criterion.select(scores).tolist() == [False, *[True] * (len(gold) - 1)]
+
+
+def test_the_threshold_zero_is_the_plain_cross_entropy(build, task, data, sample):
+    criterion, student = build("selective_kd", "--selection", "threshold", "--selection-threshold", 0)
+    flags = ["--criterion", "label_smoothed_cross_entropy", "--label-smoothing", "0.1"]
+    stock = task.build_criterion(parse_training([data, *TINY_TRANSFORMER, *flags]).criterion)
+    ours, theirs = (loss_and_gradients(kind, student, sample)[:2] for kind in (criterion, stock))
+    torch.testing.assert_close(ours[0], theirs[0])
+    torch.testing.assert_close(ours[1], theirs[1], rtol=1e-3, atol=1e-4)
+
+
+def test_with_a_threshold_tokens_are_independent_and_there_is_no_state(build, task, sample):
+    criterion, student = build("selective_kd", "--selection", "threshold", "--selection-threshold", "0.005")
+    assert criterion.tokens_are_independent
+    parts = [loss_and_gradients(criterion, student, batch) for batch in batches(task, [2, 4])]
+    whole = loss_and_gradients(criterion, student, sample)
+    torch.testing.assert_close(sum(loss for loss, _, _ in parts), whole[0])
+    for name, gradient in whole[1].items():
+        torch.testing.assert_close(sum(part[1][name] for part in parts), gradient, rtol=1e-3, atol=1e-4)
+    assert criterion.queue is None
+    assert criterion.get_extra_state() == {}
+
+
+def test_a_threshold_works_in_half_precision(build, sample):
+    criterion, student = build("selective_kd", "--selection", "threshold", "--selection-threshold", "0.005")
+    full, _, _ = criterion(student, sample)
+    criterion.half()
+    student.half()
+    half, _, _ = criterion(student, sample)
+    torch.testing.assert_close(half.float(), full, rtol=0.02, atol=0)
+
+
 def test_validation_and_dummy_batches_between_training_batches_are_never_pushed(build, task, sample):
     criterion, student = build("selective_kd", "--selection", "global", "--selection-queue-size", 150)
     queue, losses = [], []
@@ -119,9 +190,12 @@ def trained(student):
     return [(name, parameter) for name, parameter in student.named_parameters() if parameter.grad is not None]
 
 
-@pytest.mark.parametrize("level", ["batch", "global"])
-def test_all_tokens_selected_and_interpolated_is_word_kd_to_the_bit(build, sample, level):
-    flags = ["--selection", level, "--selection-rate", 1, "--selection-interpolate", "--kd-alpha", "0.5"]
+@pytest.mark.parametrize(
+    "selection", [("batch", "--selection-rate"), ("global", "--selection-rate"), ("threshold", "--selection-threshold")]
+)
+def test_all_tokens_selected_and_interpolated_is_word_kd_to_the_bit(build, sample, selection):
+    level, share = selection
+    flags = ["--selection", level, share, 1, "--selection-interpolate", "--kd-alpha", "0.5"]
     ours = loss_and_gradients(*build("selective_kd", *flags), sample)
     theirs = loss_and_gradients(*build("word_kd"), sample)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
@@ -233,7 +307,19 @@ def test_a_plain_students_checkpoint_can_be_taken_up(data, teacher_run, teacher_
     [
         (["--selection-rate", "0"], "--selection-rate is 0.0; it must be above 0 and at most 1"),
         (["--selection-rate", "1.5"], "--selection-rate is 1.5; it must be above 0 and at most 1"),
-        (["--selection", "sentence"], "--selection is sentence; it must be batch or global"),
+        (["--selection", "sentence"], "--selection is sentence; it must be batch, global or threshold"),
+        (
+            ["--selection", "threshold"],
+            "--selection threshold needs --selection-threshold, a probability from 0 to 1",
+        ),
+        (
+            ["--selection-threshold", "0.5"],
+            "--selection-threshold is an option of --selection threshold, not of --selection global",
+        ),
+        (
+            ["--selection", "threshold", "--selection-threshold", "1.1"],
+            "--selection-threshold is 1.1; it must be from 0 to 1",
+        ),
         (["--selection-queue-size", "0"], "--selection-queue-size is 0; it must be 1 or more"),
         (["--kd-alpha", "-1"], "--kd-alpha is -1.0; it must be 0 or more"),
         (

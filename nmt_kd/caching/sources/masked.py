@@ -105,7 +105,7 @@ class MaskedTeacher(PredictionSource):
 
 
 def with_first(tokens: Tensor, symbol: int, padding: int) -> Tensor:
-    """Return `tokens` [batch, length], padded on either side, with `symbol` before each sentence, [batch, length + 1]."""
+    """Return `tokens` with `symbol` before each sentence, [batch, length + 1]; padding may be on either side."""
     longer = torch.nn.functional.pad(tokens, (1, 0), value=padding)
     before = tokens.ne(padding).int().argmax(1, keepdim=True)
     return longer.scatter(1, before, symbol)
