@@ -32,7 +32,7 @@ needs_teacher=
 model=("${student_model[@]}" "${student_training[@]}")
 [ "$role" = student ] || model=("${teacher_model[@]}" "${teacher_training[@]}")
 case " ${method[*]} " in
-*" --criterion label_smoothed_cross_entropy "*) ;;
+*" --criterion label_smoothed_cross_entropy "* | *" --criterion nat_loss "*) ;;
 *)
     needs_teacher=yes
     [ -n "${TEACHER_CACHE:-}" ] && method+=(--teacher-cache "$TEACHER_CACHE") || method+=(--teacher-path "$teacher")

@@ -81,8 +81,18 @@ def test_fairseq_takes_every_combination_of_data_set_and_method(data, method):
     assert cfg.criterion.label_smoothing == (0.3 if data == "wmt16_en_ro" and "teacher" in method else 0.1)
     plain = ("teacher", "plain", "seq_kd", "seq_kd_base", "reverse_teacher")
     expected = "label_smoothed_cross_entropy" if method in plain else method.removeprefix("seq_kd_")
-    assert cfg.criterion._name == expected
+    assert cfg.criterion._name == ("nat_loss" if method == "masked_teacher" else expected)
     assert cfg.optimization.max_update > 0 or cfg.optimization.max_epoch > 0
+
+
+@pytest.mark.parametrize("data", DATA)
+def test_a_masked_teacher_is_a_masked_model_that_is_chosen_by_its_loss(data):
+    cfg, plain = dry_run(data, "masked_teacher"), dry_run(data, "teacher")
+    assert cfg.model.arch == "cmlm_transformer"
+    assert (cfg.task._name, cfg.task.noise, cfg.task.eval_bleu) == ("translation_lev", "random_mask", False)
+    assert (cfg.checkpoint.best_checkpoint_metric, cfg.checkpoint.maximize_best_checkpoint_metric) == ("loss", False)
+    assert (cfg.model.share_all_embeddings, cfg.model.dropout) == (True, plain.model.dropout)
+    assert cfg.optimization == plain.optimization
 
 
 @pytest.mark.parametrize("data", DATA)
@@ -171,7 +181,7 @@ def test_all_methods_are_one_command():
     assert result.returncode == 0
     trained = {line.split("--save-dir ")[1].split()[0].rpartition("/")[2] for line in result.stdout.splitlines()
                if "+ fairseq-train" in line}  # fmt: skip
-    assert trained == set(METHODS) - {"reverse_teacher"}
+    assert trained == set(METHODS) - {"reverse_teacher", "masked_teacher"}
 
 
 def test_a_dry_run_needs_no_set_up(tmp_path):
