@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import ROOT, parse_training, run_command, train_here
+from conftest import ROOT, TINY_TRANSFORMER, parse_training, run_command, train_here
 from doc_commands import Command, commands_of, run
 from doc_pages import PAGES, TEXTS, blocks
 from translators.teachers import marian, save
@@ -31,6 +31,12 @@ def workplace(corpus, data, seq_kd_teacher, tmp_path_factory) -> Path:
     reverse = train_here(data, folder / "reverse", *direction, "--criterion", "cross_entropy", "--max-update", "2")
     _copy(reverse.save_dir / "checkpoint_last.pt", folder / "reverse.pt")
     shutil.rmtree(folder / "reverse")
+    masked_model = ["--arch", "cmlm_transformer", *TINY_TRANSFORMER[2:], "--disable-validation", "--max-update", "40"]
+    masked_training = ["--task", "translation_lev", "--criterion", "nat_loss", "--noise", "random_mask"]
+    masked = train_here(data, folder / "masked", *masked_training, "--lr", "0.01", architecture=masked_model)
+    for name in ("masked.pt", "runs/multi30k/masked_teacher/checkpoint_best.pt"):
+        _copy(masked.save_dir / "checkpoint_last.pt", folder / name)
+    shutil.rmtree(folder / "masked")
     for language in ("en", "de"):
         _copy(corpus / f"text/test.{language}", folder / f"test.{language}")
     _copy(corpus / "text/valid.en", folder / "monolingual.en")

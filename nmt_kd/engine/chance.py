@@ -7,9 +7,9 @@ from torch import Tensor
 from nmt_kd.engine.distribution import Distribution
 from nmt_kd.errors import UserError
 
-# The loss on a word that a teacher rules out, in losses of a uniform guess. A cache of a few words that have all of the
-# mass rules out all others, which is no reason to refuse it while most gold tokens are among them.
-UNLISTED = 1.25
+# The loss on a word that a teacher rules out, more than that of a uniform guess: as if the teacher were right half of the
+# time and guessed otherwise. A cache of a few words that have all of the mass rules out all others.
+UNLISTED = math.log(2)
 
 
 class ChanceCheck:
@@ -33,7 +33,7 @@ class ChanceCheck:
         nll = teacher.nll(gold)
         nll = nll if teacher.known is None else nll[teacher.known]
         chance = math.log(teacher.vocabulary_size)
-        nll = nll.masked_fill(nll.isposinf(), UNLISTED * chance)
+        nll = nll.masked_fill(nll.isposinf(), chance + UNLISTED)
         self.tokens += nll.numel()
         self.nll += nll.sum().item()
         if self.done and not self.nll / self.tokens < chance:  # unlike >=, true for NaN

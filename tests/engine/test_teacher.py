@@ -7,7 +7,7 @@ from fairseq import tasks
 from torch import nn
 
 from nmt_kd.engine.chance import ChanceCheck
-from nmt_kd.engine.distribution import WholeDistribution
+from nmt_kd.engine.distribution import TopDistribution, WholeDistribution
 from nmt_kd.engine.models import run_model, target_token_index
 from nmt_kd.engine.teacher import Teacher
 from nmt_kd.errors import UserError
@@ -218,6 +218,20 @@ def test_a_teacher_that_knows_something_passes_and_is_asked_no_further():
     check.observe(WholeDistribution(right), gold)
     assert check.done
     check.observe(WholeDistribution(-right * 100), gold)
+
+
+@pytest.mark.parametrize("listed", [0.0, 0.3])
+def test_a_few_words_without_a_rest_may_miss_most_gold_tokens_but_not_all(listed):
+    gold = torch.zeros(ChanceCheck.TOKENS, dtype=torch.long)
+    words = torch.tensor([[1, 2]]).repeat(len(gold), 1)
+    words[: int(listed * len(gold)), 1] = 0
+    log_q = torch.full((len(gold), 2), 0.5).log()
+    top = TopDistribution(words, log_q, torch.full((len(gold),), -torch.inf), 200)
+    if listed:
+        ChanceCheck().observe(top, gold)
+        return
+    with pytest.raises(UserError, match=r"no better than chance \(5\.99 nats a token; a uniform guess has 5\.30\)"):
+        ChanceCheck().observe(top, gold)
 
 
 def test_logits_that_are_not_numbers_are_no_better_than_chance():
