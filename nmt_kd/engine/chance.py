@@ -7,8 +7,8 @@ from torch import Tensor
 from nmt_kd.engine.distribution import Distribution
 from nmt_kd.errors import UserError
 
-# The loss on a word that a teacher rules out, more than that of a uniform guess: as if the teacher were right half of the
-# time and guessed otherwise. A cache of a few words that have all of the mass rules out all others.
+# How much more than a uniform guess a teacher loses on a word that it rules out: as if half of its mass were a uniform
+# guess. A cache of a few words that have all of the mass rules out all others.
 UNLISTED = math.log(2)
 
 
