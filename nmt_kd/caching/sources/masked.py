@@ -43,8 +43,8 @@ def open_source(data: str, teacher_path: str, options: Options) -> tuple[Fairseq
     paths = teacher_path.split(":")
     settings = [read_checkpoint(path)["cfg"].task for path in paths]
     # not the teacher's task, which adds a symbol at the beginning of each sentence
-    languages = (getattr(settings[0], name, None) for name in ("source_lang", "target_lang"))
-    task = task_of_data(data, *languages)
+    source_lang, target_lang = (getattr(settings[0], name, None) for name in ("source_lang", "target_lang"))
+    task = task_of_data(data, source_lang, target_lang)
     models = Teacher.load(teacher_path, task, masked=True)
     for path, setting in zip(paths, settings, strict=True):
         if (noise := getattr(setting, "noise", None)) != NOISE:
