@@ -60,6 +60,8 @@ def build_cache(
         files = claim_subset(out / subset, dataset, top_k, size, block_sentences)
         builder = _Builder(task, source.on_subset(subset), top_k, max_tokens, device_of_worker())
         builder.build(files, dataset, worker, workers)
+        if summary := builder.source.summary():
+            logger.info(f"{subset}: {summary}")
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,14 @@ class _Builder:
         with torch.no_grad():
             predictions = self.source.read(sample, token_index, torch.zeros((), device=self.device))
             for rows in chunk_slices(len(token_index), default_chunk_tokens(size, self.device)):
-                chunks.append(_stored(predictions.predict(rows).coarse(self.top_k)))
+                top = predictions.predict(rows).coarse(self.top_k)
+                require(top.words.size(1) == self.top_k, "--top-k", self.top_k, _fewer(top))
+                chunks.append(_stored(top))
         return Positions.joined(chunks)
+
+
+def _fewer(top: TopDistribution) -> str:
+    return f"{top.words.size(1)} or less, the number of words that this kind of teacher predicts"
 
 
 def _stored(top: TopDistribution) -> Positions:
