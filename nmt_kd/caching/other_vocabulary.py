@@ -123,7 +123,6 @@ class RespellingSource(PredictionSource):
     teacher: ForeignTeacher
     student: StudentVocabulary
     words: int  # of the teacher's, at each position
-    subword_flag: str  # that names the teacher's subword model, for messages
     mapped: Mapped = field(default_factory=Mapped)
     is_checked: bool = False
 
@@ -136,7 +135,7 @@ class RespellingSource(PredictionSource):
         return sys.maxsize, sys.maxsize
 
     def on_subset(self, subset: str) -> "RespellingSource":
-        return RespellingSource(self.teacher, self.student, self.words, self.subword_flag)
+        return RespellingSource(self.teacher, self.student, self.words)
 
     def summary(self) -> str | None:
         """Return how much has been mapped."""
@@ -206,5 +205,5 @@ class RespellingSource(PredictionSource):
         if unknown > MOST_UNKNOWN * len(tokens):
             raise UserError(
                 f"{unknown / len(tokens):.0%} of the subwords of the target text are not in the teacher's dictionary; "
-                f"give the model that split the teacher's data as {self.subword_flag}"
+                "give the subword model and the dictionaries of the same teacher"
             )

@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import numpy
+import torch
 
 from nmt_kd.caching.alignment import AHEAD, BEHIND, Start
 from nmt_kd.caching.spelling import WORD, Spelled, marks_word_starts
+from nmt_kd.engine.distribution import TopDistribution
 
 REST, IMPOSSIBLE, UNSEEN = -1, -2, -3  # in place of a student's subword
 MOST_CACHED = 2_000_000  # words after a beginning
@@ -26,6 +28,15 @@ class TopWords:
     words: numpy.ndarray  # [positions, m]
     log_q: numpy.ndarray  # [positions, m]
     log_rest: numpy.ndarray  # [positions]
+
+    @classmethod
+    def of(cls, parts: Sequence[TopDistribution]) -> "TopWords":
+        """Return the predictions at the positions of all `parts`."""
+        joined = (torch.cat([getattr(part, each.name) for part in parts]) for each in fields(cls))
+        return cls(*(tensor.cpu().numpy() for tensor in joined))
+
+    def __getitem__(self, rows) -> "TopWords":
+        return TopWords(self.words[rows], self.log_q[rows], self.log_rest[rows])
 
     @classmethod
     def joined(cls, parts: Sequence["TopWords"], words: int) -> "TopWords":

@@ -42,8 +42,10 @@ def text_of(symbol: str, marks: str) -> str:
 
 def vocabulary_texts(symbols: Sequence[str], marks: str, end: int, unknown: int, others: set[int]) -> list[str | None]:
     """Return what each symbol of a vocabulary spells; None for bytes, and for the `others`, which spell nothing."""
-    texts = [None if n in others or BYTE.fullmatch(s) else text_of(s, marks) for n, s in enumerate(symbols)]
+    texts = [text_of(symbol, marks) if symbol and not BYTE.fullmatch(symbol) else None for symbol in symbols]
     texts[end], texts[unknown] = end_text(marks), unknown_text(marks)
+    for number in others:
+        texts[number] = None
     return texts
 
 

@@ -106,16 +106,12 @@ class CheckpointTeacher(ForeignTeacher):
             predictions.predict(rows).coarse(min(words, size))
             for rows in chunk_slices(len(token_index), default_chunk_tokens(size, like.device))
         ]
-        order = self._order(sample, targets)
-        parts = (torch.cat([getattr(each, name) for each in found])[order] for name in ("words", "log_q", "log_rest"))
-        return TopWords(*(part.cpu().numpy() for part in parts))
+        return TopWords.of(found)[_in_order(sample["id"].tolist(), [len(target.tokens) for target in targets])]
 
-    def _order(self, sample: dict, targets: list[Spelled]) -> Tensor:
-        """Return the rows of all subwords in the order of `targets`, which the collater has sorted by length."""
-        rows, start = {}, 0
-        for number in sample["id"].tolist():
-            length = len(targets[number].tokens)
-            rows[number], start = range(start, start + length), start + length
-        return torch.tensor(
-            [row for number in range(len(targets)) for row in rows[number]], device=sample["target"].device
-        )
+
+def _in_order(numbers: list[int], lengths: list[int]) -> list[int]:
+    """Return the rows of all subwords of sentences 0, 1, ..., which come in the order of `numbers`."""
+    rows, start = {}, 0
+    for number in numbers:
+        rows[number], start = range(start, start + lengths[number]), start + lengths[number]
+    return [row for number in range(len(lengths)) for row in rows[number]]
