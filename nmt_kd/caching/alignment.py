@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import pairwise
 
 from nmt_kd.caching.spelling import WORD, Spelled
 
@@ -27,11 +28,13 @@ def common_starts(student: Spelled, teacher: Spelled) -> list[Start]:
     The two texts may differ, for subword models normalise them: then positions within what differs have no match.
     """
     place = _places(student.text, teacher.text)
-    text, first = teacher.text, {}
-    for index, offset in enumerate(teacher.boundaries[:-1]):
-        first.setdefault(offset, index)
+    text = teacher.text
+    first: dict[int, int] = {}  # the first subword at each offset; bytes spell nothing
+    for index, boundary in enumerate(teacher.boundaries[:-1]):
+        first.setdefault(boundary, index)
+    tells_more = student.shows_ends and not teacher.shows_ends
     found = []
-    for index, (start, end) in enumerate(zip(student.boundaries, student.boundaries[1:], strict=False)):
+    for index, (start, end) in enumerate(pairwise(student.boundaries)):
         offset = place[start]
         if offset is None or end == start:  # a byte
             continue
@@ -47,6 +50,8 @@ def common_starts(student: Spelled, teacher: Spelled) -> list[Start]:
         length, last = 0, place[end]
         if last is not None:
             length = 1
+            if tells_more and last < len(text) and text[last - 1] != WORD:
+                last += 1  # only the teacher's next subword says that the word goes on
             while teacher.boundaries[number + length] < last:
                 length += 1
         found.append(Start(index, number, lead, at_word, length))
@@ -58,7 +63,7 @@ def _places(source: str, target: str) -> list[int | None]:
     if source == target:
         return list(range(len(source) + 1))
     places: list[int | None] = [None] * (len(source) + 1)
-    for start, other, size in SequenceMatcher(None, source, target, autojunk=False).get_matching_blocks():
+    for ours, theirs, size in SequenceMatcher(None, source, target, autojunk=False).get_matching_blocks():
         if size:
-            places[start : start + size + 1] = range(other, other + size + 1)
+            places[ours : ours + size + 1] = range(theirs, theirs + size + 1)
     return places

@@ -174,9 +174,9 @@ class RespellingSource(PredictionSource):
             numbers = batch.tolist()
             tops.append(self.teacher.top([read[n] for n in numbers], [theirs[n] for n in numbers], self.words, like))
             for number in numbers:
-                found = common_starts(own[number], theirs[number])
-                wanted += [Wanted.of(start, rows, own[number], theirs[number]) for start in found]
-                places += [starts[number] + start.student for start in found]
+                common = common_starts(own[number], theirs[number])
+                wanted += [Wanted.of(start, rows, own[number], theirs[number]) for start in common]
+                places += [starts[number] + start.student for start in common]
                 rows += len(theirs[number].tokens)
         self.mapped.too_long += int((~fits).sum())
         self.mapped.positions += starts[-1]
@@ -193,8 +193,10 @@ class RespellingSource(PredictionSource):
         log_rest, known = numpy.zeros(length, numpy.float32), numpy.zeros(length, bool)
         words[places], log_q[places] = found.words, numpy.maximum(found.log_q, LOG_OF_NOTHING)
         log_rest[places], known[places] = found.log_rest, True
-        parts = [torch.from_numpy(part).to(like.device) for part in (words, log_q, log_rest)]
-        return TopDistribution(*parts, len(self.student.target), torch.from_numpy(known).to(like.device))
+        top, logs, rest, are_known = (
+            torch.from_numpy(part).to(like.device) for part in (words, log_q, log_rest, known)
+        )
+        return TopDistribution(top, logs, rest, len(self.student.target), are_known)
 
     def _check(self, targets: list[list[int]], theirs: list[Spelled]) -> None:
         """Raise UserError if a subword model does not fit its dictionary, by the first batch."""

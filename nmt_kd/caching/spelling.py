@@ -86,6 +86,11 @@ class Spelled:
         return offsets
 
     @property
+    def shows_ends(self) -> bool:
+        """Whether each subword shows if a word ends with it, instead of if one starts."""
+        return self.texts[-1] == END
+
+    @property
     def plain(self) -> str:
         """The sentence as people write it, with spaces between words."""
         return self.text.replace(END, "").replace(WORD, " ").strip()

@@ -51,9 +51,8 @@ def open_source(data: str, teacher_path: str, options: Options) -> tuple[Fairseq
             raise UserError(f"the {what} is needed; give it as {flag}")
     task = task_of_data(data)
     student = StudentVocabulary(task, options.other_vocabulary_student_subwords, "--other-vocabulary-student-subwords")
-    return task, RespellingSource(
-        CheckpointTeacher(teacher_path, options, task), student, options.other_vocabulary_words, SUBWORDS
-    )
+    teacher = CheckpointTeacher(teacher_path, options, task)
+    return task, RespellingSource(teacher, student, options.other_vocabulary_words)
 
 
 class CheckpointTeacher(ForeignTeacher):
