@@ -54,6 +54,9 @@ def build_cache(
     require(max_tokens >= 1, "--max-tokens", max_tokens, "1 or more")
     size = len(task.target_dictionary)
     require(1 <= top_k <= size, "--top-k", top_k, f"from 1 to {size}, the size of the vocabulary")
+    if source.most_words is not None:
+        allowed = f"{source.most_words} or less, the number of words that this teacher predicts"
+        require(top_k <= source.most_words, "--top-k", top_k, allowed)
     datasets = {subset: open_subset(task, subset) for subset in subsets}
     claim_store(out, task, source.fingerprint, top_k)
     for subset, dataset in datasets.items():
@@ -127,14 +130,8 @@ class _Builder:
         with torch.no_grad():
             predictions = self.source.read(sample, token_index, torch.zeros((), device=self.device))
             for rows in chunk_slices(len(token_index), default_chunk_tokens(size, self.device)):
-                top = predictions.predict(rows).coarse(self.top_k)
-                require(top.words.size(1) == self.top_k, "--top-k", self.top_k, _fewer(top))
-                chunks.append(_stored(top))
+                chunks.append(_stored(predictions.predict(rows).coarse(self.top_k)))
         return Positions.joined(chunks)
-
-
-def _fewer(top: TopDistribution) -> str:
-    return f"{top.words.size(1)} or less, the number of words that this kind of teacher predicts"
 
 
 def _stored(top: TopDistribution) -> Positions:

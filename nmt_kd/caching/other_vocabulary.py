@@ -137,6 +137,10 @@ class RespellingSource(PredictionSource):
     def on_subset(self, subset: str) -> "RespellingSource":
         return RespellingSource(self.teacher, self.student, self.words)
 
+    @property
+    def most_words(self) -> int:
+        return min(self.words, len(self.student.target))
+
     def summary(self) -> str | None:
         """Return how much has been mapped."""
         if not self.mapped.positions:
