@@ -91,14 +91,17 @@ class HuggingFaceTeacher(ForeignTeacher):
         added = self._labels_of("")  # the language, and the end
         before = added[: added.index(self.end)]
         after = added[len(before) + 1 :]  # mBART's language comes last
-        labels = _padded([[*before, *target.tokens, *after] for target in targets], padding).to(like.device)
+        start = [*after, self.config.decoder_start_token_id, self.end]
+        first = next(token for token in start if token is not None)
+        inputs = [[first, *before, *target.tokens[:-1]] for target in targets]
+        written = _padded(inputs, padding).to(like.device)
         read = _padded(sources, padding).to(like.device)
         hidden = self.model.model(
             input_ids=read,
             attention_mask=read.ne(padding),
-            decoder_input_ids=self.model.prepare_decoder_input_ids_from_labels(labels=labels),
+            decoder_input_ids=written,
         ).last_hidden_state
-        columns = torch.arange(labels.size(1), device=like.device)
+        columns = torch.arange(written.size(1), device=like.device)
         lengths = torch.tensor([len(target.tokens) for target in targets], device=like.device)
         counts = (columns >= len(before)) & (columns < len(before) + lengths.unsqueeze(1))
         features = hidden[counts]
