@@ -27,6 +27,8 @@ def workplace(corpus, data, seq_kd_teacher, tmp_path_factory) -> Path:
     for name in ("teacher.pt", "student.pt", *(f"checkpoints/checkpoint{epoch}.pt" for epoch in range(1, 6))):
         _copy(seq_kd_teacher, folder / name)
     _copy(corpus / "pieces/subwords.model", folder / "subwords.model")
+    shutil.copytree(data, folder / "teacher-data-bin")
+    _copy(corpus / "pieces/subwords.model", folder / "teacher-subwords.model")
     direction = ["--source-lang", "de", "--target-lang", "en", "--disable-validation"]
     reverse = train_here(data, folder / "reverse", *direction, "--criterion", "cross_entropy", "--max-update", "2")
     _copy(reverse.save_dir / "checkpoint_last.pt", folder / "reverse.pt")

@@ -54,12 +54,17 @@ def build_cache(
     require(max_tokens >= 1, "--max-tokens", max_tokens, "1 or more")
     size = len(task.target_dictionary)
     require(1 <= top_k <= size, "--top-k", top_k, f"from 1 to {size}, the size of the vocabulary")
+    if source.most_words is not None:
+        allowed = f"{source.most_words} or less, the number of words that this teacher predicts"
+        require(top_k <= source.most_words, "--top-k", top_k, allowed)
     datasets = {subset: open_subset(task, subset) for subset in subsets}
     claim_store(out, task, source.fingerprint, top_k)
     for subset, dataset in datasets.items():
         files = claim_subset(out / subset, dataset, top_k, size, block_sentences)
         builder = _Builder(task, source.on_subset(subset), top_k, max_tokens, device_of_worker())
         builder.build(files, dataset, worker, workers)
+        if summary := builder.source.summary():
+            logger.info(f"{subset}: {summary}")
 
 
 @dataclass(frozen=True)

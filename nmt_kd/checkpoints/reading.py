@@ -14,7 +14,7 @@ import pickle
 import re
 import typing
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy
@@ -174,3 +174,9 @@ def file_hash(path: Path) -> str:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()[:12]
+
+
+def folder_hash(folder: Path, files: Iterable[Path]) -> str:
+    """Return 12 hexadecimal digits that identify the names and the contents of `files` in a folder."""
+    listed = "".join(f"{path.relative_to(folder)} {file_hash(path)}\n" for path in sorted(files))
+    return hashlib.sha256(listed.encode()).hexdigest()[:12]

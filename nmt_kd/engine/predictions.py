@@ -100,6 +100,15 @@ class PredictionSource(TeacherSource):
         """Return the source for the sentences of a subset, which may differ from that for others."""
         return self
 
+    @property
+    def most_words(self) -> int | None:
+        """The number of words that it predicts at a position, or None if it predicts all."""
+        return None
+
+    def summary(self) -> str | None:
+        """Return what the log should say about the predictions that this worker has made for the subset, if any."""
+        return None
+
 
 class DeclaredPredictions(Predictions):
     """A teacher's predictions, limited to what a method has declared; using more raises UndeclaredNeedError.

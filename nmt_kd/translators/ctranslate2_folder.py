@@ -3,12 +3,13 @@
 import json
 from pathlib import Path
 
+from nmt_kd.checkpoints.reading import folder_hash
 from nmt_kd.decoding.shards import Hypothesis
 from nmt_kd.errors import UserError
 from nmt_kd.exporting.summary import MARK, SUMMARY
 from nmt_kd.translators.ctranslate2_search import AT_THE_LIMIT, CTranslate2Search
 from nmt_kd.translators.subwords import Subwords
-from nmt_kd.translators.translator import UNKNOWN_LEFT_OUT, TeacherOptions, folder_hash
+from nmt_kd.translators.translator import UNKNOWN_LEFT_OUT, TeacherOptions
 
 WHAT = "a folder with a CTranslate2 model, or one that nmt-kd export wrote"
 USES = ("subword_model", "target_subword_model")

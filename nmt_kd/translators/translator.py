@@ -1,12 +1,9 @@
 """What a teacher for plain text can do, and what the user says about it."""
 
-import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from nmt_kd.checkpoints.reading import file_hash
 from nmt_kd.decoding.shards import Hypothesis
 from nmt_kd.errors import UserError
 from nmt_kd.translators.search import Search
@@ -62,9 +59,3 @@ class TeacherOptions:
     def longest_source(self, limit: int) -> int:
         """Return the longest source to translate, given what the teacher can read."""
         return min(limit, self.max_source_len or limit)
-
-
-def folder_hash(folder: Path, files: Iterable[Path]) -> str:
-    """Return 12 hexadecimal digits that identify the names and the contents of `files` in a folder."""
-    listed = "".join(f"{path.relative_to(folder)} {file_hash(path)}\n" for path in sorted(files))
-    return hashlib.sha256(listed.encode()).hexdigest()[:12]
