@@ -86,6 +86,8 @@ class _Builder:
             return self.block(dataset, files.numbers(block), progress)
 
         fill(files, files.sizes, worker, workers, compute, name)
+        if summary := self.source.summary():
+            logger.info(f"{name}: {summary}")
 
     def readable(self, source_sizes: numpy.ndarray, target_sizes: numpy.ndarray) -> numpy.ndarray:
         """Return which sentences of these lengths fit into the teacher's positions, bool [sentences]."""

@@ -100,6 +100,10 @@ class PredictionSource(TeacherSource):
         """Return the source for the sentences of a subset, which may differ from that for others."""
         return self
 
+    def summary(self) -> str:
+        """Return what to log about the predictions so far, once those for a subset are complete; "" for nothing."""
+        return ""
+
 
 class DeclaredPredictions(Predictions):
     """A teacher's predictions, limited to what a method has declared; using more raises UndeclaredNeedError.
