@@ -15,7 +15,7 @@ from nmt_kd.engine.predictions import TopWords
 from nmt_kd.errors import UserError
 from nmt_kd.losses.divergence import truncated_cross_entropy
 from nmt_kd.losses.schedule import lead_factor
-from nmt_kd.options import AT_LEAST_1, SHARE, Allowed, one_of, option
+from nmt_kd.options import AT_LEAST_1, SHARE, Allowed, one_of, option, require
 
 logger = logging.getLogger(__name__)
 
@@ -76,8 +76,7 @@ class MultilingualKD(DistillationCriterion):
         teachers = {}
         for pair, pair_task in self.pairs.tasks.items():
             size = len(pair_task.target_dictionary)
-            if self.cfg.kd_top_k > size:
-                raise UserError(f"--kd-top-k is {self.cfg.kd_top_k}, but the vocabulary of {pair} has {size} words")
+            require(self.cfg.kd_top_k <= size, "--kd-top-k", self.cfg.kd_top_k, f"at most {size}, all words of {pair}")
             if self.pairs.is_multilingual and pair not in {**paths, **caches}:
                 raise UserError(
                     f"no teacher given for {pair}; add {pair}=CHECKPOINT to --teacher-path, or {pair}=FOLDER to "

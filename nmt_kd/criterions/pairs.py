@@ -61,7 +61,7 @@ class LanguagePairs:
         return f"{pair}:" if self.is_multilingual else ""
 
     def values(self, flag: str, text: str) -> dict[str, str]:
-        """Return the values for the pairs in `text`, such as "de-en=a,fr-en=b"; UserError if a pair is missing in it.
+        """Return the values for the pairs in `text`, such as "de-en=a,fr-en=b"; UserError if it has another form.
 
         In the task translation, `text` may be the value alone.
         """
@@ -72,15 +72,11 @@ class LanguagePairs:
         for item in filter(None, text.split(",")):
             pair, _, value = item.partition("=")
             if not value:
-                raise UserError(
-                    f"{flag} has {item!r} without a language pair; write PAIR={item}, such as {names[0]}=..."
-                )
+                raise UserError(f"{flag} has {item!r} instead of PAIR=VALUE; the language pairs are {', '.join(names)}")
             if pair not in names:
                 raise UserError(f"{flag} names the unknown language pair {pair}; choose from {', '.join(names)}")
             if pair in values:
-                raise UserError(
-                    f"{flag} names the language pair {pair} twice; separate an ensemble's checkpoints by ':'"
-                )
+                raise UserError(f"{flag} names the language pair {pair} twice; write an ensemble as {pair}=A:B")
             values[pair] = value
         return values
 

@@ -53,7 +53,7 @@ class AdaptiveTeacher(Teacher):
 
 
 class AdaptivePredictions(Predictions):
-    """The predictions of an `AdaptiveTeacher`; a first pass over the chunks weighs the teachers, a second mixes them."""
+    """The predictions of an `AdaptiveTeacher`: a first pass over the chunks weighs its models, a second mixes them."""
 
     def __init__(
         self, teacher: AdaptiveTeacher, members: ModelPredictions, gold: Tensor, sentence: Tensor, sentences: int

@@ -16,14 +16,17 @@ class Options:
 
     adaptive_temperature: float = option(
         1.0,
-        "divides the mean log-likelihood of the reference's tokens, in nats, before the softmax over the teachers, above "
-        "0; high values make an ordinary ensemble, low ones choose the best teacher for each sentence",
+        "divides the mean log-likelihood of a reference's tokens, in nats, before the softmax over the teachers: high "
+        "values make an ordinary ensemble, low ones choose the best teacher for each sentence; above 0",
         Allowed("above 0", lambda value: value > 0),
     )
 
 
 def open_source(data: str, teacher_path: str, options: Options) -> tuple[FairseqTask, AdaptiveTeacher]:
-    """Return the task that the first teacher was trained for, on `data`, and the teachers; UserError if one is unfit."""
+    """Return the task that the first teacher was trained for, on `data`, and the teachers.
+
+    Raises UserError if there is only one, or one does not fit.
+    """
     task, teacher = checkpoint.open_source(data, teacher_path, checkpoint.Options())
     if len(teacher.models) < 2:
         raise UserError(
