@@ -7,8 +7,7 @@ from fairseq.models import BaseFairseqModel
 from torch import Tensor
 
 from nmt_kd.engine.chunks import per_token
-from nmt_kd.engine.distribution import Distribution, WholeDistribution
-from nmt_kd.engine.predictions import Predictions
+from nmt_kd.engine.predictions import UndeclaredNeedError
 from nmt_kd.engine.teacher import ModelPredictions, Teacher
 from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
 from nmt_kd.losses.precision import log_probabilities
@@ -32,7 +31,7 @@ class AdaptiveTeacher(Teacher):
         """Return the same teachers, with a fresh mean of their weights."""
         return AdaptiveTeacher(self.models, self.members, self.temperature)
 
-    def read(self, sample: dict, token_index: Tensor, like: Tensor) -> Predictions:
+    def read(self, sample: dict, token_index: Tensor, like: Tensor) -> ModelPredictions:
         """Return the predictions for fairseq's `sample`, see `TeacherSource`; UserError if a sentence is too long."""
         target = sample["target"]
         sentence = token_index // target.size(1)
@@ -52,14 +51,15 @@ class AdaptiveTeacher(Teacher):
         return f"mean weights of the {len(self.models)} teachers over {self.sentences} sentences: {means}"
 
 
-class AdaptivePredictions(Predictions):
+class AdaptivePredictions(ModelPredictions):
     """The predictions of an `AdaptiveTeacher`: a first pass over the chunks weighs its models, a second mixes them."""
 
     def __init__(
         self, teacher: AdaptiveTeacher, members: ModelPredictions, gold: Tensor, sentence: Tensor, sentences: int
     ):
         """Predict the `gold` tokens [tokens], each of which belongs to a `sentence` [tokens], from 0 to `sentences`."""
-        self._teacher, self._members, self._gold = teacher, members, gold
+        super().__init__(lambda: members.outputs)
+        self._teacher, self._gold = teacher, gold
         self._sentence, self._sentences = sentence, sentences
 
     @cached_property
@@ -71,7 +71,7 @@ class AdaptivePredictions(Predictions):
 
         tokens = self._sentence.bincount(minlength=self._sentences)
         means = []
-        for projection in self._members.projections:
+        for projection in self.projections:
             of_tokens = per_token(projection.logits, projection, nll).double()
             total = of_tokens.new_zeros(self._sentences).index_add(0, self._sentence, of_tokens)
             means.append(total / tokens.clamp(min=1))
@@ -82,13 +82,10 @@ class AdaptivePredictions(Predictions):
     def logits(self, rows: slice) -> Tensor:
         """Return the log-probabilities of some tokens, [rows, V]."""
         with torch.no_grad():
-            members = torch.stack([log_probabilities(part.logits(rows)) for part in self._members.projections])
+            members = torch.stack([log_probabilities(part.logits(rows)) for part in self.projections])
             weights = self.log_weights[:, self._sentence[rows]].to(members.dtype)
             return (members + weights.unsqueeze(-1)).logsumexp(0)
 
-    def predict(self, rows: slice) -> Distribution:
-        return WholeDistribution(self.logits(rows))
-
-    def first_choices(self, chunk_tokens: int = 0) -> Tensor:
-        like = self._members.projections[0]
-        return per_token(self.logits, like, lambda logits, rows: logits.argmax(-1), chunk_tokens)
+    def decode(self, prev_output_tokens: Tensor) -> ModelPredictions:
+        """Raise UndeclaredNeedError: the weights are those of the references."""
+        raise UndeclaredNeedError("teachers that are weighted by sentence cannot predict at new prefixes")
