@@ -24,7 +24,12 @@ def workplace(corpus, data, seq_kd_teacher, tmp_path_factory) -> Path:
     """A folder with small files under all names that the pages use."""
     folder = tmp_path_factory.mktemp("workplace")
     shutil.copytree(data, folder / "data-bin")
-    for name in ("teacher.pt", "student.pt", *(f"checkpoints/checkpoint{epoch}.pt" for epoch in range(1, 6))):
+    for name in (
+        "teacher.pt",
+        "teacher2.pt",
+        "student.pt",
+        *(f"checkpoints/checkpoint{epoch}.pt" for epoch in range(1, 6)),
+    ):
         _copy(seq_kd_teacher, folder / name)
     _copy(corpus / "pieces/subwords.model", folder / "subwords.model")
     shutil.copytree(data, folder / "teacher-data-bin")

@@ -1,5 +1,6 @@
 """The names in the README and docs/ exist, and every option, command, data set and experiment is documented."""
 
+import argparse
 import re
 
 import pytest
@@ -7,6 +8,8 @@ from conftest import METHODS, ROOT, parse_training
 from doc_pages import PAGES, TEXTS, anchors, blocks, section
 from fairseq import options
 from fairseq.criterions import CRITERION_DATACLASS_REGISTRY
+from fairseq.models.multilingual_transformer import MultilingualTransformerModel
+from fairseq.tasks.multilingual_translation import MultilingualTranslationTask
 
 from nmt_kd import cli
 from nmt_kd.tasks.seq_kd import SeqKDConfig
@@ -46,6 +49,9 @@ def known_flags() -> set[str]:
     flags = {"--help", "--no-deps", "--nodes", "--gpus-per-node", "--array", "--nproc-per-node", "--no-python"}
     commands = cli.build_parser()._subparsers._group_actions[0].choices.values()
     for parser in (options.get_training_parser(), options.get_interactive_generation_parser(), *commands):
+        flags |= set(parser._option_string_actions)
+    for multilingual in (MultilingualTranslationTask, MultilingualTransformerModel):
+        multilingual.add_args(parser := argparse.ArgumentParser())
         flags |= set(parser._option_string_actions)
     for kind in (*(CRITERION_DATACLASS_REGISTRY[name] for name in DOCUMENTED), SeqKDConfig):
         flags |= set(own_options(kind))

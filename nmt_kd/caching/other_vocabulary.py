@@ -141,10 +141,10 @@ class RespellingSource(PredictionSource):
     def most_words(self) -> int:
         return min(self.words, len(self.student.target))
 
-    def summary(self) -> str | None:
+    def summary(self) -> str:
         """Return how much has been mapped."""
         if not self.mapped.positions:
-            return None
+            return ""
         known, positions = self.mapped.known, self.mapped.positions
         long = f"; {self.mapped.too_long:,} sentences are too long for the teacher" if self.mapped.too_long else ""
         return (

@@ -54,6 +54,12 @@ class TeacherCache:
                     f"{folder} was made with another {side} dictionary (checksum {cached}) than that of "
                     f"{task.cfg.data} ({checksum}); train on the data that was cached, or cache this data"
                 )
+        languages = f"{task.cfg.source_lang}-{task.cfg.target_lang}"
+        if settings["languages"] != languages:
+            raise UserError(
+                f"{folder} has predictions for {settings['languages']}, but the student is trained on {languages}; "
+                "give a cache of the same direction"
+            )
         return cls(Path(folder), settings, task.cfg.data, paddings(task))
 
     def check(self, subset: str) -> None:

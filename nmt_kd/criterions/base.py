@@ -92,13 +92,21 @@ class DistillationCriterion(FairseqCriterion):
         """Return the teacher: by default, that of `--teacher-path` or `--teacher-cache`, or None without needs."""
         if self.needs is None:
             return None
-        if not self.cfg.teacher_cache:
-            return Teacher.load(self.cfg.teacher_path, task)
-        if self.cfg.teacher_path:
+        return self.open_checkpoint_or_cache(self.cfg.teacher_path, self.cfg.teacher_cache, task)
+
+    def open_checkpoint_or_cache(self, teacher_path: str, teacher_cache: str, task: FairseqTask) -> TeacherSource:
+        """Return the teacher in a checkpoint, an ensemble or a cache, one of which is named; UserError if unusable."""
+        if task.cfg is None:
+            raise UserError(
+                f"{self.cfg._name} cannot train with {type(task).__name__}, which may have several language pairs; "
+                "choose --task translation, or --criterion multilingual_kd with --task multilingual_translation"
+            )
+        if not teacher_cache:
+            return Teacher.load(teacher_path, task)
+        if teacher_path:
             raise UserError("--teacher-cache replaces --teacher-path; give only one of them")
-        teacher = CachedTeacher.open(
-            self.cfg.teacher_cache, task, self.needs, self, self.cfg._name, self.settings_for_a_cache
-        )
+        assert self.needs is not None
+        teacher = CachedTeacher.open(teacher_cache, task, self.needs, self, self.cfg._name, self.settings_for_a_cache)
         if not self.cfg.disable_validation:  # fail now, not after the first epoch
             for subset in self.cfg.valid_subset.split(","):
                 teacher.cache.check(subset)

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import fairseq
@@ -46,28 +46,61 @@ def signature(cfg, teacher_fingerprint: str | None) -> str:
     return "|".join(f"{name}:{value}" for name, value in facts.items())
 
 
+def after_validation(task: FairseqTask, observe: Callable[[dict], None]) -> None:
+    """Call `observe` with the averages that fairseq logs, the same on all workers, after each validation subset."""
+    post_validate = getattr(task, "post_validate", None)
+
+    def post_validate_and_observe(model, averages, aggregator):
+        if post_validate is not None:
+            post_validate(model, averages, aggregator)
+        observe(averages)
+
+    task.post_validate = post_validate_and_observe
+
+
 def log_averages(logging_outputs: Iterable[dict]) -> None:
     """Log the averages of the summed `logging_outputs` of all workers, with losses in bits as everywhere in fairseq.
 
     Terms that are not in nats, such as a ranking loss or a squared error, are divided by ln 2 too, so that the weighted
-    terms add up to `loss`.
+    terms add up to `loss`. fairseq's task multilingual_translation repeats all values for each language pair, such as
+    "de-en:loss"; these are averaged over the pair.
     """
-    outputs = list(logging_outputs)
+    by_prefix: dict[str, list[dict]] = {}
+    for output in logging_outputs:
+        parts: dict[str, dict] = {}
+        for name, value in output.items():
+            pair, colon, plain_name = name.rpartition(":")
+            parts.setdefault(pair + colon, {})[plain_name] = value
+        for prefix, part in parts.items():
+            by_prefix.setdefault(prefix, []).append(part)
+    for prefix, outputs in by_prefix.items():
+        _log_averages_of(outputs, prefix)
+
+
+def _log_averages_of(outputs: list[dict], prefix: str) -> None:
+    """Log averages with a prefix to their names."""
 
     def total(name: str) -> float:
         return sum(output.get(name, 0) for output in outputs)
+
+    def log(name: str, value: float, weight: float) -> None:
+        metrics.log_scalar(prefix + name, value, weight, round=3)
 
     names = {name: None for output in outputs for name in output}  # in order, each once
     sample_size, ntokens = total("sample_size"), total("ntokens")
     for name in names:
         if name == "nll_loss":
-            metrics.log_scalar(name, total(name) / ntokens / math.log(2), ntokens, round=3)
-            metrics.log_derived("ppl", lambda meters: utils.get_perplexity(meters["nll_loss"].avg))
+            log(name, total(name) / ntokens / math.log(2), ntokens)
+            metrics.log_derived(f"{prefix}ppl", lambda meters: utils.get_perplexity(meters[f"{prefix}nll_loss"].avg))
         elif name == "loss" or name.endswith("_loss"):
-            metrics.log_scalar(name, total(name) / sample_size / math.log(2), sample_size, round=3)
+            log(name, total(name) / sample_size / math.log(2), sample_size)
     counted, unknown = total("n_counted"), total("n_unknown")
-    for count, share, of in (("n_agree", "teacher_agreement", counted - unknown), ("n_correct", "accuracy", counted)):
+    for count, share, of in (
+        ("n_agree", "teacher_agreement", counted - unknown),
+        ("n_correct", "accuracy", counted),
+        ("n_ahead", "ahead_of_teacher", counted - unknown),
+    ):
         if count in names and of > 0:
-            metrics.log_scalar(share, 100 * total(count) / of, of, round=3)
+            log(share, 100 * total(count) / of, of)
     if unknown > 0:
-        metrics.log_scalar("teacher_coverage", 100 * (1 - unknown / ntokens), ntokens, round=3)
+        log("teacher_coverage", 100 * (1 - unknown / ntokens), ntokens)

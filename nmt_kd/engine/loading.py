@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from fairseq import checkpoint_utils
 from fairseq import models as fairseq_models
+from fairseq.data import data_utils
 from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_REGISTRY, BaseFairseqModel, FairseqEncoderDecoderModel
 from fairseq.models.nat import CMLMNATransformerModel, FairseqNATModel
 from fairseq.tasks import FairseqTask
@@ -71,7 +72,11 @@ def _check_kind(path: Path, configuration: DictConfig, masked: bool) -> None:
 
 def _check_language_pair(path: Path, configuration: DictConfig, task: FairseqTask) -> None:
     def pair(settings) -> tuple:
-        return getattr(settings, "source_lang", None), getattr(settings, "target_lang", None)
+        languages = getattr(settings, "source_lang", None), getattr(settings, "target_lang", None)
+        folder = Path(str(getattr(settings, "data", None)).split(":")[0])
+        if None in languages and folder.is_dir():  # fairseq found the languages there, and did not save them
+            languages = data_utils.infer_language_pair(str(folder))
+        return tuple(languages)
 
     teacher, student = pair(configuration.task), pair(task.cfg)
     if None not in teacher + student and teacher != student:

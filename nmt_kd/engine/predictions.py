@@ -105,9 +105,9 @@ class PredictionSource(TeacherSource):
         """The number of words that it predicts at a position, or None if it predicts all."""
         return None
 
-    def summary(self) -> str | None:
-        """Return what the log should say about the predictions that this worker has made for the subset, if any."""
-        return None
+    def summary(self) -> str:
+        """Return what to log about the predictions so far, once those for a subset are complete; "" for nothing."""
+        return ""
 
 
 class DeclaredPredictions(Predictions):

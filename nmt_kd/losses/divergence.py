@@ -86,6 +86,19 @@ def top_k_cross_entropy(student_log_p: Tensor, words: Tensor, log_q: Tensor) -> 
     return -(log_q.detach().exp() * student_log_p.gather(-1, words)).sum(-1)
 
 
+def truncated_cross_entropy(student_log_p: Tensor, words: Tensor, log_q: Tensor, temperature: float = 1.0) -> Tensor:
+    """Return `T^2 (-sum_{v in top-k(q)} r_v log p_v)`, [tokens], where `r` is the teacher's renormalised top k.
+
+    `r = softmax(z_t / T)` over the teacher's top k logits alone and `p = softmax(z_s / T)` over the vocabulary
+    (multilingual distillation, Tan et al., 2019, eq. 2, as in the authors' code). Arguments are as in
+    `top_k_cross_entropy`; the normaliser of `log_q` cancels, so that these may be logits too.
+    """
+    share = log_probabilities(log_q.detach(), temperature).exp()
+    scaled = at_least_float32(student_log_p) / temperature
+    log_p = scaled.gather(-1, words) - scaled.logsumexp(-1, keepdim=True)
+    return -(share * log_p).sum(-1) * temperature**2
+
+
 def without_top_1(teacher_log_q: Tensor, gold: Tensor) -> Tensor:
     """Return the distribution with the mass of the first choice moved to the gold token (TIE-KD paper, section 3).
 

@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from nmt_kd.engine.distribution import WholeDistribution
-from nmt_kd.losses.divergence import kl_divergence, scaled_logit_error, top_k_cross_entropy, without_top_1
+from nmt_kd.losses.divergence import (
+    kl_divergence,
+    scaled_logit_error,
+    top_k_cross_entropy,
+    truncated_cross_entropy,
+    without_top_1,
+)
 from nmt_kd.losses.precision import log_probabilities
 
 LOSSES = [
@@ -14,6 +20,7 @@ LOSSES = [
     lambda p, q: kl_divergence(p, q, 2.0),
     lambda p, q: top_k_cross_entropy(p, *WholeDistribution(q).top(2)),
     lambda p, q: scaled_logit_error(p, q, 0.5),
+    lambda p, q: truncated_cross_entropy(p, *WholeDistribution(q).top(3), 0.6),
 ]
 
 
@@ -192,3 +199,59 @@ def test_no_tokens_give_no_losses(loss):
 
 def test_moving_the_first_choice_works_without_tokens():
     assert without_top_1(torch.zeros(0, 7), torch.zeros(0, dtype=torch.long)).shape == (0, 7)
+
+
+# -- multilingual distillation ----------------------------------------------------------------------------------------
+
+
+def slow_truncated_cross_entropy(student, teacher, top_k, temperature):
+    best = sorted(range(len(teacher)), key=lambda word: -teacher[word])[:top_k]
+    shares = softmax([teacher[word] / temperature for word in best])
+    log_p = log_softmax(student, temperature)
+    return -(temperature**2) * sum(share * log_p[word] for share, word in zip(shares, best, strict=True))
+
+
+@pytest.mark.parametrize("top_k", [1, 4, 9])
+@pytest.mark.parametrize("temperature", [0.6, 1.0, 3.0])
+def test_the_truncated_cross_entropy_renormalises_the_top_logits_at_a_temperature(top_k, temperature):
+    torch.manual_seed(1)
+    student, teacher = (3 * torch.randn(5, 9, dtype=torch.float64) for _ in range(2))
+    student.requires_grad_()
+    expected = each_token(
+        lambda z_s, z_t: slow_truncated_cross_entropy(z_s, z_t, top_k, temperature), student.detach(), teacher
+    )
+    ours = truncated_cross_entropy(
+        log_probabilities(student), *WholeDistribution(teacher).top(top_k), temperature=temperature
+    )
+    torch.testing.assert_close(ours, expected)
+    (gradient,) = torch.autograd.grad(ours.sum(), student)
+    shares = torch.zeros_like(teacher)
+    values, words = teacher.topk(top_k)
+    shares.scatter_(-1, words, (values / temperature).softmax(-1))
+    torch.testing.assert_close(gradient, temperature * ((student.detach() / temperature).softmax(-1) - shares))
+
+
+def test_the_truncated_cross_entropy_takes_logits_for_log_probabilities():
+    torch.manual_seed(1)
+    student, teacher = torch.randn(4, 9).log_softmax(-1), torch.randn(4, 9)
+    words, log_q = WholeDistribution(teacher).top(3)
+    torch.testing.assert_close(
+        truncated_cross_entropy(student, words, teacher.gather(-1, words), 0.6),
+        truncated_cross_entropy(student, words, log_q, 0.6),
+    )
+
+
+def test_equally_probable_top_words_have_equal_shares():
+    student = torch.tensor([[0.0, 1.0, 2.0, 3.0]]).log_softmax(-1)
+    teacher = torch.zeros(1, 4)  # whichever two words come first, each has a half
+    words, log_q = WholeDistribution(teacher).top(2)
+    expected = -student.gather(-1, words).mean(-1)
+    torch.testing.assert_close(truncated_cross_entropy(student, words, log_q), expected)
+
+
+def test_half_precision_students_have_a_truncated_cross_entropy_in_float32():
+    student, teacher = torch.randn(3, 9).half(), torch.randn(3, 9)
+    words, log_q = WholeDistribution(teacher).top(3)
+    ours = truncated_cross_entropy(log_probabilities(student), words, log_q, 0.6)
+    assert ours.dtype == torch.float32
+    torch.testing.assert_close(ours, truncated_cross_entropy(student.float().log_softmax(-1), words, log_q, 0.6))
