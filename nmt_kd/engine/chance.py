@@ -12,6 +12,9 @@ class ChanceCheck:
     """Raises UserError if a teacher predicts the first tokens no better than chance, so was trained on other data."""
 
     TOKENS = 1000
+    # A teacher may rule words out, such as neighbours all but their tokens; a wrong one then counts as if it had this
+    # fraction of a uniform guess's probability.
+    LEAST = 0.01
 
     def __init__(self) -> None:
         self.tokens = 0
@@ -28,9 +31,9 @@ class ChanceCheck:
             return
         nll = teacher.nll(gold)
         nll = nll if teacher.known is None else nll[teacher.known]
-        self.tokens += nll.numel()
-        self.nll += nll.sum().item()
         chance = math.log(teacher.vocabulary_size)
+        self.tokens += nll.numel()
+        self.nll += nll.clamp(max=chance - math.log(self.LEAST)).sum().item()
         if self.done and not self.nll / self.tokens < chance:  # unlike >=, true for NaN
             raise UserError(
                 f"the teacher predicts the first {self.tokens} training tokens no better than chance "
