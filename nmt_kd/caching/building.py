@@ -1,5 +1,6 @@
 """Build a cache of predictions in one pass of the teacher over the data."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from nmt_kd.caching.batching import by_sentence, warn_of_long_sentences
 from nmt_kd.caching.files import Block, Positions, SubsetFolder
 from nmt_kd.caching.reading import paddings
 from nmt_kd.caching.subsets import claim_store, claim_subset, open_subset
+from nmt_kd.data import check_one_folder
 from nmt_kd.engine.chunks import chunk_slices, default_chunk_tokens
 from nmt_kd.engine.distribution import TopDistribution
 from nmt_kd.engine.models import target_token_index
@@ -22,6 +24,8 @@ from nmt_kd.options import require
 from nmt_kd.progress import Progress
 from nmt_kd.storage.blocks import fill
 from nmt_kd.workers import device_of_worker, which_worker
+
+logger = logging.getLogger(__name__)
 
 
 def build_cache(
@@ -42,10 +46,7 @@ def build_cache(
     workers; the machine and `max_tokens` change only the last bits of what is computed. Runs on a GPU if there is one.
     Raises UserError if the source does not fit the data, or `out` was made with other settings.
     """
-    if len(utils.split_paths(task.cfg.data)) > 1:
-        raise UserError(
-            f"{task.cfg.data} names several folders, but nmt-kd cache takes one; choose the one to train on"
-        )
+    check_one_folder(task.cfg.data, "nmt-kd cache")
     worker, workers = which_worker(worker, workers)
     require(max_tokens >= 1, "--max-tokens", max_tokens, "1 or more")
     size = len(task.target_dictionary)
@@ -56,6 +57,8 @@ def build_cache(
         files = claim_subset(out / subset, dataset, top_k, size, block_sentences)
         builder = _Builder(task, source.on_subset(subset), top_k, max_tokens, device_of_worker())
         builder.build(files, dataset, worker, workers)
+        if summary := builder.source.summary():
+            logger.info(f"{subset}: {summary}")
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,10 @@ class PredictionSource(TeacherSource):
         """Return the source for the sentences of a subset, which may differ from that for others."""
         return self
 
+    def summary(self) -> str | None:
+        """Return what the log should say about the predictions that this worker has made for the subset, if any."""
+        return None
+
 
 class DeclaredPredictions(Predictions):
     """A teacher's predictions, limited to what a method has declared; using more raises UndeclaredNeedError.

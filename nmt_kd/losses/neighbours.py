@@ -1,5 +1,7 @@
 """The distribution over words that nearest neighbours give."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -14,8 +16,8 @@ def neighbour_distribution(
 
     `distances` and `tokens` are those of the neighbours, [positions, k]; `temperature` is a number or [positions, 1].
     Both results are [positions, k], or [positions, V] if that is less, most probable first, equally probable words in
-    the order of their indices. A position with fewer different words is filled up with others, whose log-probability is
-    `LOG_OF_NOTHING`. (Yang et al., 2022, eq. 2)
+    the order of their indices. A position with fewer different words is filled up at the end with others, whose
+    log-probability is `LOG_OF_NOTHING`. (kNN-KD, Yang et al., 2022)
     """
     weights = (-distances.double() / temperature).softmax(-1)
     tokens, order = tokens.sort(dim=-1, stable=True)
@@ -31,3 +33,12 @@ def neighbour_distribution(
     words, mass = words[:, :width].where(column < count, fill), mass[:, :width]
     mass, order = mass.sort(dim=-1, descending=True, stable=True)
     return words.gather(-1, order), mass.log().clamp(min=LOG_OF_NOTHING).float()
+
+
+def mixed_with(base_log_p: Tensor, words: Tensor, log_q: Tensor, share: float) -> Tensor:
+    """Return `log(share q + (1 - share) p)`, [positions, V], where p are the log-probabilities `base_log_p` of a model.
+
+    `words` and `log_q` [positions, k] are from `neighbour_distribution`; all other words have q = 0.
+    """
+    mixed = base_log_p + math.log1p(-share)
+    return mixed.scatter(-1, words, mixed.gather(-1, words).logaddexp(log_q + math.log(share)))

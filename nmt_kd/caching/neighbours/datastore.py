@@ -3,29 +3,22 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy
 import torch
-from fairseq import utils
 from fairseq.tasks import FairseqTask
+from torch import Tensor
 
-from nmt_kd.caching.batching import by_sentence, warn_of_long_sentences
-from nmt_kd.caching.files import usual_block_sentences, word_dtype
-from nmt_kd.caching.neighbours.files import PositionValues, ValueBlock, ValueFolder, Values
+from nmt_kd.caching.files import word_dtype
+from nmt_kd.caching.neighbours.files import PositionValues, ValueFolder, Values
+from nmt_kd.caching.neighbours.filling import fill_with_values
 from nmt_kd.caching.neighbours.keys import KeyReader
-from nmt_kd.caching.reading import paddings
-from nmt_kd.caching.subsets import data_checksum, open_subset, vocabularies
-from nmt_kd.engine.models import target_token_index
-from nmt_kd.errors import UserError
+from nmt_kd.caching.neighbours.manifests import Kind, check_data, settings_of_data
+from nmt_kd.caching.subsets import open_subset
+from nmt_kd.data import check_one_folder
 from nmt_kd.options import require
-from nmt_kd.progress import Progress
-from nmt_kd.storage.blocks import fill
-from nmt_kd.storage.kinds import DATASTORE, kind_of_folder
-from nmt_kd.storage.manifest import Manifest
-from nmt_kd.version import __version__
-from nmt_kd.workers import device_of_worker, which_worker
+from nmt_kd.storage.kinds import DATASTORE
+from nmt_kd.workers import which_worker
 
-FORMAT = 1
-COMMAND = "nmt-kd datastore"
+KIND = Kind(DATASTORE, "nmt-kd datastore", "DATA FOLDER --teacher-path BASE", format=1)
 
 
 def build_datastore(
@@ -43,39 +36,22 @@ def build_datastore(
     Computes the missing blocks, or this worker's share of them, and logs its progress; see `build_cache`. Raises
     UserError if `out` was made with other settings or for other data.
     """
-    if len(utils.split_paths(task.cfg.data)) > 1:
-        raise UserError(f"{task.cfg.data} names several folders, but {COMMAND} takes one; choose the one to train on")
+    check_one_folder(task.cfg.data, KIND.command)
     worker, workers = which_worker(worker, workers)
     require(max_tokens >= 1, "--max-tokens", max_tokens, "1 or more")
     dataset = open_subset(task, subset)
-    settings = {
-        "format": FORMAT,
-        "model": reader.base.fingerprint,
-        **vocabularies(task),
-        "width": reader.width,
-        "subset": subset,
-        "sentences": len(dataset),
-        "block_sentences": block_sentences or usual_block_sentences(len(dataset)),
-        "data": data_checksum(dataset),
-    }
-    _manifest(out).claim(settings)
-    files, longest, device = _files(out, settings), reader.base.max_positions(), device_of_worker()
-    warn_of_long_sentences(dataset, longest, subset, "are left out of the datastore")
+    of_data = {"subset": subset, **settings_of_data(dataset, block_sentences)}
+    settings = KIND.settings(task, reader.base.fingerprint, width=reader.width, **of_data)
+    KIND.manifest(out).claim(settings)
+    files = _files(out, settings)
 
-    def values(sample: dict) -> Values:
-        if device.type == "cuda":
-            sample = utils.move_to_cuda(sample)
-        token_index = target_token_index(sample["target"], task.target_dictionary.pad())
-        keys, _ = reader.read(sample, token_index, torch.zeros((), device=device))
+    def values(sample: dict, token_index: Tensor, like: Tensor) -> Values:
+        keys, _ = reader.read(sample, token_index, like)
         tokens = sample["target"].flatten()[token_index].cpu().numpy()
         return Values({"keys": keys.cpu().numpy(), "tokens": tokens.astype(files.kinds["tokens"][0])})
 
-    def compute(block: int, progress: Progress) -> ValueBlock:
-        numbers = files.numbers(block)
-        _, found = by_sentence(dataset, numbers, longest, paddings(task), max_tokens, values, files.none(), progress)
-        return ValueBlock.of(numbers.start, found)
-
-    fill(files, files.sizes, worker, workers, compute, subset)
+    longest = reader.base.max_positions()
+    fill_with_values(task, dataset, files, values, longest, max_tokens, worker, workers, subset)
 
 
 @dataclass(frozen=True)
@@ -93,25 +69,7 @@ class Datastore:
         Raises UserError if there is no complete datastore, or it was made with another model or other dictionaries.
         """
         path = Path(folder)
-        if (kind := kind_of_folder(path)) not in (DATASTORE, None):
-            raise UserError(f"{folder} is {kind}, not {DATASTORE}; give a folder that {COMMAND} writes")
-        settings = _manifest(path).read()
-        if settings.get("format") != FORMAT:
-            raise UserError(
-                f"{folder} is a datastore in format {settings.get('format')}, but this version of nmt-kd reads format "
-                f"{FORMAT}; make it again with {COMMAND}"
-            )
-        if settings["model"] != base:
-            raise UserError(
-                f"{folder} was made with another model ({settings['model']}) than {base_path} ({base}); give the "
-                "checkpoint that it was made with"
-            )
-        for name, value in vocabularies(task).items():
-            if settings[name] != value:
-                raise UserError(
-                    f"{folder} was made with {name} {settings[name]!r}, but {task.cfg.data} has {value!r}; give data "
-                    "with the same dictionaries, or make another datastore"
-                )
+        settings = KIND.read(path, task, base, base_path)
         return cls(path, settings, _files(path, settings).open_all())
 
     @property
@@ -119,24 +77,23 @@ class Datastore:
         """The name of the subset whose positions are the entries."""
         return self.settings["subset"]
 
+    @property
+    def fingerprint(self) -> str:
+        """What identifies the entries, besides the model."""
+        return f"{self.subset} {self.settings['data']}"
+
     def check_data(self, task: FairseqTask) -> None:
-        """Raise UserError unless the subset of `task`, which is open, is the one that the datastore was made of."""
-        if (checksum := data_checksum(task.dataset(self.subset))) != self.settings["data"]:
-            raise UserError(
-                f"{self.folder} was made of another {self.subset} (checksum {self.settings['data']}) than that of "
-                f"{task.cfg.data} ({checksum}); give the data it was made of, or make another datastore"
-            )
+        """Raise UserError unless the subset of `task`, which is open, is the one that the datastore was made from."""
+        check_data(self.folder, self.settings, task, self.subset)
 
-    def entries_of(self, sentences: list[int]) -> numpy.ndarray:
-        """Return the entries of some sentences of the subset, one sentence after the other, [positions]."""
-        return numpy.concatenate([numpy.array(self.entries.sentence(number), "<i8") for number in sentences])
-
-
-def _manifest(folder: Path) -> Manifest:
-    command = f"{COMMAND} DATA FOLDER --teacher-path BASE"
-    return Manifest(folder, "datastore", command, noted={"nmt_kd": __version__})
+    def own_entries(self, sample: dict, like: Tensor) -> Tensor:
+        """Return the entries of the positions of fairseq's `sample`, of the same subset; [positions], on a device."""
+        return torch.from_numpy(self.entries.of_sentences(sample["id"].tolist())).to(like.device)
 
 
 def _files(folder: Path, settings: dict) -> ValueFolder:
-    kinds = {"keys": ("<f2", (settings["width"],)), "tokens": (word_dtype(settings["vocabulary_size"]).str, ())}
-    return ValueFolder(folder, settings["sentences"], settings["block_sentences"], kinds, COMMAND)
+    kinds: dict[str, tuple[str, tuple[int, ...]]] = {
+        "keys": ("<f2", (settings["width"],)),
+        "tokens": (word_dtype(settings["vocabulary_size"]).str, ()),
+    }
+    return ValueFolder(folder, settings["sentences"], settings["block_sentences"], kinds, KIND.command)

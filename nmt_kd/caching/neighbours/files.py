@@ -12,7 +12,7 @@ and the values, whose first dimension is the number of positions. A position is 
 included; a sentence that is too long for the model has none.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -147,6 +147,17 @@ class PositionValues:
         start, index = int(self.starts[block]), number - self.blocks[block].first
         offsets = self.blocks[block].offsets
         return range(start + int(offsets[index]), start + int(offsets[index + 1]))
+
+    def of_sentences(self, numbers: Sequence[int]) -> numpy.ndarray:
+        """Return the positions of some sentences, one sentence after the other, int64 [positions]."""
+        ranges = [self.sentence(number) for number in numbers]
+        return numpy.concatenate([numpy.arange(0), *(numpy.arange(part.start, part.stop) for part in ranges)])
+
+    def pieces(self, name: str, size: int) -> Iterator[tuple[int, numpy.ndarray]]:
+        """Yield the values of an array in pieces of up to `size` positions, each with its first position."""
+        for start, block in zip(self.starts[:-1].tolist(), self.blocks, strict=True):
+            for first in range(0, len(block.values), size):
+                yield start + first, block.values[name][first : first + size]
 
     def at(self, name: str, positions: numpy.ndarray) -> numpy.ndarray:
         """Return the values of an array at these positions, [*positions.shape, ...]."""

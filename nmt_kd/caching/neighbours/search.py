@@ -1,10 +1,8 @@
 """Find the nearest entries of a datastore by squared Euclidean distance."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy
 import torch
 from torch import Tensor
 
@@ -28,11 +26,6 @@ class Neighbours:
     def first(self, k: int) -> "Neighbours":
         """Return the `k` nearest."""
         return Neighbours(self.distances[:, :k], self.entries[:, :k])
-
-    def without(self, own: Tensor) -> "Neighbours":
-        """Return one neighbour less: without the entry `own` [queries], or without the last if it is not among them."""
-        order = (self.entries == own.unsqueeze(-1)).sort(dim=-1, stable=True).indices[:, :-1]
-        return Neighbours(self.distances.gather(-1, order), self.entries.gather(-1, order))
 
 
 class Search(ABC):
@@ -85,7 +78,7 @@ class ExactSearch(Search):
         device, queries = queries.device, queries.float()
         nearness = torch.full((len(queries), 0), -torch.inf, device=device)
         entries = torch.full((len(queries), 0), -1, device=device)
-        for first, piece in self._pieces():
+        for first, piece in self.datastore.entries.pieces("keys", KEYS_AT_ONCE):
             keys = torch.from_numpy(piece).to(device).float()
             norms, parts = keys.square().sum(-1), []
             for rows in chunk_slices(len(queries), QUERIES_AT_ONCE):
@@ -96,13 +89,6 @@ class ExactSearch(Search):
                 parts.append((near[:, :count], torch.cat([entries[rows], first + columns], -1).gather(-1, order)))
             nearness, entries = (torch.cat(part)[:, :count] for part in zip(*parts, strict=True))
         return entries
-
-    def _pieces(self) -> Iterator[tuple[int, numpy.ndarray]]:
-        store = self.datastore.entries
-        for start, block in zip(store.starts, store.blocks, strict=False):
-            for rows in chunk_slices(len(block.values), KEYS_AT_ONCE):
-                if len(block.values):
-                    yield int(start) + rows.start, block.values["keys"][rows]
 
 
 def largest(values: Tensor, count: int) -> Tensor:
