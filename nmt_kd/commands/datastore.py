@@ -15,7 +15,7 @@ from nmt_kd.caching.neighbours.datastore import build_datastore
 from nmt_kd.caching.neighbours.keys import KeyReader
 from nmt_kd.caching.sources import checkpoint
 
-EXAMPLE = "nmt-kd datastore data-bin datastore --teacher-path base.pt"
+EXAMPLE = "nmt-kd datastore data-bin datastore --teacher-path student.pt"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

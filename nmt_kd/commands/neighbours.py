@@ -15,7 +15,7 @@ from nmt_kd.caching.neighbours.stored import build_neighbours
 from nmt_kd.caching.sources import checkpoint
 from nmt_kd.options import add_flags, check_options, values_of
 
-EXAMPLE = "nmt-kd neighbours data-bin neighbours --teacher-path base.pt --knn-datastore datastore --knn-k 64"
+EXAMPLE = "nmt-kd neighbours data-bin neighbours --teacher-path student.pt --knn-datastore datastore --knn-k 64"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -23,16 +23,10 @@ def in_memory(keys, tokens=None, block=7, folder=None):
     """A datastore of sentences of one position each."""
     keys = numpy.asarray(keys, numpy.float16)
     tokens = numpy.arange(len(keys)) if tokens is None else numpy.asarray(tokens)
-    blocks = [
-        ValueBlock.of(
-            first,
-            [
-                Values({"keys": keys[number : number + 1], "tokens": tokens[number : number + 1]})
-                for number in range(first, min(first + block, len(keys)))
-            ],
-        )
-        for first in range(0, len(keys), block)
-    ]
+    blocks = []
+    for first in range(0, len(keys), block):
+        values = Values({"keys": keys[first : first + block], "tokens": tokens[first : first + block]})
+        blocks.append(ValueBlock(first, numpy.arange(len(values) + 1), values))
     settings = {"width": keys.shape[1], "subset": "train", "data": "1"}
     return Datastore(folder, settings, PositionValues(block, blocks))
 

@@ -101,4 +101,5 @@ def _faiss() -> ModuleType:
         raise UserError(
             'faiss is not installed; install it with pip install "nmt-kd[knn]", or give --knn-index exact'
         ) from None
+    faiss.omp_set_num_threads(torch.get_num_threads())
     return faiss
