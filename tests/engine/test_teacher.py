@@ -1,3 +1,4 @@
+import math
 import shutil
 
 import pytest
@@ -224,3 +225,18 @@ def test_logits_that_are_not_numbers_are_no_better_than_chance():
     gold = torch.zeros(ChanceCheck.TOKENS, dtype=torch.long)
     with pytest.raises(UserError, match="no better than chance"):
         ChanceCheck().observe(WholeDistribution(torch.full((len(gold), 5), float("nan"))), gold)
+
+
+@pytest.mark.parametrize("right", [0.3, 0.9])
+def test_a_teacher_that_rules_words_out_may_be_wrong_now_and_then(right):
+    """With 100 words, a word without probability counts as if it had 1 / 10,000."""
+    gold = torch.zeros(ChanceCheck.TOKENS, dtype=torch.long)
+    logits = torch.full((len(gold), 100), -math.inf)
+    logits[torch.arange(len(gold)), (torch.rand(len(gold)) > right).long()] = 0.0
+    if right > 0.5:
+        ChanceCheck().observe(WholeDistribution(logits), gold)
+    else:
+        with pytest.raises(
+            UserError, match=r"no better than chance \(6\.\d\d nats a token; a uniform guess has 4\.61\)"
+        ):
+            ChanceCheck().observe(WholeDistribution(logits), gold)
