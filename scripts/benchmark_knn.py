@@ -44,13 +44,12 @@ def measure_all(sentences: int, valid: int, width: int, k: int) -> list[str]:
         base = f"--teacher-path {folder}/checkpoint_last.pt"
         start = measure("nmt-kd --version")
         building = measure(f"nmt-kd datastore {data} {store} {base}")
-        find = f"nmt-kd neighbours {data} {base} --knn-datastore {store} --knn-k {k} --gen-subset valid"
-        exact = measure(f"{find} {folder}/exact --knn-index exact")
-        faiss = [measure(f"{find} {folder}/faiss{run} --knn-index faiss", log) for run in range(2)]
+        base += " --gen-subset valid"
+        find = f"nmt-kd neighbours {data} {base} --knn-datastore {store} --knn-k {k}"
+        exact = measure(f"{find} --knn-index exact {folder}/exact")
+        faiss = [measure(f"{find} --knn-index faiss {folder}/faiss{run}", log) for run in range(2)]
         recall = re.findall(r"finds ([\d.]+%) of", log.read_text(encoding="utf-8"))[-1]
-        cache = (
-            f"nmt-kd cache {data} {base} --source knn --knn-neighbours {folder}/exact --knn-k {k} --gen-subset valid"
-        )
+        cache = f"nmt-kd cache {data} {base} --source knn --knn-neighbours {folder}/exact --knn-k {k}"
         caching = measure(f"{cache} {folder}/cache", log)
         queries, entries = positions(log), round(megabytes(store, "*.safetensors") * 1e6 / (2 * width + 2))
         searching = (exact["seconds"] - start["seconds"]) / queries
