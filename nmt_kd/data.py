@@ -32,6 +32,12 @@ def opening_data(data: str, source_lang: str | None, target_lang: str | None) ->
         raise UserError(reason) from None
 
 
+def check_one_folder(data: str, command: str) -> None:
+    """Raise UserError if `data` names several folders; `command` is the one that takes only one."""
+    if len(utils.split_paths(data)) > 1:
+        raise UserError(f"{data} names several folders, but {command} takes one; choose the one to train on")
+
+
 def _why_not_data(folder: str, *languages: str | None) -> str | None:
     path = Path(folder)
     if not path.is_dir():

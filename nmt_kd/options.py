@@ -1,5 +1,6 @@
 """Define options of criterions and tasks, each a flag with a default, a help text and allowed values."""
 
+import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 
@@ -37,13 +38,27 @@ def values_of(kind: type, arguments) -> dict:
     return {item.name: getattr(arguments, item.name) for item in fields(kind) if hasattr(arguments, item.name)}
 
 
+def flag(name: str) -> str:
+    """Return the flag of an option."""
+    return "--" + name.replace("_", "-")
+
+
+def add_flags(group: argparse._ActionsContainer, kind: type) -> None:
+    """Add the flags of a dataclass's options to a command; those that are not given are absent from its arguments."""
+    for item in fields(kind):
+        how = {"action": "store_true"} if item.type is bool else {"type": item.type}
+        default = "none" if item.default == "" else "off" if item.default is False else item.default
+        text = f"{item.metadata['help']} (default: {default})".replace("%", "%%")
+        group.add_argument(flag(item.name), default=argparse.SUPPRESS, help=text, **how)
+
+
 def check_options(settings, kind: type) -> None:
     """Raise UserError for the first of `settings` that has a value not allowed by the dataclass `kind`."""
     for item in fields(kind):
         allowed = item.metadata.get("allowed")
         if allowed is not None:
             value = settings[item.name]
-            require(allowed.holds(value), "--" + item.name.replace("_", "-"), value, allowed.words)
+            require(allowed.holds(value), flag(item.name), value, allowed.words)
 
 
 def require(holds: bool, flag: str, value, allowed: str) -> None:

@@ -37,14 +37,14 @@ TINY = (
 )
 
 
-def write_data(folder: Path, sentences: int) -> None:
-    """Write a binarised training set of random sentences, and a validation set of ten."""
+def write_data(folder: Path, sentences: int, valid: int = 10) -> None:
+    """Write a binarised training set of random sentences, and a validation set."""
     dictionary = Dictionary()
     for symbol in range(SYMBOLS):
         dictionary.add_symbol(f"w{symbol}")
     folder.mkdir()
     random = numpy.random.default_rng(1)
-    for split, count in (("train", sentences), ("valid", 10)):
+    for split, count in (("train", sentences), ("valid", valid)):
         for language in ("en", "de"):
             dictionary.save(str(folder / f"dict.{language}.txt"))
             prefix = folder / f"{split}.en-de.{language}"
@@ -72,10 +72,10 @@ def programs(folder: Path) -> dict[str, str]:
     }
 
 
-def measure(command: str) -> dict[str, float]:
-    """Run a command; return its time in seconds and its peak memory in MB."""
+def measure(command: str, log: Path | None = None) -> dict[str, float]:
+    """Run a command; return its time in seconds and its peak memory in MB. What it prints is kept in `log`, if any."""
     started = time.monotonic()
-    with tempfile.TemporaryFile() as output:
+    with open(log, "w+b") if log else tempfile.TemporaryFile() as output:
         process = subprocess.Popen(command.split(), stdout=output, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
         if status:

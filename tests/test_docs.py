@@ -12,6 +12,7 @@ from fairseq.models.multilingual_transformer import MultilingualTransformerModel
 from fairseq.tasks.multilingual_translation import MultilingualTranslationTask
 
 from nmt_kd import cli
+from nmt_kd.caching.sources import knn
 from nmt_kd.tasks.seq_kd import SeqKDConfig
 
 DOCUMENTED = re.findall(r"^## (\w+_kd|ckd)$", TEXTS["docs/methods.md"], re.MULTILINE)
@@ -111,6 +112,10 @@ def test_every_option_of_every_method_is_documented_with_its_default(method):
     own = own_options(CRITERION_DATACLASS_REGISTRY[method])
     assert found.items() <= own.items()
     assert own.items() <= {**shared, **found}.items()
+
+
+def test_every_option_of_nearest_neighbours_is_documented_with_its_default():
+    assert documented_options(section("docs/nearest-neighbours.md", "## Options")) == own_options(knn.Options)
 
 
 def test_every_shared_option_is_one_of_some_method():

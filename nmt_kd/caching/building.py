@@ -10,11 +10,11 @@ from fairseq import utils
 from fairseq.data import LanguagePairDataset
 from fairseq.tasks import FairseqTask
 
+from nmt_kd.caching.batching import by_sentence, warn_of_long_sentences
 from nmt_kd.caching.files import Block, Positions, SubsetFolder
 from nmt_kd.caching.reading import paddings
-from nmt_kd.caching.sentences import Sentences
 from nmt_kd.caching.subsets import claim_store, claim_subset, open_subset
-from nmt_kd.data import batches_by_tokens
+from nmt_kd.data import check_one_folder
 from nmt_kd.engine.chunks import chunk_slices, default_chunk_tokens
 from nmt_kd.engine.distribution import TopDistribution
 from nmt_kd.engine.models import target_token_index
@@ -46,10 +46,7 @@ def build_cache(
     workers; the machine and `max_tokens` change only the last bits of what is computed. Runs on a GPU if there is one.
     Raises UserError if the source does not fit the data, or `out` was made with other settings.
     """
-    if len(utils.split_paths(task.cfg.data)) > 1:
-        raise UserError(
-            f"{task.cfg.data} names several folders, but nmt-kd cache takes one; choose the one to train on"
-        )
+    check_one_folder(task.cfg.data, "nmt-kd cache")
     worker, workers = which_worker(worker, workers)
     require(max_tokens >= 1, "--max-tokens", max_tokens, "1 or more")
     size = len(task.target_dictionary)
@@ -80,45 +77,20 @@ class _Builder:
     def build(self, files: SubsetFolder, dataset: LanguagePairDataset, worker: int, workers: int) -> None:
         """Compute this worker's missing blocks of a subset."""
         name = files.folder.name
-        if too_long := int((~self.readable(dataset.src_sizes, dataset.tgt_sizes)).sum()):
-            longest = " and ".join(map(str, self.source.max_positions()))
-            logger.warning(
-                f"{name}: {too_long} sentences are longer than the teacher's {longest} positions and get no "
-                "predictions; fairseq-train leaves them out if the student has as many positions"
-            )
+        consequence = "get no predictions; fairseq-train leaves them out if the student has as many positions"
+        warn_of_long_sentences(dataset, self.source.max_positions(), name, consequence)
 
         def compute(block: int, progress: Progress) -> Block:
             return self.block(dataset, files.numbers(block), progress)
 
         fill(files, files.sizes, worker, workers, compute, name)
 
-    def readable(self, source_sizes: numpy.ndarray, target_sizes: numpy.ndarray) -> numpy.ndarray:
-        """Return which sentences of these lengths fit into the teacher's positions, bool [sentences]."""
-        longest_source, longest_target = self.source.max_positions()
-        return (source_sizes <= longest_source) & (target_sizes <= longest_target)
-
     def block(self, dataset: LanguagePairDataset, numbers: range, progress: Progress) -> Block:
         """Return the predictions for these sentences; those that are too long for the teacher get none."""
-        checksums = [0] * len(numbers)
-        sentences = [Positions.none(self.top_k, len(self.task.target_dictionary))] * len(numbers)
-        own = slice(numbers.start, numbers.stop)
-        source_sizes, target_sizes = dataset.src_sizes[own], dataset.tgt_sizes[own]
-        sizes, readable = numpy.maximum(source_sizes, target_sizes), self.readable(source_sizes, target_sizes)
-        longest_first = numpy.argsort(-sizes.astype(numpy.int64), kind="stable")
-        batches = list(batches_by_tokens(sizes, longest_first[readable[longest_first]], self.max_tokens, None))
-        batches += [numpy.array([index]) for index in numpy.flatnonzero(~readable)]
-        for batch in batches:
-            sample = dataset.collater([dataset[numbers[index]] for index in batch])
-            found = Sentences.of(sample, paddings(self.task))
-            for number, checksum in zip(found.numbers, found.checksums, strict=True):
-                checksums[number - numbers.start] = checksum
-            if readable[batch[0]]:
-                positions, end = self.positions(sample), 0
-                for number, length in zip(found.numbers, found.lengths, strict=True):
-                    start, end = end, end + length
-                    sentences[number - numbers.start] = positions.rows(start, end)
-            progress.add(len(batch))
-        return Block.of(numbers.start, checksums, sentences)
+        none = Positions.none(self.top_k, len(self.task.target_dictionary))
+        longest, padding = self.source.max_positions(), paddings(self.task)
+        found = by_sentence(dataset, numbers, longest, padding, self.max_tokens, self.positions, none, progress)
+        return Block.of(numbers.start, *found)
 
     def positions(self, sample: dict) -> Positions:
         """Return the predictions for all tokens of fairseq's `sample`, sentence by sentence without padding."""

@@ -21,24 +21,20 @@ The metadata has the CRC-32 of all bytes after the file's header, as `crc32`. Wi
 bytes, or 4 + 6 k with uint32 words: 36 for k = 8. A sentence takes 12 bytes more.
 """
 
-import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from nmt_kd.errors import UserError
 from nmt_kd.losses.divergence import LOG_OF_NOTHING
 from nmt_kd.storage.blocks import BlockFolder
 from nmt_kd.storage.manifest import Manifest
+from nmt_kd.storage.tensors import Kinds, are_of, encoded, mapped
 from nmt_kd.version import __version__
 
 FORMAT = 2
-READ_AT_ONCE = 2**20  # bytes
 
 # A process can keep a few hundred files open. A worker that is killed loses one block.
 MOST_BLOCKS = 200
@@ -124,25 +120,19 @@ class Block:
         """Return the content of the block's file."""
         positions = {field.name: getattr(self.positions, field.name) for field in fields(Positions)}
         tensors = {"first": numpy.array([self.first], "<i8"), "offsets": self.offsets, "checksums": self.checksums}
-        tensors |= positions
-        content = save(tensors)
-        crc = zlib.crc32(memoryview(content)[_header_bytes(content) :])
-        return save(tensors, {"crc32": f"{crc:08x}"})  # one entry, since safetensors writes several in any order
+        return encoded(tensors | positions)
 
 
 def map_block(path: Path, first: int, sentences: int, top_k: int, words: numpy.dtype, check: bool) -> Block | None:
     """Map a block's file into memory; None if it is damaged, or the block of other sentences.
 
-    With `check` the file is read once, a piece at a time, to compare its CRC-32. Raises FileNotFoundError.
+    `check` is as in `mapped`. Raises FileNotFoundError.
     """
-    try:
-        with safe_open(path, "pt") as file:  # with "np" it would be copied
-            found = {name: file.get_tensor(name).numpy() for name in file.keys()}  # noqa: SIM118
-            crc = (file.metadata() or {}).get("crc32")
-    except SafetensorError:
+    found = mapped(path, check)
+    if found is None:
         return None
     positions = len(found.get("log_rest", ()))
-    expected: dict[str, tuple[str | numpy.dtype, tuple[int, ...]]] = {
+    expected: Kinds = {
         "first": ("<i8", (1,)),
         "offsets": ("<i8", (sentences + 1,)),
         "checksums": ("<u4", (sentences,)),
@@ -150,26 +140,9 @@ def map_block(path: Path, first: int, sentences: int, top_k: int, words: numpy.d
         "log_q": ("<f2", (positions, top_k)),
         "log_rest": ("<f4", (positions,)),
     }
-    kinds = {name: (tensor.dtype, tensor.shape) for name, tensor in found.items()}
-    if kinds != {name: (numpy.dtype(kind), shape) for name, (kind, shape) in expected.items()}:
-        return None
-    if found.pop("first").item() != first or (check and _crc(path) != crc):
+    if not are_of(found, expected) or found.pop("first").item() != first:
         return None
     return Block(first, found.pop("offsets"), found.pop("checksums"), Positions(**found))
-
-
-def _header_bytes(start: bytes) -> int:
-    """Return the length of the header of a safetensors file, given the file's first 8 bytes or more."""
-    return 8 + struct.unpack("<Q", start[:8])[0]
-
-
-def _crc(path: Path) -> str:
-    crc = 0
-    with path.open("rb") as file:
-        file.seek(_header_bytes(file.read(8)))
-        while part := file.read(READ_AT_ONCE):
-            crc = zlib.crc32(part, crc)
-    return f"{crc:08x}"
 
 
 def cache_manifest(folder: Path) -> Manifest:

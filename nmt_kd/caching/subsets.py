@@ -50,19 +50,25 @@ def data_checksum(dataset: LanguagePairDataset) -> str:
     return f"{checksum:08x}"
 
 
+def vocabularies(task: FairseqTask) -> dict:
+    """Return the settings that identify the languages and dictionaries of a task."""
+    return {
+        "languages": f"{task.cfg.source_lang}-{task.cfg.target_lang}",
+        "source_dictionary": dictionary_checksum(task.source_dictionary),
+        "target_dictionary": dictionary_checksum(task.target_dictionary),
+        "vocabulary_size": len(task.target_dictionary),
+    }
+
+
 def claim_store(folder: Path, task: FairseqTask, teacher: str, top_k: int) -> None:
     """Store all settings that determine the predictions; raises UserError if the folder was made with others."""
-    size = len(task.target_dictionary)
     cache_manifest(folder).claim(
         {
             "format": FORMAT,
             "teacher": teacher,
-            "languages": f"{task.cfg.source_lang}-{task.cfg.target_lang}",
-            "source_dictionary": dictionary_checksum(task.source_dictionary),
-            "target_dictionary": dictionary_checksum(task.target_dictionary),
-            "vocabulary_size": size,
+            **vocabularies(task),
             "top_k": top_k,
-            "words": word_dtype(size).name,
+            "words": word_dtype(len(task.target_dictionary)).name,
             "log_probabilities": "float16",
             "rest": "float32",
         }

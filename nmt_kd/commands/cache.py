@@ -15,7 +15,7 @@ from pathlib import Path
 from nmt_kd.caching.building import build_cache
 from nmt_kd.caching.sources import SourceKind, source_kinds
 from nmt_kd.errors import UserError
-from nmt_kd.options import check_options, values_of
+from nmt_kd.options import add_flags, check_options, flag, values_of
 
 EXAMPLE = "nmt-kd cache data-bin --teacher-path teacher.pt --top-k 8 cache"
 DEFAULT = "checkpoint"
@@ -44,10 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-tokens", type=int, default=4000, help="tokens per batch (default: %(default)s)")
     for kind in kinds.values():
         group = parser.add_argument_group(f"--source {kind.name}", kind.help)
-        for item in fields(kind.options):
-            how = {"action": "store_true"} if item.type is bool else {"type": item.type}
-            text = f"{item.metadata['help']} (default: {item.default})"
-            group.add_argument(flag(item.name), default=argparse.SUPPRESS, help=text, **how)
+        add_flags(group, kind.options)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -67,8 +64,3 @@ def options_of(chosen: SourceKind, kinds: dict[str, SourceKind], args: argparse.
     options = chosen.options(**values_of(chosen.options, args))
     check_options(vars(options), chosen.options)
     return options
-
-
-def flag(name: str) -> str:
-    """Return the flag of an option."""
-    return "--" + name.replace("_", "-")

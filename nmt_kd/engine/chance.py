@@ -7,15 +7,14 @@ from torch import Tensor
 from nmt_kd.engine.distribution import Distribution
 from nmt_kd.errors import UserError
 
-# How much more than a uniform guess a teacher loses on a word that it rules out: as if half of its mass were a uniform
-# guess. A cache of a few words that have all of the mass rules out all others.
-UNLISTED = math.log(2)
-
 
 class ChanceCheck:
     """Raises UserError if a teacher predicts the first tokens no better than chance, so was trained on other data."""
 
     TOKENS = 1000
+    # A teacher may rule words out, as a cache of a few words without a rest does. A gold token that it rules out counts
+    # as if it had half the probability of a uniform guess.
+    RULED_OUT = 99.0  # nats; about -LOG_OF_NOTHING, with which such words are stored
 
     def __init__(self) -> None:
         self.tokens = 0
@@ -33,9 +32,8 @@ class ChanceCheck:
         nll = teacher.nll(gold)
         nll = nll if teacher.known is None else nll[teacher.known]
         chance = math.log(teacher.vocabulary_size)
-        nll = nll.masked_fill(nll.isposinf(), chance + UNLISTED)
         self.tokens += nll.numel()
-        self.nll += nll.sum().item()
+        self.nll += nll.masked_fill(nll > self.RULED_OUT, chance + math.log(2)).sum().item()
         if self.done and not self.nll / self.tokens < chance:  # unlike >=, true for NaN
             raise UserError(
                 f"the teacher predicts the first {self.tokens} training tokens no better than chance "

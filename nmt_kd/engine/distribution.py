@@ -8,9 +8,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from nmt_kd.errors import UserError
 from nmt_kd.losses.divergence import LOG_OF_NOTHING, coarse_divergence, kl_divergence
 from nmt_kd.losses.precision import at_least_float32, log_probabilities
-from nmt_kd.losses.top_k import top_k_indices
+from nmt_kd.losses.top_k import other_words, top_k_indices
 
 
 class Distribution(ABC):
@@ -157,9 +158,24 @@ class TopDistribution(Distribution):
         return torch.where(is_listed, listed, math.log(others) - self.log_rest)
 
     def coarse(self, top_k: int) -> "TopDistribution":
+        """Return the distribution with fewer words, or with others of probability 0 if there is no bucket.
+
+        Raises UserError if it has fewer words and a bucket.
+        """
+        if (missing := top_k - self.words.size(-1)) > 0:
+            return self._with_others(missing)
         dropped = torch.cat([self.log_q[:, top_k:], self.log_rest.unsqueeze(-1)], dim=-1)
         words, log_q = self.top(top_k)
         return TopDistribution(words, log_q, dropped.logsumexp(-1), self.vocabulary_size, self.known_tokens)
+
+    def _with_others(self, count: int) -> "TopDistribution":
+        known = slice(None) if self.known_tokens is None else self.known_tokens
+        if not self.log_rest[known].eq(-math.inf).all():
+            width = self.words.size(-1)
+            raise UserError(f"--top-k is {width + count}, but the teacher gives only {width} words; lower --top-k")
+        words = torch.cat([self.words, other_words(self.words, count, self.vocabulary_size)], dim=-1)
+        log_q = torch.cat([self.log_q, self.log_q.new_full((len(words), count), LOG_OF_NOTHING)], dim=-1)
+        return TopDistribution(words, log_q, self.log_rest, self.vocabulary_size, self.known_tokens)
 
     def rows(self, rows: slice) -> "TopDistribution":
         """Return the distributions at some of the tokens."""

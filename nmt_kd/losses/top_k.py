@@ -23,3 +23,18 @@ def top_k_indices(values: Tensor, top_k: int) -> Tensor:
     rest = torch.arange(blocks * BLOCK, values.size(-1), device=values.device)
     index = torch.cat([index, rest.expand(values.size(0), -1)], dim=-1)
     return index.gather(-1, values.gather(-1, index).topk(top_k).indices)
+
+
+def other_words(words: Tensor, count: int, vocabulary_size: int, are_words: Tensor | None = None) -> Tensor:
+    """Return the first indices of the vocabulary that are not among `words`, in ascending order, [tokens, count].
+
+    `words` is [tokens, k]; only those that `are_words`, bool [tokens, k] or None for all, are excluded. Where the
+    vocabulary has fewer others, the excluded ones follow.
+    """
+    size = min(vocabulary_size, words.size(-1) + count)
+    taken = torch.zeros(words.size(0), size + 1, dtype=torch.uint8, device=words.device)  # the last one is not used
+    index = words.clamp(max=size)
+    if are_words is not None:
+        index = index[:, : are_words.size(-1)].where(are_words, size)
+    taken.scatter_(-1, index, 1)
+    return taken[:, :size].argsort(dim=-1, stable=True)[:, :count]

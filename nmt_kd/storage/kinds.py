@@ -5,6 +5,8 @@ from pathlib import Path
 
 CACHE = "a cache of a teacher's predictions"
 DECODING = "a folder of decoded sentences"
+DATASTORE = "a datastore of decoder states"
+NEIGHBOURS = "a folder of nearest neighbours"
 
 
 def kind_of_folder(folder: Path) -> str | None:
@@ -14,6 +16,10 @@ def kind_of_folder(folder: Path) -> str | None:
         return DECODING
     if "top_k" in settings:
         return CACHE
+    if "width" in settings:
+        return DATASTORE
+    if "neighbours" in settings:
+        return NEIGHBOURS
     if any(folder.glob("[0-9]*.safetensors")):
         return "one subset of a cache"
     if any(folder.glob("dict.*.txt")):

@@ -19,7 +19,7 @@ from fairseq import checkpoint_utils
 from near_ties import A_TOKEN
 from worker import Worker
 
-from nmt_kd.caching import building, files
+from nmt_kd.caching import building
 from nmt_kd.caching.building import build_cache
 from nmt_kd.caching.files import Block, Positions, SubsetFolder, usual_block_sentences
 from nmt_kd.caching.reading import TeacherCache, _Subset
@@ -29,7 +29,7 @@ from nmt_kd.checkpoints.reading import read_checkpoint_file
 from nmt_kd.cli import main
 from nmt_kd.engine.teacher import Teacher, file_hash
 from nmt_kd.errors import UserError
-from nmt_kd.storage import atomic
+from nmt_kd.storage import atomic, tensors
 
 SUBSETS = ["train", "valid", "test"]
 HALF = 2**-11  # relative precision of float16
@@ -365,8 +365,8 @@ def test_a_block_is_mapped_and_not_read_whole(tmp_path):
 def test_few_files_are_open_at_once(monkeypatch, built, task):
     monkeypatch.setattr("nmt_kd.caching.reading.OPEN_BLOCKS", 2)
     checks = []
-    crc = files._crc
-    monkeypatch.setattr(files, "_crc", lambda path: checks.append(path.name) or crc(path))
+    crc = tensors.crc_of
+    monkeypatch.setattr(tensors, "crc_of", lambda path: checks.append(path.name) or crc(path))
     cache = TeacherCache.open(str(built), task)
     sample = batch(task, "train", [0, 100, 200, 300, 599])
     first, again = top(cache, sample, True), top(cache, sample, True)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from nmt_kd.engine.distribution import TopDistribution, WholeDistribution
+from nmt_kd.errors import UserError
 from nmt_kd.losses.divergence import coarse_divergence, kl_divergence
 from nmt_kd.losses.precision import log_probabilities
 from nmt_kd.losses.ranking import hierarchical_ranking_loss
@@ -205,3 +206,16 @@ def test_fewer_of_the_top_words_are_the_top_words_of_all(logits, top_k):
     torch.testing.assert_close(whole.log_q, again.log_q)
     torch.testing.assert_close(whole.log_rest, again.log_rest)
     torch.testing.assert_close(whole.confidence, WholeDistribution(logits[1]).confidence)
+
+
+def test_more_words_than_there_are_have_no_mass():
+    words, log_q = torch.tensor([[4, 0], [1, 2]]), torch.tensor([[0.75, 0.25], [0.5, 0.5]]).log()
+    nothing = torch.full((2,), -math.inf)
+    found = TopDistribution(words, log_q, nothing, 9).coarse(4)
+    assert found.words.tolist() == [[4, 0, 1, 2], [1, 2, 0, 3]]
+    assert found.log_q.equal(torch.cat([log_q, torch.full((2, 2), -100.0)], dim=-1))
+    assert found.log_rest.equal(nothing)
+    with pytest.raises(UserError, match=r"^--top-k is 4, but the teacher gives only 2 words; lower --top-k$"):
+        TopDistribution(words, log_q, torch.tensor([-math.inf, -5.0]), 9).coarse(4)
+    known = torch.tensor([True, False])
+    assert TopDistribution(words, log_q, torch.tensor([-math.inf, 0.0]), 9, known).coarse(4).words.size(1) == 4

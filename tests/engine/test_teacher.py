@@ -1,3 +1,4 @@
+import math
 import shutil
 
 import pytest
@@ -238,3 +239,17 @@ def test_logits_that_are_not_numbers_are_no_better_than_chance():
     gold = torch.zeros(ChanceCheck.TOKENS, dtype=torch.long)
     with pytest.raises(UserError, match="no better than chance"):
         ChanceCheck().observe(WholeDistribution(torch.full((len(gold), 5), float("nan"))), gold)
+
+
+@pytest.mark.parametrize("right", [0.0, 0.3])
+def test_a_teacher_that_rules_words_out_may_be_wrong_often_but_not_always(right):
+    """With 100 words, a word without probability counts as if it had 1 / 200."""
+    gold = torch.zeros(ChanceCheck.TOKENS, dtype=torch.long)
+    logits = torch.full((len(gold), 100), -math.inf)
+    token = torch.arange(len(gold))
+    logits[token, (token >= right * len(gold)).long()] = 0.0
+    if right:
+        ChanceCheck().observe(WholeDistribution(logits), gold)
+    else:
+        with pytest.raises(UserError, match=r"no better than chance \(5\.30 nats a token; a uniform guess has 4\.61"):
+            ChanceCheck().observe(WholeDistribution(logits), gold)
