@@ -10,6 +10,7 @@ import numpy
 from fairseq import checkpoint_utils
 from fairseq.data import data_utils
 from fairseq.file_io import PathManager
+from fairseq.tasks import FairseqTask
 
 from nmt_kd.storage.atomic import atomic_file
 
@@ -23,6 +24,7 @@ def apply() -> None:
     keep_last_batch()
     copy_atomically()
     stop_finished_training()
+    keep_batches_after_restart()
     silence_known_warnings()
 
 
@@ -82,6 +84,25 @@ def stop_finished_training() -> None:
         return extra_state, epoch_itr
 
     checkpoint_utils.load_checkpoint = load_checkpoint_and_compare
+
+
+def keep_batches_after_restart() -> None:
+    """Make fairseq divide the training set into the same batches after a restart.
+
+    fairseq-fixed 0.12.3 divides it once, in the epoch in which the process starts, with a seed that depends on that
+    epoch: a training that is interrupted in its third epoch and resumed would go on with other batches.
+    """
+    get_batch_iterator = FairseqTask.get_batch_iterator
+
+    @functools.wraps(get_batch_iterator)
+    def get_iterator_with_batches_of_first_epoch(self, dataset, *args, seed=1, epoch=1, **kwargs):
+        if getattr(self.cfg, "rebuild_batches", False):  # in every epoch
+            return get_batch_iterator(self, dataset, *args, seed=seed, epoch=epoch, **kwargs)
+        iterator = get_batch_iterator(self, dataset, *args, seed=seed + 1 - epoch, epoch=epoch, **kwargs)
+        iterator.seed = seed  # of the order of the batches in each epoch
+        return iterator
+
+    FairseqTask.get_batch_iterator = get_iterator_with_batches_of_first_epoch
 
 
 def silence_known_warnings() -> None:

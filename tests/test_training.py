@@ -46,6 +46,18 @@ def test_a_restarted_training_equals_an_undisturbed_one_to_the_bit(method, data,
     assert_same_parameters(restarted, undisturbed)
 
 
+def test_a_training_restarted_in_a_later_epoch_has_the_batches_of_the_first(data, teacher_path, tmp_path):
+    """fairseq alone would divide the data into other batches, since it draws them in the epoch in which it starts."""
+    flags = method_flags("word_kd", teacher_path, "--disable-validation", "--max-tokens", "700")
+    undisturbed = train_here(data, tmp_path / "a", *flags, "--max-epoch", "4")
+    train_here(data, tmp_path / "b", *flags, "--max-epoch", "2")
+    restarted = train_here(data, tmp_path / "b", *flags, "--max-epoch", "4")
+    losses = restarted.values("train_inner", "loss")
+    assert 4 < len(losses) == len(undisturbed.values("train_inner", "loss")) // 2
+    assert losses == undisturbed.values("train_inner", "loss")[-len(losses) :]
+    assert_same_parameters(restarted, undisturbed)
+
+
 def test_a_killed_training_goes_on_where_it_was(data, teacher_path, tmp_path):
     flags = method_flags(
         "word_kd", teacher_path, "--disable-validation", "--save-interval-updates", "2", "--max-update", "60"
