@@ -104,7 +104,7 @@ def test_two_workers_equal_one_worker_with_twice_the_batch(method, backend, data
     """Where there is a restart, rank 0 hands the checkpoint on to the other worker."""
     flags = method_flags(method, teacher_path, "--disable-validation", "--dropout", "0", "--max-update", "4")
     alone = train_here(data, tmp_path / "alone", *flags, "--update-freq", "2")
-    with_a_restart = method in ("word_kd", "second_decoder")  # what it does is no matter of the method
+    with_a_restart = method in ("word_kd", "seer_forcing")  # what it does is no matter of the method
     for stop in (STOP_AT_ONCE, []) if with_a_restart else ([],):
         finish(*two_workers(data, tmp_path / "both", backend, *flags, *stop))
     assert_same_parameters(Run(tmp_path / "both"), alone, rtol=1e-4, atol=2e-5)

@@ -62,6 +62,11 @@ def adaptive_kl_divergence(student_log_p: Tensor, teacher_log_q: Tensor) -> Tens
     return share * forward + (1 - share) * reverse
 
 
+def symmetric_kl_divergence(log_p_1: Tensor, log_p_2: Tensor) -> Tensor:
+    """Return `(KL(p_1 || p_2) + KL(p_2 || p_1)) / 2`, [tokens], of two passes of one model, with gradients to both."""
+    return ((log_p_1.exp() - log_p_2.exp()) * (log_p_1 - log_p_2)).sum(-1) / 2
+
+
 DIVERGENCES: dict[str, Callable[..., Tensor]] = {
     "kl": kl_divergence,
     "reverse-kl": reverse_kl_divergence,
