@@ -1,6 +1,7 @@
 """Online distillation from checkpoints (Wei et al., NAACL 2019): the student learns from its own past."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +19,7 @@ from nmt_kd.options import AT_LEAST_0, SHARE, one_of, option
 
 logger = logging.getLogger(__name__)
 
-Weights = dict[str, Tensor]
+Weights = Mapping[str, Tensor]
 
 
 @dataclass
@@ -58,7 +59,7 @@ class OnlineKD(DistillationCriterion):
     def __init__(self, cfg: OnlineKDConfig, task):
         super().__init__(cfg, task)
         self.validations = Validations.of(task, cfg.best_checkpoint_metric)
-        self.average: Weights | None = None  # in float32 at least
+        self.average: dict[str, Tensor] | None = None  # in float32 at least
         self.averaged_at = -1  # the number of updates behind the weights that were seen last
         self.best: float | None = None
         self.misses = 0  # validations since the best
@@ -71,7 +72,7 @@ class OnlineKD(DistillationCriterion):
     def update_state(self, batch: Batch):
         if self.progress.is_dummy_batch and self.averaged_at < 0:
             return  # a worker that has had no batch yet begins with its first
-        weights = dict(_unwrapped(batch.student.model).named_parameters())
+        weights: Weights = dict(_unwrapped(batch.student.model).named_parameters())
         if self.cfg.online_teacher == "ema":
             weights = self._averaged(weights)
         self.averaged_at = self.progress.updates
@@ -150,8 +151,8 @@ class OnlineKD(DistillationCriterion):
 
 def _unwrapped(model: nn.Module) -> nn.Module:
     """Return the model inside the wrappers of fairseq and torch for several workers."""
-    while hasattr(model, "module"):
-        model = model.module
+    while isinstance(inner := getattr(model, "module", None), nn.Module):
+        model = inner
     return model
 
 

@@ -2,7 +2,7 @@
 
 import copy
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Optional
 
 import torch
 from fairseq.criterions import register_criterion
@@ -16,7 +16,7 @@ from nmt_kd.criterions.student import another_student
 from nmt_kd.engine.models import ModelOutput
 from nmt_kd.errors import UserError
 from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
-from nmt_kd.options import SHARE, option
+from nmt_kd.options import SHARE, Allowed, option
 
 
 @dataclass
@@ -24,7 +24,11 @@ class SeerForcingConfig(DistillationConfig):
     kd_alpha: float = option(
         0.5, "share of what the seer decoder teaches: (1 - alpha) CE + alpha KD + CE of the seer; from 0 to 1", SHARE
     )
-    seer_dropout: float = option(0.1, "dropout of the seer decoder's layers, from 0 to 1", SHARE)
+    seer_dropout: Optional[float] = option(
+        None,
+        "dropout of the seer decoder's layers, from 0 to 1 (default: the student's --dropout)",
+        Allowed("from 0 to 1", lambda value: value is None or 0 <= value <= 1),
+    )
     seed: int = II("common.seed")
 
 
@@ -33,7 +37,7 @@ class SeerForcing(DistillationCriterion):
     """`(1 - alpha) CE + alpha KL(seer || student) + CE(seer)`; the seer learns from its own cross-entropy alone.
 
     The layers of the seer are trained and saved with the criterion; embeddings, encoder and output layer are the
-    student's, as in the authors' code, whose `--alpha` is 1 - alpha here: 0.5, and 0.25 for NIST Chinese-English. Their
+    student's, as in the authors' code, whose alpha is 1 - alpha here: 0.5, and 0.25 for NIST Chinese-English. Their
     distillation term is a cross-entropy, which has the same gradient. Validation runs the student alone.
     """
 
@@ -49,7 +53,8 @@ class SeerForcing(DistillationCriterion):
                     "choose a method for any architecture, such as r_drop"
                 )
         settings = copy.deepcopy(student.decoder.cfg)
-        settings.dropout = cfg.seer_dropout
+        if cfg.seer_dropout is not None:
+            settings.dropout = cfg.seer_dropout
         # fairseq's legacy_ddp does not broadcast initial values, so all workers must draw the same
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(cfg.seed)
@@ -116,7 +121,7 @@ class JoiningLayer(TransformerDecoderLayerBase):
         nn.init.xavier_uniform_(self.join.weight)
         nn.init.zeros_(self.join.bias)
 
-    def forward(self, past, future, shifted, mask, padding, source, source_padding):  # type: ignore[override]
+    def forward(self, past, future, shifted, mask, padding, source, source_padding):
         """Return the features of both streams, [length, batch, width]; see `Seer.forward`.
 
         `shifted` are indices [length, batch] into the future, and whether there is any, [length, batch, 1].
