@@ -69,10 +69,15 @@ class OnlineKD(DistillationCriterion):
     def open_teacher(self, task):
         return None  # until the first validation
 
+    def prepare(self, model, sample):
+        if self.teacher is None and self.cfg.online_patience == 0:  # before the first validation: the initial weights
+            self._set_teacher(_weights(model))
+        return sample
+
     def update_state(self, batch: Batch):
         if self.progress.is_dummy_batch and self.averaged_at < 0:
             return  # a worker that has had no batch yet begins with its first
-        weights: Weights = dict(_unwrapped(batch.student.model).named_parameters())
+        weights = _weights(batch.student.model)
         if self.cfg.online_teacher == "ema":
             weights = self._averaged(weights)
         self.averaged_at = self.progress.updates
@@ -84,7 +89,6 @@ class OnlineKD(DistillationCriterion):
             logger.info(f"{self.misses} validations since the best; distillation is {state}")
         if is_best:
             self.best = result
-        if is_best or (self.teacher is None and self.cfg.online_patience == 0):
             self._set_teacher(weights)
 
     def token_losses(self, chunk: Chunk):
@@ -149,11 +153,11 @@ class OnlineKD(DistillationCriterion):
             self._set_teacher(state["past"])
 
 
-def _unwrapped(model: nn.Module) -> nn.Module:
-    """Return the model inside the wrappers of fairseq and torch for several workers."""
+def _weights(model: nn.Module) -> Weights:
+    """Return the weights of the model inside the wrappers of fairseq and torch for several workers."""
     while isinstance(inner := getattr(model, "module", None), nn.Module):
         model = inner
-    return model
+    return dict(model.named_parameters())
 
 
 def _on_cpu(weights: Weights | None) -> Weights | None:
