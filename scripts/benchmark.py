@@ -25,7 +25,7 @@ from pathlib import Path
 
 import torch
 from fairseq import options, tasks
-from fairseq.criterions import CRITERION_REGISTRY
+from fairseq.criterions import CRITERION_DATACLASS_REGISTRY, CRITERION_REGISTRY
 from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
 from fairseq.data import Dictionary
 from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
@@ -34,7 +34,7 @@ from omegaconf import OmegaConf
 from torch.nn import functional
 
 import nmt_kd  # noqa: F401  (registers the criteria)
-from nmt_kd.criterions.base import DistillationCriterion
+from nmt_kd.criterions.base import DistillationCriterion, TeacherConfig
 from nmt_kd.engine.chance import ChanceCheck
 from nmt_kd.engine.chunks import Chunk, Projection, SummedLoss
 from nmt_kd.evaluation.tables import Table, as_markdown
@@ -45,14 +45,19 @@ from nmt_kd.losses.precision import log_probabilities
 PLAIN = "plain"
 TEXTBOOK_WORD_KD = "word_kd, textbook"
 TEXTBOOK_TIE_KD = "tie_kd, textbook"
+TEXTBOOK_R_DROP = "r_drop, textbook"
 METHODS = sorted(name for name, kind in CRITERION_REGISTRY.items() if issubclass(kind, DistillationCriterion))
 CACHED = {
     "word_kd, cached": ["word_kd"],
     "selective_kd, cached": ["selective_kd"],
     "tie_kd once, cached": ["tie_kd", "--kd-iterations", "1"],
 }
+FLAGS = {  # so that a step is one with the method's own work
+    "gkd": ["--gkd-lambda", "1"],
+    "online_kd": ["--online-patience", "0"],
+}
 LOSS_ALONE = (TEXTBOOK_WORD_KD, "word_kd")
-SYSTEMS = [PLAIN, TEXTBOOK_WORD_KD, TEXTBOOK_TIE_KD, *METHODS, *CACHED]
+SYSTEMS = [PLAIN, TEXTBOOK_WORD_KD, TEXTBOOK_TIE_KD, TEXTBOOK_R_DROP, *METHODS, *CACHED]
 
 
 def transformer(layers: int, width: int) -> list[str]:
@@ -118,6 +123,25 @@ class TextbookTIEKD(TextbookWordKD):
         return order.sum((-1, -2)) + (p_t - p_t[..., :1]).relu().sum(-1)
 
 
+class TextbookRDrop:
+    """R-Drop on a batch that has every sentence twice, computed for the whole batch at once."""
+
+    def __init__(self, plain):
+        self.plain = plain
+
+    def __call__(self, model, sample):
+        twice = {name: torch.cat([tensor, tensor]) for name, tensor in sample["net_input"].items()}
+        target = torch.cat([sample["target"], sample["target"]])
+        output = model(**twice)
+        cross_entropy, _ = self.plain.compute_loss(model, output, {**sample, "net_input": twice, "target": target})
+        first, second = model.get_normalized_probs(output, log_probs=True).chunk(2)
+        divergences = (
+            functional.kl_div(p, q, log_target=True, reduction="none") for p, q in ((first, second), (second, first))
+        )
+        divergence = sum(divergences).sum(-1).masked_fill(sample["target"].eq(self.plain.padding_idx), 0).sum() / 2
+        return cross_entropy + 5 * divergence, sample["ntokens"], {}
+
+
 class Bench:
     """The student, the teacher and one batch of the given sizes."""
 
@@ -154,16 +178,20 @@ class Bench:
         self.optimizer = torch.optim.Adam(self.student.parameters(), lr=1e-6, eps=1e-4)
         self.criteria = {}
         for name in (PLAIN, *METHODS):
-            method = ["label_smoothed_cross_entropy"] if name == PLAIN else [name, "--teacher-path", folder / "t.pt"]
+            method = ["label_smoothed_cross_entropy" if name == PLAIN else name, *FLAGS.get(name, [])]
+            if name != PLAIN and issubclass(CRITERION_DATACLASS_REGISTRY[name], TeacherConfig):
+                method += ["--teacher-path", folder / "t.pt"]
             shared = ["--label-smoothing", "0.1", "--max-update", "1000000"]
             shared += ["--kd-iterations", str(args.kd_iterations)] if name == "tie_kd" else []
             cfg = self._parse([*self.student_flags, *shared, "--criterion", *method])
             self.criteria[name] = self.task.build_criterion(cfg.criterion).train().to(self.device, self.dtype)
         for name in METHODS:
             self.criteria[name].chance_check.tokens = ChanceCheck.TOKENS  # skip the check: the teacher is not trained
-            self.criteria[name].teacher.follow(next(self.student.parameters()))
+            if self.criteria[name].teacher is not None:
+                self.criteria[name].teacher.follow(next(self.student.parameters()))
         self.teacher = self.criteria["word_kd"].teacher.models[0]
         self.criteria[TEXTBOOK_WORD_KD] = TextbookWordKD(self.criteria[PLAIN], self.teacher)
+        self.criteria[TEXTBOOK_R_DROP] = TextbookRDrop(self.criteria[PLAIN])
         self.criteria[TEXTBOOK_TIE_KD] = TextbookTIEKD(self.criteria[PLAIN], self.teacher, args.kd_iterations)
 
     def _build_cached(self, args, folder: Path) -> None:

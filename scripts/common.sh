@@ -80,7 +80,8 @@ load_data_config() {
 load_method_config() {
     local file="$root/configs/methods/$1.sh"
     [ -f "$file" ] || fail "unknown method '$1'; choose from: $(config_names methods)"
-    corpus= reversed=  # some methods train on a decoded corpus, or in the reverse direction
+    # some methods train on a decoded corpus, in the reverse direction, or with a criterion that has no teacher
+    corpus= reversed= without_teacher=
     # shellcheck source=/dev/null
     . "$file"
 }

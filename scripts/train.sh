@@ -31,8 +31,8 @@ teacher=${TEACHER:-$work/teacher/checkpoint_best.pt}
 needs_teacher=
 model=("${student_model[@]}" "${student_training[@]}")
 [ "$role" = student ] || model=("${teacher_model[@]}" "${teacher_training[@]}")
-case " ${method[*]} " in
-*" --criterion label_smoothed_cross_entropy "* | *" --criterion nat_loss "*) ;;
+case " ${method[*]} ${without_teacher:+none} " in
+*" --criterion label_smoothed_cross_entropy "* | *" none ") ;;
 *)
     needs_teacher=yes
     [ -n "${TEACHER_CACHE:-}" ] && method+=(--teacher-cache "$TEACHER_CACHE") || method+=(--teacher-path "$teacher")

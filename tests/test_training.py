@@ -11,6 +11,7 @@ from fairseq_cli import train
 from worker import Worker
 
 INDEPENDENT = [method for method in EVERY_METHOD if CRITERION_REGISTRY[method].tokens_are_independent]
+WITHOUT_VALIDATION = {"online_kd": ["--online-patience", "0"]}  # flags with which a method does its work
 STOP_AT_ONCE = ["--stop-time-hours", "1e-9"]  # after one update; --max-update would tell a schedule another length
 
 
@@ -38,6 +39,7 @@ def test_a_restarted_training_equals_an_undisturbed_one_to_the_bit(method, data,
     flags = method_flags(
         method, teacher_path, "--disable-validation", "--save-interval-updates", "3", "--max-update", "8"
     )
+    flags += WITHOUT_VALIDATION.get(method, [])
     undisturbed = train_here(data, tmp_path / "a", *flags)
     train_here(data, tmp_path / "b", *flags, *STOP_AT_ONCE)
     restarted = train_here(data, tmp_path / "b", *flags)
@@ -115,8 +117,9 @@ def two_workers(data, save_dir, backend, *flags) -> list[Worker]:
 def test_two_workers_equal_one_worker_with_twice_the_batch(method, backend, data, teacher_path, tmp_path):
     """Where there is a restart, rank 0 hands the checkpoint on to the other worker."""
     flags = method_flags(method, teacher_path, "--disable-validation", "--dropout", "0", "--max-update", "4")
+    flags += WITHOUT_VALIDATION.get(method, [])
     alone = train_here(data, tmp_path / "alone", *flags, "--update-freq", "2")
-    with_a_restart = method in ("word_kd", "second_decoder")  # what it does is no matter of the method
+    with_a_restart = method in ("word_kd", "seer_forcing")  # what it does is no matter of the method
     for stop in (STOP_AT_ONCE, []) if with_a_restart else ([],):
         finish(*two_workers(data, tmp_path / "both", backend, *flags, *stop))
     assert_same_parameters(Run(tmp_path / "both"), alone, rtol=1e-4, atol=2e-5)

@@ -1,10 +1,11 @@
 """The batch that methods work on: its target tokens without padding, the models' outputs, and chunks of both."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from nmt_kd.engine import chunks
 from nmt_kd.engine.chunks import Projection, per_token
@@ -50,7 +51,7 @@ class Batch:
             teacher=self.teacher and self.teacher.decode(prev_output_tokens),
         )
 
-    def with_decoder(self, decoder: nn.Module, prev_output_tokens: Tensor | None = None) -> "Batch":
+    def with_decoder(self, decoder: Callable[..., Any], prev_output_tokens: Tensor | None = None) -> "Batch":
         """Return a view of the same tokens through another decoder, which reads the student's encoder output."""
         inputs = self.prev_output_tokens if prev_output_tokens is None else prev_output_tokens
         return replace(self, prev_output_tokens=inputs, student=self.student.decode(inputs, decoder))

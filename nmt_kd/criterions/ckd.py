@@ -6,7 +6,6 @@ from operator import add
 from typing import cast
 
 import torch
-from fairseq import models
 from fairseq.criterions import register_criterion
 from fairseq.logging import metrics
 from fairseq.models import FairseqEncoderDecoderModel
@@ -16,6 +15,7 @@ from omegaconf import II
 from torch import Tensor, nn
 
 from nmt_kd.criterions.base import Batch, Chunk, DistillationCriterion, TeacherConfig
+from nmt_kd.criterions.student import another_student
 from nmt_kd.engine.models import ModelOutput
 from nmt_kd.engine.predictions import HiddenStates
 from nmt_kd.errors import UserError
@@ -117,7 +117,7 @@ class CKD(DistillationCriterion):
         self.matches = nn.ModuleDict()
         if cfg.ckd_lambda == 0:
             return
-        student, teacher = self._student_outline(task), self._only_teacher()
+        student, teacher = another_student(cfg, task, "meta"), self._only_teacher()
         self._check_transformers(student, teacher)
         for side, maps in (("encoder", cfg.ckd_layers), ("decoder", cfg.ckd_decoder_layers)):
             if maps:
@@ -126,11 +126,6 @@ class CKD(DistillationCriterion):
             self._check_heads(student.encoder, teacher.encoder)
 
     # -- what is compared ---------------------------------------------------------------------------------------------
-
-    def _student_outline(self, task) -> FairseqEncoderDecoderModel:
-        """Return the student's model without weights, because fairseq does not pass the model to its criterion."""
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            return models.build_model(self.cfg._get_root().model, task)
 
     def _only_teacher(self) -> FairseqEncoderDecoderModel:
         models = self.teacher.models if self.teacher is not None else []

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from fairseq.dataclass import FairseqDataclass
 from omegaconf import II
 
-from nmt_kd.options import AT_LEAST_0, SHARE, Allowed, option
+from nmt_kd.losses.divergence_kinds import DIVERGENCES, Divergence, divergence_named
+from nmt_kd.options import AT_LEAST_0, SHARE, Allowed, one_of, option
 
 
 @dataclass
@@ -27,6 +28,28 @@ class DistillationConfig(FairseqDataclass):
         AT_LEAST_0,
     )
     sentence_avg: bool = II("optimization.sentence_avg")
+
+
+@dataclass
+class DivergenceConfig(DistillationConfig):
+    """The options of every method that compares the student's distribution with a teacher's."""
+
+    kd_divergence: str = option(
+        "kl",
+        "divergence of the student from the teacher: " + ", ".join(DIVERGENCES),
+        one_of(*DIVERGENCES),
+    )
+    kd_skew: float = option(
+        0.1,
+        "share of the other distribution in the mixture of --kd-divergence skew-kl and skew-reverse-kl, from 0 to "
+        "below 1; 0 is kl and reverse-kl",
+        Allowed("from 0 to below 1", lambda value: 0 <= value < 1),
+    )
+
+
+def divergence_of(cfg: DivergenceConfig) -> Divergence:
+    """Return the divergence that the options choose."""
+    return divergence_named(cfg.kd_divergence, cfg.kd_skew)
 
 
 @dataclass

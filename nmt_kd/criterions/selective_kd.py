@@ -12,6 +12,7 @@ from fairseq.distributed import utils as distributed_utils
 from torch import Tensor, nn
 
 from nmt_kd.criterions.base import Batch, Chunk, DistillationCriterion, TeacherConfig
+from nmt_kd.criterions.config import DivergenceConfig, divergence_of
 from nmt_kd.engine.predictions import TopWords
 from nmt_kd.errors import UserError
 from nmt_kd.losses.selection import ScoreQueue, largest, unlikely
@@ -19,7 +20,7 @@ from nmt_kd.options import AT_LEAST_0, AT_LEAST_1, Allowed, one_of, option
 
 
 @dataclass
-class SelectiveKDConfig(TeacherConfig):
+class SelectiveKDConfig(DivergenceConfig, TeacherConfig):
     kd_alpha: float = option(
         1.0, "weight of the distillation term on the selected tokens: loss = CE + alpha KD; 0 or more", AT_LEAST_0
     )
@@ -73,7 +74,7 @@ class SelectiveKD(DistillationCriterion):
             )
 
     def token_losses(self, chunk: Chunk):
-        return {"kd_loss": chunk.teacher.divergence(chunk.student_log_p)}
+        return {"kd_loss": chunk.teacher.divergence(chunk.student_log_p, kind=divergence_of(self.cfg))}
 
     def update_state(self, batch: Batch):
         if self.queue:

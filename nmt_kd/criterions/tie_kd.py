@@ -7,6 +7,7 @@ from fairseq.criterions import register_criterion
 from torch import Tensor
 
 from nmt_kd.criterions.base import Batch, Chunk, DistillationCriterion, InterpolationConfig
+from nmt_kd.criterions.config import DivergenceConfig, divergence_of
 from nmt_kd.engine.predictions import TopWords
 from nmt_kd.losses.ranking import hierarchical_ranking_loss
 from nmt_kd.losses.top_k import top_k_indices
@@ -14,7 +15,7 @@ from nmt_kd.options import AT_LEAST_0, AT_LEAST_1, option, require
 
 
 @dataclass
-class TIEKDConfig(InterpolationConfig):
+class TIEKDConfig(DivergenceConfig, InterpolationConfig):
     ranking_top_k: int = option(
         5, "number of top words of each model that the ranking loss compares; 0 turns the ranking loss off", AT_LEAST_0
     )
@@ -50,7 +51,7 @@ class TIEKD(DistillationCriterion):
         return TopWords(max(1, self.cfg.ranking_top_k), at_new_prefixes=self.cfg.kd_iterations > 1)
 
     def token_losses(self, chunk: Chunk):
-        terms = {"kd_loss": chunk.teacher.divergence(chunk.student_log_p)}
+        terms = {"kd_loss": chunk.teacher.divergence(chunk.student_log_p, kind=divergence_of(self.cfg))}
         if self.cfg.ranking_top_k:
             terms["ranking_loss"] = self.ranking_loss(chunk)
         return {name: term / self.iterations for name, term in terms.items()}

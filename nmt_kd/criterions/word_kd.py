@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fairseq.criterions import register_criterion
 
 from nmt_kd.criterions.base import Batch, Chunk, DistillationCriterion, InterpolationConfig
+from nmt_kd.criterions.config import DivergenceConfig, divergence_of
 from nmt_kd.engine.predictions import TopWords
 from nmt_kd.options import Allowed, option
 
@@ -13,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class WordKDConfig(InterpolationConfig):
+class WordKDConfig(DivergenceConfig, InterpolationConfig):
     kd_temperature: float = option(
         1.0,
         "temperature that divides both models' logits, above 0; the divergence is multiplied by its square",
@@ -23,7 +24,10 @@ class WordKDConfig(InterpolationConfig):
 
 @register_criterion("word_kd", dataclass=WordKDConfig)
 class WordKD(DistillationCriterion):
-    """`(1 - alpha) CE + alpha KL(teacher || student)`; with alpha = 0.1 it is RKD in the CKD paper."""
+    """`(1 - alpha) CE + alpha KL(teacher || student)`; with alpha = 0.1 it is RKD in the CKD paper.
+
+    `--kd-divergence` replaces KL; reverse KL, JS and TVD are compared for translation by Wen et al. (ACL 2023).
+    """
 
     needs = TopWords(1)
 
@@ -36,7 +40,8 @@ class WordKD(DistillationCriterion):
             )
 
     def token_losses(self, chunk: Chunk):
-        return {"kd_loss": chunk.teacher.divergence(chunk.student_log_p, self.cfg.kd_temperature)}
+        kind = divergence_of(self.cfg)
+        return {"kd_loss": chunk.teacher.divergence(chunk.student_log_p, self.cfg.kd_temperature, kind)}
 
     def loss_weights(self, batch: Batch):
         return {"ce_loss": 1 - self.cfg.kd_alpha, "kd_loss": self.cfg.kd_alpha}

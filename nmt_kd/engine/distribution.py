@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from nmt_kd.errors import UserError
-from nmt_kd.losses.divergence import LOG_OF_NOTHING, coarse_divergence, kl_divergence
+from nmt_kd.losses.divergence import LOG_OF_NOTHING, coarse_divergence, coarse_log_probabilities, kl_divergence
+from nmt_kd.losses.divergence_kinds import Divergence, at_temperature
 from nmt_kd.losses.precision import at_least_float32, log_probabilities
 from nmt_kd.losses.top_k import other_words, top_k_indices
 
@@ -41,8 +42,8 @@ class Distribution(ABC):
         return None
 
     @abstractmethod
-    def divergence(self, student_log_p: Tensor, temperature: float = 1.0) -> Tensor:
-        """Return `KL(teacher || student)`, [tokens], in nats; words whose probabilities are unknown form one bucket.
+    def divergence(self, student_log_p: Tensor, temperature: float = 1.0, kind: Divergence = kl_divergence) -> Tensor:
+        """Return `KL(teacher || student)` or another `kind`, [tokens]; words of unknown probability form one bucket.
 
         `student_log_p` are the student's log-probabilities, [tokens, V]. Both distributions are taken at `temperature`
         (an approximation where there is a bucket), and the divergence is multiplied by its square.
@@ -88,8 +89,10 @@ class WholeDistribution(Distribution):
     def confidence(self) -> Tensor:
         return self.log_q.amax(-1).exp()
 
-    def divergence(self, student_log_p: Tensor, temperature: float = 1.0) -> Tensor:
-        return kl_divergence(student_log_p, self.log_q, temperature)
+    def divergence(self, student_log_p: Tensor, temperature: float = 1.0, kind: Divergence = kl_divergence) -> Tensor:
+        if temperature == 1:
+            return kind(student_log_p, self.log_q)
+        return at_temperature(kind, student_log_p, self.log_q, temperature)
 
     def top(self, top_k: int) -> tuple[Tensor, Tensor]:
         words = top_k_indices(self.log_q, top_k)
@@ -139,8 +142,11 @@ class TopDistribution(Distribution):
     def known(self) -> Tensor | None:
         return self.known_tokens
 
-    def divergence(self, student_log_p: Tensor, temperature: float = 1.0) -> Tensor:
-        return coarse_divergence(student_log_p, self.words, self.log_q, self.log_rest, temperature)
+    def divergence(self, student_log_p: Tensor, temperature: float = 1.0, kind: Divergence = kl_divergence) -> Tensor:
+        arguments = (student_log_p, self.words, self.log_q, self.log_rest, temperature)
+        if kind is kl_divergence:  # needs no bucket where the teacher gives it nothing
+            return coarse_divergence(*arguments)
+        return kind(*coarse_log_probabilities(*arguments)) * temperature**2
 
     def top(self, top_k: int) -> tuple[Tensor, Tensor]:
         return self.words[:, :top_k], self.log_q[:, :top_k]

@@ -1,6 +1,6 @@
 """Run a fairseq encoder-decoder model up to its output projection."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -46,7 +46,7 @@ class ModelOutput:
         """The embeddings and the output of each decoder layer, [target length, batch, width] each (transformers)."""
         return self.decoder_extra["inner_states"]
 
-    def decode(self, prev_output_tokens: Tensor, decoder: nn.Module | None = None) -> "ModelOutput":
+    def decode(self, prev_output_tokens: Tensor, decoder: Callable[..., Any] | None = None) -> "ModelOutput":
         """Run the decoder, or another one, on `prev_output_tokens` [batch, length]; the encoder does not run again."""
         decoder = self.model.decoder if decoder is None else decoder
         layer = _output_projection(decoder)
@@ -97,7 +97,7 @@ def _select(output: Tensor, token_index: Tensor, layer: nn.Linear | None) -> Pro
     return Projection(features) if layer is None else Projection(features, layer.weight, layer.bias)
 
 
-def _output_projection(decoder: nn.Module) -> nn.Linear | None:
+def _output_projection(decoder: Callable[..., Any]) -> nn.Linear | None:
     for name in OUTPUT_PROJECTIONS:
         layer = getattr(decoder, name, None)
         if isinstance(layer, nn.Linear):

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from nmt_kd.engine.distribution import Distribution, TopDistribution
 from nmt_kd.engine.models import ModelOutput
+from nmt_kd.losses.divergence import kl_divergence
+from nmt_kd.losses.divergence_kinds import Divergence
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Needs
@@ -184,8 +186,8 @@ class TopWordsOnly(Distribution):
     def known(self) -> Tensor | None:
         return self._distribution.known
 
-    def divergence(self, student_log_p: Tensor, temperature: float = 1.0) -> Tensor:
-        return self._distribution.divergence(student_log_p, temperature)
+    def divergence(self, student_log_p: Tensor, temperature: float = 1.0, kind: Divergence = kl_divergence) -> Tensor:
+        return self._distribution.divergence(student_log_p, temperature, kind)
 
     def top(self, top_k: int) -> tuple[Tensor, Tensor]:
         self._check(top_k)

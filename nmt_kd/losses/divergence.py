@@ -48,16 +48,46 @@ def coarse_divergence(
     return (log_q.exp() * (log_q - log_p)).sum(-1) + rest_term
 
 
+def coarse_log_probabilities(
+    student_log_p: Tensor, words: Tensor, log_q: Tensor, log_rest: Tensor, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Return both models' log-probabilities of the teacher's top k words and of the bucket, [tokens, k + 1] each.
+
+    There is no bucket if k is V. At temperature 1 the bucket has at least the probability `SMALLEST_REST` in both
+    models, so that every divergence is finite even if the teacher excludes all other words. Any other `temperature` is
+    an approximation, see `_tempered`. Arguments are as in `coarse_divergence`.
+    """
+    if temperature != 1:
+        return _tempered(student_log_p, words, log_q, log_rest, temperature)
+    log_p, log_q = student_log_p.gather(-1, words), log_q.detach().clamp(min=LOG_OF_NOTHING)
+    if words.size(-1) < student_log_p.size(-1):
+        p_rest = (1 - log_p.exp().sum(-1, keepdim=True)).clamp(min=SMALLEST_REST)
+        log_p = torch.cat([log_p, p_rest.log()], dim=-1)
+        q_rest = log_rest.detach().unsqueeze(-1).clamp(min=math.log(SMALLEST_REST))
+        log_q = torch.cat([log_q, q_rest], dim=-1)
+    return log_p, log_q
+
+
 def tempered_coarse_divergence(
     student_log_p: Tensor, words: Tensor, log_q: Tensor, log_rest: Tensor, temperature: float
 ) -> Tensor:
     """Return an approximation of `kl_divergence` at a `temperature` from the teacher's top k words, [tokens].
 
+    Arguments are as in `coarse_divergence`; the result is multiplied by the square of the temperature.
+    """
+    log_p_t, log_q_t = _tempered(student_log_p, words, log_q, log_rest, temperature)
+    return kl_divergence(log_p_t, log_q_t) * temperature**2
+
+
+def _tempered(
+    student_log_p: Tensor, words: Tensor, log_q: Tensor, log_rest: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Return an approximation of `coarse_log_probabilities` at a `temperature`.
+
     The bucket's mass at temperature T, the sum of `q_v^(1/T)` over its words, depends on how the teacher distributes it
     among them, which is unknown. It is taken to be distributed as the student's: `q_v = q_rest p_v / p_rest`, so the
-    bucket has `(q_rest / p_rest)^(1/T) sum_{v not in top-k} p_v^(1/T)`, without gradients. As at temperature 1, this is
-    exact if k is V or if the student's probabilities outside the top k are proportional to the teacher's. Arguments are
-    as in `coarse_divergence`; the result is multiplied by the square of the temperature.
+    bucket has `(q_rest / p_rest)^(1/T) sum_{v not in top-k} p_v^(1/T)`, without gradients. As at temperature 1, the
+    divergence is exact if k is V or if the student's probabilities outside the top k are proportional to the teacher's.
     """
     scaled = at_least_float32(student_log_p) / temperature
     normaliser = scaled.logsumexp(-1, keepdim=True)
@@ -67,8 +97,7 @@ def tempered_coarse_divergence(
         ratio = log_rest.detach() - _log_mass_outside(student_log_p.detach(), words)
         log_p_t = torch.cat([log_p_t, rest_t.unsqueeze(-1) - normaliser], dim=-1)
         log_q_t = torch.cat([log_q_t, (ratio / temperature + rest_t.detach()).unsqueeze(-1)], dim=-1)
-    log_q_t = log_q_t.log_softmax(-1).clamp(min=LOG_OF_NOTHING)
-    return (log_q_t.exp() * (log_q_t - log_p_t)).sum(-1) * temperature**2
+    return log_p_t, log_q_t.log_softmax(-1).clamp(min=LOG_OF_NOTHING)
 
 
 def _log_mass_outside(log_p: Tensor, words: Tensor) -> Tensor:
