@@ -128,14 +128,21 @@ def run(request: dict, files: list[int]) -> None:
     os.umask(request["umask"])
     os.environ.clear()
     os.environ.update(request["environment"])
-    program, *rest = request["arguments"]
-    sys.orig_argv = [sys.executable, program, *rest]
-    sys.argv = rest if program == "-m" else [program, *rest]
-    sys.path[:] = [os.getcwd() if program == "-m" else os.path.dirname(os.path.realpath(program)), *request["path"]]
-    if program == "-m":
+    sys.orig_argv = [sys.executable, *request["arguments"]]
+    kind, *rest = request["arguments"]
+    sys.path[:] = request["path"]
+    if kind == "-c":
+        sys.argv = [kind, *rest[1:]]
+        sys.path.insert(0, "")
+        exec(rest[0], {"__name__": "__main__"})
+    elif kind == "-m":
+        sys.argv = rest
+        sys.path.insert(0, os.getcwd())
         runpy._run_module_as_main(rest[0])
     else:
-        runpy.run_path(program, run_name="__main__")
+        sys.argv = [kind, *rest]
+        sys.path.insert(0, os.path.dirname(os.path.realpath(kind)))
+        runpy.run_path(kind, run_name="__main__")
 
 
 if __name__ == "__main__":

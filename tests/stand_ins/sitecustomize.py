@@ -4,13 +4,15 @@ import os
 import signal
 import sys
 
-PROGRAMS = ("fairseq-", "nmt-kd", "results.py")  # and nmt_kd/cli.py
+PROGRAMS = ("fairseq-", "nmt-kd", "results.py", "torchrun")
 
 
 def takes_long_to_start() -> bool:
-    """Whether this command will import fairseq."""
-    _, program, *rest = [*sys.orig_argv, ""]
-    return os.path.basename(program).startswith(PROGRAMS) or [program, *rest][:2] == ["-m", "nmt_kd.cli"]
+    """Whether this command will import torch."""
+    program, first = [*sys.orig_argv, "", ""][1:3]
+    if program == "-c":
+        return "import torch" in first or "from fairseq import" in first
+    return os.path.basename(program).startswith(PROGRAMS) or (program == "-m" and first == "nmt_kd.cli")
 
 
 def hand_over(server: str) -> int:
