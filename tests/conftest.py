@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import fork_server
 import pytest
 import torch
 from fairseq import options, tasks, utils
@@ -107,9 +108,15 @@ def method_flags(method: str, teacher_path, *flags) -> list[str]:
     return ["--criterion", method, *(["--teacher-path", str(teacher_path)] if has_teacher else []), *flags]
 
 
+def python_variables() -> dict[str, str]:
+    """The environment variables of Python commands that tests start."""
+    start = fork_server.variables(STAND_INS)
+    return {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{STAND_INS}", **start}
+
+
 def run_command(*command, environment=None, cwd=ROOT, **kwargs) -> subprocess.CompletedProcess:
     """Run a command as a user would, with everything it prints captured."""
-    variables = {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{STAND_INS}", **(environment or {})}
+    variables = {**python_variables(), **(environment or {})}
     return subprocess.run(
         [str(part) for part in command],
         capture_output=True,

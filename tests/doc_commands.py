@@ -18,7 +18,7 @@ from unittest.mock import patch
 
 import pytest
 import torch.distributed.run
-from conftest import ROOT, STAND_INS, TINY_TRANSFORMER, parse_training
+from conftest import ROOT, TINY_TRANSFORMER, parse_training, python_variables
 from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import generate, interactive, train
@@ -149,8 +149,8 @@ def _torchrun(command: Command) -> None:
 
 
 def _subprocess(words: list, folder: Path, typed: str = "", **environment: str) -> str:
-    variables = {"PATH": f"{BIN}:{os.environ['PATH']}", "NMT_KD_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
-    variables |= {"PYTHONPATH": f"{ROOT}:{STAND_INS}", "NMT_KD_RUNS": str(Path("runs").absolute())}
+    variables = {"PATH": f"{BIN}:{os.environ['PATH']}", "NMT_KD_DEVICE": "cpu"}
+    variables |= {"NMT_KD_RUNS": str(Path("runs").absolute()), **python_variables()}
     result = subprocess.run(
         [str(word) for word in words],
         cwd=folder,

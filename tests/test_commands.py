@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import sacrebleu
-from conftest import ROOT, TINY_TRANSFORMER, TRAINING, run_command, train_here
+from conftest import ROOT, STAND_INS, TINY_TRANSFORMER, TRAINING, run_command, train_here
 
 BIN = Path(sys.executable).parent
 PLUGIN = ["--user-dir", "nmt_kd"]
@@ -103,7 +103,7 @@ def test_a_student_translates_in_stock_fairseq_without_this_package_or_the_teach
 
     try:
         stock = generate_without_plugin(**TRUST)
-        refused = generate_without_plugin()
+        refused = generate_without_plugin(PYTHONPATH=str(STAND_INS))
     finally:
         hidden.rename(teacher_path)
     assert refused.returncode == 1  # as the README says

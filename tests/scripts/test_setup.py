@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, run_command
+from conftest import ROOT, STAND_INS, run_command
 from setuptools import Distribution, Extension
 
 PYTHON = """#!/bin/sh
@@ -124,7 +124,9 @@ def test_the_plugin_is_found_by_name_from_any_folder(project, tmp_path, made_ear
         assert setup(project)[0] == []
     (packages / "fairseq").mkdir()
     (project / "nmt_kd").symlink_to(ROOT / "nmt_kd")
-    result = run_command(sys.executable, "-c", BY_NAME, packages, cwd=tmp_path, environment={"PYTHONPATH": ""})
+    result = run_command(
+        sys.executable, "-c", BY_NAME, packages, cwd=tmp_path, environment={"PYTHONPATH": str(STAND_INS)}
+    )
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == [str(project / f"nmt_kd/{name}.py") for name in ("__init__", "criterions/word_kd")]
 
