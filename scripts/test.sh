@@ -22,5 +22,17 @@ fi
 # Run the tests that fork separately: forking a process in which other tests have left library threads can hang.
 unset OMP_WAIT_POLICY
 mapfile -t forking < <(grep -rlE "^from (worker|test_training) import" tests --include="test_*.py" | sort)
-run "${pytest[@]}" "${forking[@]}"
-run "${pytest[@]}" tests/scripts tests "${forking[@]/#/--ignore=}" # first those that take longest
+if [ -n "$dry_run" ]; then
+    run "${pytest[@]}" --numprocesses 1 "${forking[@]}"
+else
+    of_forking=$(mktemp)
+    trap 'rm -f "$of_forking"' EXIT
+    "${pytest[@]}" --numprocesses 1 "${forking[@]}" >"$of_forking" 2>&1 &
+fi
+failed=
+run "${pytest[@]}" tests/scripts tests "${forking[@]/#/--ignore=}" || failed=yes # first those that take longest
+if [ -z "$dry_run" ]; then
+    wait $! || failed=yes
+    cat "$of_forking"
+fi
+[ -z "$failed" ]

@@ -121,8 +121,11 @@ def run(request: dict, files: list[int]) -> None:
     for number, (name, settings) in enumerate(request["streams"].items()):
         buffer = open(number, "wb" if number else "rb", closefd=False)  # noqa: SIM115  (as long as the process)
         setattr(sys, name, io.TextIOWrapper(buffer, **settings))
-    logging.root.handlers.clear()  # fairseq sets up logging when it is imported, unless its commands have done so
-    logging.root.setLevel(logging.WARNING)
+    if os.path.basename(request["arguments"][0]) == "fairseq-train":  # sets up logging before it imports fairseq
+        logging.root.handlers.clear()
+        logging.root.setLevel(logging.WARNING)
+    for handler in logging.root.handlers:  # of fairseq's import
+        handler.setStream(sys.stderr)
     sys.modules["numpy"].random.seed()
     os.chdir(request["folder"])
     os.umask(request["umask"])

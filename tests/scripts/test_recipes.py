@@ -131,7 +131,7 @@ def test_a_teacher_that_is_given_is_not_trained_and_teaches_all():
     ("arguments", "message"),
     [
         (["multi30k"], "name a data set"),
-        (["multi30k", "magic"], "unknown experiment 'magic'; choose from ablation ckd"),
+        (["multi30k", "magic"], "unknown experiment 'magic'; choose from ablation after ckd"),
     ],
 )
 def test_wrong_names_are_errors_that_say_what_there_is(arguments, message):
