@@ -9,7 +9,7 @@ from fairseq.tasks import FairseqTask
 
 from nmt_kd.criterions.base import Batch, Chunk, DistillationCriterion, InterpolationConfig
 from nmt_kd.criterions.pairs import LanguagePairs, TeacherOfEachPair
-from nmt_kd.criterions.reports import after_validation
+from nmt_kd.criterions.validations import after_validation
 from nmt_kd.engine.chance import ChanceCheck
 from nmt_kd.engine.predictions import TopWords
 from nmt_kd.errors import UserError

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import fairseq
@@ -44,18 +44,6 @@ def signature(cfg, teacher_fingerprint: str | None) -> str:
         facts["teacher_sha256"] = teacher_fingerprint
     facts |= {"nmt_kd": __version__, "fairseq": fairseq.__version__, "torch": torch.__version__}
     return "|".join(f"{name}:{value}" for name, value in facts.items())
-
-
-def after_validation(task: FairseqTask, observe: Callable[[dict], None]) -> None:
-    """Call `observe` with the averages that fairseq logs, the same on all workers, after each validation subset."""
-    post_validate = getattr(task, "post_validate", None)
-
-    def post_validate_and_observe(model, averages, aggregator):
-        if post_validate is not None:
-            post_validate(model, averages, aggregator)
-        observe(averages)
-
-    task.post_validate = post_validate_and_observe
 
 
 def log_averages(logging_outputs: Iterable[dict]) -> None:

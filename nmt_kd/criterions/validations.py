@@ -1,8 +1,21 @@
 """The results of validations, which fairseq passes to the task but not to the criterion."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fairseq.tasks import FairseqTask
+
+
+def after_validation(task: FairseqTask, observe: Callable[[dict], None]) -> None:
+    """Call `observe` with the averages that fairseq logs, the same on all workers, after each validation subset."""
+    post_validate = getattr(task, "post_validate", None)
+
+    def post_validate_and_observe(model, averages, aggregator):
+        if post_validate is not None:
+            post_validate(model, averages, aggregator)
+        observe(averages)
+
+    task.post_validate = post_validate_and_observe
 
 
 @dataclass
@@ -16,14 +29,8 @@ class Validations:
     @classmethod
     def of(cls, task: FairseqTask, metric: str) -> "Validations":
         """Return validations that get the results of every validation of `task`."""
-        validations, previous = cls(metric), getattr(task, "post_validate", None)
-
-        def post_validate(model, stats, agg):
-            validations.observe(stats)
-            if previous is not None:
-                previous(model, stats, agg)
-
-        task.post_validate = post_validate  # fairseq-train calls it on every worker, after each subset
+        validations = cls(metric)
+        after_validation(task, validations.observe)
         return validations
 
     def observe(self, stats: dict) -> None:
