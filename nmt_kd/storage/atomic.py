@@ -45,7 +45,8 @@ def atomic_folder(folder: Path, overwrite: bool = True) -> Iterator[Path]:
     """Make a temporary folder to write into, which becomes `folder` when the block ends without an error.
 
     It replaces what is there; if `overwrite` is False, a folder that another process has completed in the meantime
-    stays. Raises UserError if the system refuses to write.
+    stays. With `overwrite`, only one process may write the folder, and temporary folders left by killed ones are
+    deleted. Raises UserError if the system refuses to write.
     """
     partial, replaced = _partial(folder), folder.with_name(f"{folder.name}.replaced.{secrets.token_hex(4)}")
     try:
@@ -62,6 +63,8 @@ def atomic_folder(folder: Path, overwrite: bool = True) -> Iterator[Path]:
         except OSError:
             if overwrite or not folder.is_dir():
                 raise
+        if overwrite:  # or else another process may still be writing
+            _delete_leftovers(folder)
     except OSError as error:
         raise UserError(_cannot_write(folder, error)) from None
     finally:
@@ -97,7 +100,11 @@ def _rename(partial: Path, path: Path, overwrite: bool) -> None:
 
 def _delete_leftovers(path: Path) -> None:
     for left in path.parent.iterdir():
-        if left.name.startswith(path.name + PARTIAL):
+        if not left.name.startswith(path.name + PARTIAL):
+            continue
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
             left.unlink(missing_ok=True)
 
 

@@ -109,6 +109,15 @@ def test_a_folder_replaces_the_earlier_one_as_a_whole(tmp_path):
     assert names(tmp_path / "a/deep") == ["new"]
 
 
+def test_folders_left_by_killed_writers_are_deleted_unless_others_may_be_writing(tmp_path):
+    (tmp_path / "a.partial.0123").mkdir()
+    (tmp_path / "a.partial.0123" / "file").touch()
+    (tmp_path / "b.partial.0123").mkdir()
+    with atomic_folder(tmp_path / "a"), atomic_folder(tmp_path / "b", overwrite=False):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "b.partial.0123"]
+
+
 def test_a_folder_that_fails_leaves_the_earlier_one(tmp_path):
     (tmp_path / "a").mkdir()
 
