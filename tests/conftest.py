@@ -136,6 +136,13 @@ def binarise(text: Path, out: Path, *arguments) -> None:
     preprocess.main(parser.parse_args([*common, *map(str, arguments)]))
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """What a test leaves in torch's number of threads would slow all later ones, whose threads wait for each other."""
+    yield
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory) -> Path:
     """A folder with text/, pieces/ and data-bin/ of a small phrasebook; 13 test sentences, an awkward number."""
