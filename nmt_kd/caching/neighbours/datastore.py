@@ -46,7 +46,7 @@ def build_datastore(
     files = _files(out, settings)
 
     def values(sample: dict, token_index: Tensor, like: Tensor) -> Values:
-        keys, _ = reader.read(sample, token_index, like)
+        keys = reader.read(sample, token_index, like)
         tokens = sample["target"].flatten()[token_index].cpu().numpy()
         return Values({"keys": keys.cpu().numpy(), "tokens": tokens.astype(files.kinds["tokens"][0])})
 

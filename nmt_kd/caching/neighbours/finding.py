@@ -59,7 +59,7 @@ class SearchingFinder(Finder):
             self.datastore.check_data(task)
 
     def find(self, subset: str, sample: dict, token_index: Tensor, like: Tensor) -> NeighbourTokens:
-        keys, _ = self.reader.read(sample, token_index, like)
+        keys = self.reader.read(sample, token_index, like)
         found, entries = self.search.nearest(keys, self.k + 1), self.datastore.entries
         tokens = torch.from_numpy(entries.at("tokens", found.entries.cpu().numpy()).astype("<i8")).to(keys.device)
         own = torch.full((len(keys),), -1, device=keys.device)

@@ -7,7 +7,7 @@ import torch
 from fairseq.models import BaseFairseqModel
 from torch import Tensor, nn
 
-from nmt_kd.engine.teacher import ModelPredictions, Teacher
+from nmt_kd.engine.teacher import Teacher
 from nmt_kd.errors import UserError
 
 
@@ -21,15 +21,15 @@ class KeyReader:
     """
 
     def __init__(self, base: Teacher, path: str):
-        """Make a reader with a base model; `path` is its checkpoint. UserError if it is no single transformer."""
+        """Make a reader with a base model; `path` is its checkpoint. UserError if it is not a single transformer."""
         if len(base.models) != 1:
             raise UserError(f"{path} names {len(base.models)} checkpoints, but keys come from one model; give one")
         self.base = base
         self._layer = _feed_forward(base.models[0], path)
         self.width = self._layer.in_features
 
-    def read(self, sample: dict, token_index: Tensor, like: Tensor) -> tuple[Tensor, ModelPredictions]:
-        """Return the keys at the tokens of `token_index`, [tokens, width], and the base model's predictions there.
+    def read(self, sample: dict, token_index: Tensor, like: Tensor) -> Tensor:
+        """Return the keys at the tokens of `token_index`, [tokens, width].
 
         `sample` and `like` are as in `TeacherSource.read`. The keys are rounded to float16, as in a datastore. Raises
         UserError if one does not fit into it.
@@ -44,7 +44,7 @@ class KeyReader:
                 "a decoder state of the base model is NaN or too large for float16, so its training has diverged; give "
                 "another checkpoint with --teacher-path"
             )
-        return keys, predictions
+        return keys
 
 
 def _feed_forward(model: BaseFairseqModel, path: str) -> nn.Linear:
