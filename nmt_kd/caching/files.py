@@ -27,9 +27,10 @@ from pathlib import Path
 
 import numpy
 
+from nmt_kd.caching.sentences import offsets_of
 from nmt_kd.errors import UserError
 from nmt_kd.losses.divergence import LOG_OF_NOTHING
-from nmt_kd.storage.blocks import BlockFolder
+from nmt_kd.storage.blocks import SentenceFolder
 from nmt_kd.storage.manifest import Manifest
 from nmt_kd.storage.tensors import Kinds, are_of, encoded, mapped
 from nmt_kd.version import __version__
@@ -102,9 +103,7 @@ class Block:
     @classmethod
     def of(cls, first: int, checksums: list[int], sentences: list[Positions]) -> "Block":
         """Make a block of at least one sentence, from each sentence's checksum and positions."""
-        offsets = numpy.zeros(len(sentences) + 1, "<i8")
-        numpy.cumsum([len(positions) for positions in sentences], out=offsets[1:])
-        return cls(first, offsets, numpy.array(checksums, "<u4"), Positions.joined(sentences))
+        return cls(first, offsets_of(sentences), numpy.array(checksums, "<u4"), Positions.joined(sentences))
 
     def sentence(self, number: int) -> Positions:
         """Return the positions of a sentence; none if it is too long for the teacher."""
@@ -152,7 +151,7 @@ def cache_manifest(folder: Path) -> Manifest:
 
 
 @dataclass(frozen=True)
-class SubsetFolder(BlockFolder[Block]):
+class SubsetFolder(SentenceFolder[Block]):
     """The blocks of one subset."""
 
     suffix = ".safetensors"
@@ -162,16 +161,6 @@ class SubsetFolder(BlockFolder[Block]):
     block_sentences: int
     top_k: int
     vocabulary_size: int
-
-    @property
-    def sizes(self) -> list[int]:
-        """The number of sentences in each block."""
-        return [len(self.numbers(block)) for block in range(-(-self.sentences // self.block_sentences))]
-
-    def numbers(self, block: int) -> range:
-        """Return the numbers of a block's sentences."""
-        first = block * self.block_sentences
-        return range(first, min(first + self.block_sentences, self.sentences))
 
     def encode(self, content: Block) -> list[bytes]:
         """Return the parts of a block's file."""

@@ -148,12 +148,7 @@ class TeacherCache:
             subset = SubsetFolder(
                 manifest.folder, settings["sentences"], settings["block_sentences"], self.top_k, self._vocabulary_size
             )
-            blocks = range(len(subset.sizes))
-            if absent := subset.absent(blocks):
-                raise UserError(
-                    f"{subset.folder} lacks {len(absent)} of its {len(blocks)} files; rerun the same nmt-kd cache to "
-                    "compute them"
-                )
+            subset.check_present("nmt-kd cache")
             self._subsets[name] = _Subset(subset, settings["data"])
         return self._subsets[name]
 

@@ -1,6 +1,7 @@
 """The sentences of a batch, with checksums that identify them."""
 
 import zlib
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 
 import numpy
@@ -21,6 +22,13 @@ def sentence_checksums(sources: numpy.ndarray, targets: numpy.ndarray, paddings:
             checksums[row] = zlib.crc32(flat[start:end], checksums[row])
             start = end
     return checksums
+
+
+def offsets_of(sentences: Sequence[Sized]) -> numpy.ndarray:
+    """Return where the positions of each sentence begin, and where the last one's end, int64 [sentences + 1]."""
+    offsets = numpy.zeros(len(sentences) + 1, "<i8")
+    numpy.cumsum([len(positions) for positions in sentences], out=offsets[1:])
+    return offsets
 
 
 @dataclass(frozen=True)

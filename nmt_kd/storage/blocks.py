@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from nmt_kd.errors import UserError
 from nmt_kd.progress import Progress
 from nmt_kd.storage.atomic import atomic_file
 
@@ -60,6 +61,32 @@ class BlockFolder(ABC, Generic[Content]):
         except FileNotFoundError:
             pass
         return False
+
+
+class SentenceFolder(BlockFolder[Content]):
+    """A folder whose blocks have the sentences of a data set in order, the same number in each but the last."""
+
+    sentences: int
+    block_sentences: int
+
+    @property
+    def sizes(self) -> list[int]:
+        """The number of sentences in each block."""
+        return [len(self.numbers(block)) for block in range(-(-self.sentences // self.block_sentences))]
+
+    def numbers(self, block: int) -> range:
+        """Return the numbers of a block's sentences."""
+        first = block * self.block_sentences
+        return range(first, min(first + self.block_sentences, self.sentences))
+
+    def check_present(self, command: str) -> None:
+        """Raise UserError if a block is absent; `command` is the one that computes them."""
+        blocks = range(len(self.sizes))
+        if absent := self.absent(blocks):
+            raise UserError(
+                f"{self.folder} lacks {len(absent)} of its {len(blocks)} files; rerun the same {command} to compute "
+                "them"
+            )
 
 
 def of_worker(blocks: int, worker: int, workers: int) -> range:

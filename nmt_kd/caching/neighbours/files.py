@@ -19,8 +19,9 @@ from pathlib import Path
 
 import numpy
 
+from nmt_kd.caching.sentences import offsets_of
 from nmt_kd.errors import UserError
-from nmt_kd.storage.blocks import BlockFolder
+from nmt_kd.storage.blocks import SentenceFolder
 from nmt_kd.storage.tensors import are_of, encoded, mapped
 
 
@@ -57,13 +58,11 @@ class ValueBlock:
     @classmethod
     def of(cls, first: int, sentences: list[Values]) -> "ValueBlock":
         """Make a block of at least one sentence."""
-        offsets = numpy.zeros(len(sentences) + 1, "<i8")
-        numpy.cumsum([len(values) for values in sentences], out=offsets[1:])
-        return cls(first, offsets, Values.joined(sentences))
+        return cls(first, offsets_of(sentences), Values.joined(sentences))
 
 
 @dataclass(frozen=True)
-class ValueFolder(BlockFolder[ValueBlock]):
+class ValueFolder(SentenceFolder[ValueBlock]):
     """The blocks of a data set's values."""
 
     suffix = ".safetensors"
@@ -73,16 +72,6 @@ class ValueFolder(BlockFolder[ValueBlock]):
     block_sentences: int
     kinds: Mapping[str, tuple[str, tuple[int, ...]]]  # the type of each array, and its shape after the first dimension
     command: str  # that writes the folder
-
-    @property
-    def sizes(self) -> list[int]:
-        """The number of sentences in each block."""
-        return [len(self.numbers(block)) for block in range(-(-self.sentences // self.block_sentences))]
-
-    def numbers(self, block: int) -> range:
-        """Return the numbers of a block's sentences."""
-        first = block * self.block_sentences
-        return range(first, min(first + self.block_sentences, self.sentences))
 
     def none(self) -> Values:
         """Return the values of a sentence without positions."""
@@ -99,14 +88,9 @@ class ValueFolder(BlockFolder[ValueBlock]):
 
     def open_all(self) -> "PositionValues":
         """Map all blocks and check them; raises UserError if one is missing or damaged."""
-        blocks = range(len(self.sizes))
-        if absent := self.absent(blocks):
-            raise UserError(
-                f"{self.folder} lacks {len(absent)} of its {len(blocks)} files; rerun the same {self.command} to "
-                "compute them"
-            )
+        self.check_present(self.command)
         found = []
-        for block in blocks:
+        for block in range(len(self.sizes)):
             content = self._map(block)
             if content is None:
                 raise UserError(f"{self.path(block)} is damaged; rerun the same {self.command} to compute it again")
