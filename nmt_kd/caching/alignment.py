@@ -25,7 +25,7 @@ class Start:
 def common_starts(student: Spelled, teacher: Spelled) -> list[Start]:
     """Return the positions of the student's sentence at which the teacher's has a boundary, too.
 
-    The two texts may differ, for subword models normalise them: then positions within what differs have no match.
+    Subword models may normalise characters, so the two texts can differ; positions inside a difference have no match.
     """
     place = _places(student.text, teacher.text)
     text = teacher.text

@@ -1,4 +1,4 @@
-"""Run a model over consecutive sentences in batches of similar length, and collect what it computes by sentence."""
+"""Run a model over consecutive sentences in batches of similar length, and group its results by sentence."""
 
 import logging
 from collections.abc import Callable

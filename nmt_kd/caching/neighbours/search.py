@@ -31,7 +31,7 @@ class Neighbours:
 class Search(ABC):
     """A way to find neighbours in a datastore."""
 
-    name: str  # identifies the way, with all settings that change what it finds
+    name: str  # identifies the search, with all settings that change its results
 
     def __init__(self, datastore: Datastore):
         self.datastore = datastore
