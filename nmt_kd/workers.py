@@ -1,10 +1,17 @@
 """Workers that divide a long job among them without communicating."""
 
+import argparse
 import os
 
 import torch
 
 from nmt_kd.options import require
+
+
+def add_worker_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags whose values `which_worker` takes to the parser of a command."""
+    parser.add_argument("--num-shards", type=int, default=1, help="number of workers (default: %(default)s)")
+    parser.add_argument("--shard-id", type=int, default=0, help="number of this worker, from 0 (default: %(default)s)")
 
 
 def which_worker(shard_id: int, num_shards: int) -> tuple[int, int]:

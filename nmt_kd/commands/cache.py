@@ -16,6 +16,7 @@ from nmt_kd.caching.building import build_cache
 from nmt_kd.caching.sources import SourceKind, source_kinds
 from nmt_kd.errors import UserError
 from nmt_kd.options import add_flags, check_options, flag, values_of
+from nmt_kd.workers import add_worker_flags
 
 EXAMPLE = "nmt-kd cache data-bin --teacher-path teacher.pt --top-k 8 cache"
 DEFAULT = "checkpoint"
@@ -39,8 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SUBSET",
         help="subsets of the data (default: train valid)",
     )
-    parser.add_argument("--num-shards", type=int, default=1, help="number of workers (default: %(default)s)")
-    parser.add_argument("--shard-id", type=int, default=0, help="number of this worker, from 0 (default: %(default)s)")
+    add_worker_flags(parser)
     parser.add_argument("--max-tokens", type=int, default=4000, help="tokens per batch (default: %(default)s)")
     for kind in kinds.values():
         group = parser.add_argument_group(f"--source {kind.name}", kind.help)

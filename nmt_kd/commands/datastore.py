@@ -14,6 +14,7 @@ from pathlib import Path
 from nmt_kd.caching.neighbours.datastore import build_datastore
 from nmt_kd.caching.neighbours.keys import KeyReader
 from nmt_kd.caching.sources import checkpoint
+from nmt_kd.workers import add_worker_flags
 
 EXAMPLE = "nmt-kd datastore data-bin datastore --teacher-path student.pt"
 
@@ -23,8 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", type=Path, metavar="out", help="folder for the datastore; rerun to resume")
     parser.add_argument("--teacher-path", required=True, help="the base model, a fairseq checkpoint")
     parser.add_argument("--gen-subset", default="train", help="subset of the data (default: %(default)s)")
-    parser.add_argument("--num-shards", type=int, default=1, help="number of workers (default: %(default)s)")
-    parser.add_argument("--shard-id", type=int, default=0, help="number of this worker, from 0 (default: %(default)s)")
+    add_worker_flags(parser)
     parser.add_argument("--max-tokens", type=int, default=4000, help="tokens per batch (default: %(default)s)")
 
 

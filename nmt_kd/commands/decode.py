@@ -17,7 +17,7 @@ from nmt_kd.options import values_of
 from nmt_kd.translators.decode import ON_EMPTY, ON_TOO_LONG, decode_text
 from nmt_kd.translators.search import Search
 from nmt_kd.translators.translator import TeacherOptions
-from nmt_kd.workers import which_worker
+from nmt_kd.workers import add_worker_flags, which_worker
 
 EXAMPLE = "nmt-kd decode --teacher Helsinki-NLP/opus-mt-en-de --sources mono.en --output decoded --beam 4 --nbest 4"
 
@@ -101,8 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="sentences translated and saved together; a killed worker loses at most one such block "
         "(default: %(default)s)",
     )
-    parser.add_argument("--num-shards", type=int, default=1, help="number of workers (default: %(default)s)")
-    parser.add_argument("--shard-id", type=int, default=0, help="number of this worker, from 0 (default: %(default)s)")
+    add_worker_flags(parser)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ from nmt_kd.caching.neighbours.opening import SearchOptions, open_finder
 from nmt_kd.caching.neighbours.stored import build_neighbours
 from nmt_kd.caching.sources import checkpoint
 from nmt_kd.options import add_flags, check_options, values_of
+from nmt_kd.workers import add_worker_flags
 
 EXAMPLE = "nmt-kd neighbours data-bin neighbours --teacher-path student.pt --knn-datastore datastore --knn-k 64"
 
@@ -30,8 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SUBSET",
         help="subsets of the data (default: train valid)",
     )
-    parser.add_argument("--num-shards", type=int, default=1, help="number of workers (default: %(default)s)")
-    parser.add_argument("--shard-id", type=int, default=0, help="number of this worker, from 0 (default: %(default)s)")
+    add_worker_flags(parser)
     parser.add_argument("--max-tokens", type=int, default=4000, help="tokens per batch (default: %(default)s)")
 
 
