@@ -188,7 +188,8 @@ class Bench:
         for name in METHODS:
             self.criteria[name].chance_check.tokens = ChanceCheck.TOKENS  # skip the check: the teacher is not trained
             if self.criteria[name].teacher is not None:
-                self.criteria[name].teacher.follow(next(self.student.parameters()))
+                for model in self.criteria[name].teacher.models:
+                    model.to(self.device, self.dtype)
         self.teacher = self.criteria["word_kd"].teacher.models[0]
         self.criteria[TEXTBOOK_WORD_KD] = TextbookWordKD(self.criteria[PLAIN], self.teacher)
         self.criteria[TEXTBOOK_R_DROP] = TextbookRDrop(self.criteria[PLAIN])
