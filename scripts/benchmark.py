@@ -35,7 +35,6 @@ from torch.nn import functional
 
 import nmt_kd  # noqa: F401  (registers the criteria)
 from nmt_kd.criterions.base import DistillationCriterion, TeacherConfig
-from nmt_kd.engine.chance import ChanceCheck
 from nmt_kd.engine.chunks import Chunk, Projection, SummedLoss
 from nmt_kd.evaluation.tables import Table, as_markdown
 from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
@@ -186,9 +185,9 @@ class Bench:
             cfg = self._parse([*self.student_flags, *shared, "--criterion", *method])
             self.criteria[name] = self.task.build_criterion(cfg.criterion).train().to(self.device, self.dtype)
         for name in METHODS:
-            self.criteria[name].chance_check.tokens = ChanceCheck.TOKENS  # skip the check: the teacher is not trained
-            if self.criteria[name].teacher is not None:
-                for model in self.criteria[name].teacher.models:
+            if (teacher := self.criteria[name].teacher) is not None:
+                teacher.is_trained = False  # skips the check that it beats chance
+                for model in teacher.models:
                     model.to(self.device, self.dtype)
         self.teacher = self.criteria["word_kd"].teacher.models[0]
         self.criteria[TEXTBOOK_WORD_KD] = TextbookWordKD(self.criteria[PLAIN], self.teacher)
@@ -217,7 +216,7 @@ class Bench:
             method = [*CACHED[name], "--label-smoothing", "0.1", "--teacher-cache", cache]
             cfg = self._parse([*self.student_flags, "--disable-validation", "--criterion", *method])
             self.criteria[name] = self.task.build_criterion(cfg.criterion).train().to(self.device, self.dtype)
-            self.criteria[name].chance_check.tokens = ChanceCheck.TOKENS  # skip the check: the teacher is not trained
+            self.criteria[name].teacher.is_trained = False
 
     @staticmethod
     def _parse(flags):
