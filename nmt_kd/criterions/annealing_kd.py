@@ -10,8 +10,9 @@ from omegaconf import II
 from nmt_kd.criterions.base import Batch, Chunk, DistillationCriterion, TeacherConfig
 from nmt_kd.engine.predictions import FullDistribution
 from nmt_kd.errors import UserError
-from nmt_kd.losses.divergence import kl_divergence, scaled_logit_error
-from nmt_kd.losses.precision import log_probabilities
+from nmt_kd.losses.divergence import scaled_logit_error
+from nmt_kd.losses.logits import Logits
+from nmt_kd.losses.precision import at_least_float32
 from nmt_kd.losses.schedule import annealing_scale, linear
 from nmt_kd.options import SHARE, Allowed, one_of, option
 
@@ -95,15 +96,15 @@ class AnnealingKD(DistillationCriterion):
 
     def token_losses(self, chunk: Chunk):
         if not self.training:
-            return {"kd_loss": kl_divergence(chunk.student_log_p, chunk.teacher_log_q)}
+            return {"kd_loss": chunk.teacher.divergence(chunk.student)}
         if not self.distils:
             return {}
         if self.cfg.annealing_loss == "mse":
             highest = self.cfg.annealing_temperature or HIGHEST_TEMPERATURE["mse"]
             scale = annealing_scale(self.temperature, highest)
             return {"kd_loss": scaled_logit_error(chunk.student_logits, chunk.teacher_logits, scale)}
-        softened = log_probabilities(chunk.teacher_logits, self.temperature)
-        return {"kd_loss": kl_divergence(chunk.student_log_p, softened)}
+        softened = Logits.of(at_least_float32(chunk.teacher_logits) / self.temperature)
+        return {"kd_loss": chunk.student.kl_divergence_from(softened)}
 
     def loss_weights(self, batch: Batch):
         if not self.distils:

@@ -24,7 +24,6 @@ from nmt_kd.engine.models import run_model, target_token_index
 from nmt_kd.engine.predictions import DeclaredPredictions, Need, TeacherSource, UndeclaredNeedError
 from nmt_kd.engine.teacher import Teacher
 from nmt_kd.errors import UserError
-from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
 from nmt_kd.options import check_options
 
 __all__ = ["Batch", "Chunk", "DistillationConfig", "DistillationCriterion", "InterpolationConfig", "TeacherConfig"]
@@ -199,13 +198,11 @@ class DistillationCriterion(FairseqCriterion):
 
     def objective(self, chunk: Chunk, weights: Weights) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of a chunk's tokens, [tokens], and the values to log, [tokens] each."""
-        terms = {}
+        terms = self.token_losses(chunk)
         logged = {}
         if not chunk.batch.auxiliary:
-            terms["ce_loss"], logged["nll_loss"] = label_smoothed_cross_entropy(
-                chunk.student_log_p, chunk.gold, self.cfg.label_smoothing
-            )
-        terms |= self.token_losses(chunk)
+            cross_entropy, logged["nll_loss"] = chunk.student.cross_entropy(chunk.gold, self.cfg.label_smoothing)
+            terms = {"ce_loss": cross_entropy, **terms}
         known = chunk.teacher.known if chunk.teacher_was_used else None
         if known is not None:
             terms = {name: term if name == "ce_loss" else term.where(known, 0.0) for name, term in terms.items()}

@@ -14,6 +14,7 @@ from nmt_kd.engine.models import ModelOutput
 from nmt_kd.engine.predictions import EmptyPredictions, Predictions, UndeclaredNeedError
 from nmt_kd.engine.teacher import ModelPredictions
 from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
+from nmt_kd.losses.logits import Logits
 from nmt_kd.losses.precision import log_probabilities
 
 
@@ -100,7 +101,7 @@ class Batch:
         """The projections of the student and of its peers, from which a chunk's logits are computed."""
         return [output.projection for output in (self.student, *self.peers)]
 
-    def chunk(self, rows: slice, logits: Sequence[Tensor]) -> "Chunk":
+    def chunk(self, rows: slice, logits: Sequence[Logits]) -> "Chunk":
         """Return the chunk of the tokens in `rows` with these logits, [rows, V] each."""
         return Chunk(self, rows, logits)
 
@@ -108,7 +109,7 @@ class Batch:
 class Chunk(chunks.Chunk):
     """Some tokens of a batch and the models' predictions for them, which are computed when they are first used."""
 
-    def __init__(self, batch: Batch, rows: slice, logits: Sequence[Tensor]):
+    def __init__(self, batch: Batch, rows: slice, logits: Sequence[Logits]):
         super().__init__(rows, logits)
         self.batch = batch
 
@@ -118,19 +119,24 @@ class Chunk(chunks.Chunk):
         return self.batch.gold[self.rows]
 
     @property
-    def student_logits(self) -> Tensor:
-        """The student's logits, [tokens, V], with gradients in training."""
+    def student(self) -> Logits:
+        """The student's logits, and what losses need of them."""
         return self.logits[0]
 
-    @cached_property
+    @property
+    def student_logits(self) -> Tensor:
+        """The student's logits, [tokens, V], with gradients in training."""
+        return self.student.values
+
+    @property
     def student_log_p(self) -> Tensor:
         """The student's log-probabilities, [tokens, V], float32 or float64, with gradients in training."""
-        return log_probabilities(self.student_logits)
+        return self.student.log_p
 
-    @cached_property
-    def peers_log_p(self) -> list[Tensor]:
-        """The log-probabilities of each of the batch's peers, [tokens, V], like the student's."""
-        return [log_probabilities(logits) for logits in self.logits[1:]]
+    @property
+    def peers(self) -> Sequence[Logits]:
+        """The logits of each of the batch's peers, like the student's."""
+        return self.logits[1:]
 
     @cached_property
     def teacher(self) -> Distribution:

@@ -19,7 +19,6 @@ from nmt_kd.criterions.student import another_student
 from nmt_kd.engine.models import ModelOutput
 from nmt_kd.engine.predictions import HiddenStates
 from nmt_kd.errors import UserError
-from nmt_kd.losses.divergence import kl_divergence
 from nmt_kd.losses.hidden import attention_error, student_up_error, teacher_down_error
 from nmt_kd.losses.layer_map import LAYER_MAPS, LayerMap, layer_map
 from nmt_kd.options import AT_LEAST_0, SHARE, one_of, option, require
@@ -169,7 +168,7 @@ class CKD(DistillationCriterion):
     # -- one batch ----------------------------------------------------------------------------------------------------
 
     def token_losses(self, chunk: Chunk):
-        return {"kd_loss": kl_divergence(chunk.student_log_p, chunk.teacher_log_q)}
+        return {"kd_loss": chunk.teacher.divergence(chunk.student)}
 
     def loss_weights(self, batch: Batch):
         weight = self.cfg.ckd_lambda

@@ -69,7 +69,7 @@ class GKD(DistillationCriterion):
 
     def token_losses(self, chunk: Chunk):
         kind = kl_divergence if self.warms_up else divergence_of(self.cfg)
-        return {"kd_loss": chunk.teacher.divergence(chunk.student_log_p, kind=kind)}
+        return {"kd_loss": chunk.teacher.divergence(chunk.student, kind=kind)}
 
     def loss_weights(self, batch: Batch):
         if not batch.is_reference:

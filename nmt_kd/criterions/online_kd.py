@@ -94,7 +94,7 @@ class OnlineKD(DistillationCriterion):
     def token_losses(self, chunk: Chunk):
         if chunk.batch.teacher is None or (self.training and not self.distils(chunk.batch)):
             return {}
-        return {"kd_loss": chunk.teacher.divergence(chunk.student_log_p)}
+        return {"kd_loss": chunk.teacher.divergence(chunk.student)}
 
     def loss_weights(self, batch: Batch):
         if not self.distils(batch):

@@ -51,7 +51,7 @@ class ProbingKDConfig(InterpolationConfig):
 
 
 PROBES: dict[str, Callable[[Chunk, ProbingKDConfig], Tensor]] = {
-    "all": lambda chunk, cfg: chunk.teacher.divergence(chunk.student_log_p),
+    "all": lambda chunk, cfg: chunk.teacher.divergence(chunk.student),
     "top-k": lambda chunk, cfg: top_k_cross_entropy(chunk.student_log_p, *chunk.teacher.top(cfg.probing_top_k)),
     "no-top-1": lambda chunk, cfg: kl_divergence(chunk.student_log_p, without_top_1(chunk.teacher_log_q, chunk.gold)),
 }

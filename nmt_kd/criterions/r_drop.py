@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from fairseq.criterions import register_criterion
 
 from nmt_kd.criterions.base import Batch, Chunk, DistillationConfig, DistillationCriterion
-from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
 from nmt_kd.losses.divergence_kinds import symmetric_kl_divergence
 from nmt_kd.options import AT_LEAST_0, option
 
@@ -29,9 +28,10 @@ class RDrop(DistillationCriterion):
     def token_losses(self, chunk: Chunk):
         if not self.training:
             return {}
-        (second,) = chunk.peers_log_p
-        cross_entropy, _ = label_smoothed_cross_entropy(second, chunk.gold, self.cfg.label_smoothing)
-        return {"second_ce_loss": cross_entropy, "r_drop_loss": symmetric_kl_divergence(chunk.student_log_p, second)}
+        (second,) = chunk.peers
+        divergence = symmetric_kl_divergence(chunk.student_log_p, second.log_p)
+        cross_entropy, _ = second.cross_entropy(chunk.gold, self.cfg.label_smoothing)
+        return {"second_ce_loss": cross_entropy, "r_drop_loss": divergence}
 
     def loss_weights(self, batch: Batch):
         return {"ce_loss": 1.0, "second_ce_loss": 1.0, "r_drop_loss": self.cfg.r_drop_alpha}

@@ -15,7 +15,6 @@ from nmt_kd.criterions.base import Batch, Chunk, DistillationConfig, Distillatio
 from nmt_kd.criterions.student import another_student
 from nmt_kd.engine.models import ModelOutput
 from nmt_kd.errors import UserError
-from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
 from nmt_kd.options import SHARE, Allowed, option
 
 
@@ -72,10 +71,8 @@ class SeerForcing(DistillationCriterion):
         if not self.training:
             return {}
         if chunk.batch.auxiliary:
-            return {
-                "seer_loss": label_smoothed_cross_entropy(chunk.student_log_p, chunk.gold, self.cfg.label_smoothing)[0]
-            }
-        return {"kd_loss": chunk.teacher.divergence(chunk.student_log_p)}
+            return {"seer_loss": chunk.student.cross_entropy(chunk.gold, self.cfg.label_smoothing)[0]}
+        return {"kd_loss": chunk.teacher.divergence(chunk.student)}
 
     def loss_weights(self, batch: Batch):
         return {"ce_loss": 1 - self.cfg.kd_alpha, "kd_loss": self.cfg.kd_alpha, "seer_loss": 1.0}

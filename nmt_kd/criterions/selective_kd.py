@@ -74,7 +74,7 @@ class SelectiveKD(DistillationCriterion):
             )
 
     def token_losses(self, chunk: Chunk):
-        return {"kd_loss": chunk.teacher.divergence(chunk.student_log_p, kind=divergence_of(self.cfg))}
+        return {"kd_loss": chunk.teacher.divergence(chunk.student, kind=divergence_of(self.cfg))}
 
     def update_state(self, batch: Batch):
         if self.queue:

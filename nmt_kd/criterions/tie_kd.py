@@ -10,7 +10,6 @@ from nmt_kd.criterions.base import Batch, Chunk, DistillationCriterion, Interpol
 from nmt_kd.criterions.config import DivergenceConfig, divergence_of
 from nmt_kd.engine.predictions import TopWords
 from nmt_kd.losses.ranking import hierarchical_ranking_loss
-from nmt_kd.losses.top_k import top_k_indices
 from nmt_kd.options import AT_LEAST_0, AT_LEAST_1, option, require
 
 
@@ -51,16 +50,16 @@ class TIEKD(DistillationCriterion):
         return TopWords(max(1, self.cfg.ranking_top_k), at_new_prefixes=self.cfg.kd_iterations > 1)
 
     def token_losses(self, chunk: Chunk):
-        terms = {"kd_loss": chunk.teacher.divergence(chunk.student_log_p, kind=divergence_of(self.cfg))}
+        terms = {"kd_loss": chunk.teacher.divergence(chunk.student, kind=divergence_of(self.cfg))}
         if self.cfg.ranking_top_k:
             terms["ranking_loss"] = self.ranking_loss(chunk)
         return {name: term / self.iterations for name, term in terms.items()}
 
     def ranking_loss(self, chunk: Chunk) -> Tensor:
         """Return the hierarchical ranking loss, [tokens]."""
-        log_p, top_k = chunk.student_log_p, self.cfg.ranking_top_k
-        (t, q_t), s = chunk.teacher.top(top_k), top_k_indices(log_p, top_k)
-        p_s, p_t = log_p.gather(-1, s).exp(), log_p.gather(-1, t).exp()
+        top_k = self.cfg.ranking_top_k
+        (t, q_t), s = chunk.teacher.top(top_k), self.student_top(chunk)[:, :top_k]
+        p_s, p_t = chunk.student.log_p_of(torch.cat([s, t], dim=-1)).exp().chunk(2, dim=-1)
         return hierarchical_ranking_loss(p_s, chunk.teacher.log_q_of(s), p_t, q_t)
 
     def loss_weights(self, batch: Batch):
@@ -77,12 +76,16 @@ class TIEKD(DistillationCriterion):
 
     def objective(self, chunk: Chunk, weights):
         if "predictions" in chunk.batch.notes:
-            chunk.note("predictions", self.first_choices(chunk.student_logits))
+            chunk.note("predictions", self.first_choices(chunk))
         return super().objective(chunk, weights)
 
-    def first_choices(self, logits: Tensor) -> Tensor:
-        """Return the most probable words other than padding, [tokens], given the logits [tokens, V]."""
-        first, second = top_k_indices(logits, 2).unbind(-1)
+    def student_top(self, chunk: Chunk) -> Tensor:
+        """Return the student's top words for the ranking loss, and at least two for `first_choices`, [tokens, k]."""
+        return chunk.student.top(max(2, self.cfg.ranking_top_k))
+
+    def first_choices(self, chunk: Chunk) -> Tensor:
+        """Return the student's most probable words other than padding, [tokens]."""
+        first, second = self.student_top(chunk)[:, :2].unbind(-1)
         return torch.where(first == self.padding_idx, second, first)
 
     def decoder_inputs(self, batch: Batch, predictions: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ class WordKD(DistillationCriterion):
 
     def token_losses(self, chunk: Chunk):
         kind = divergence_of(self.cfg)
-        return {"kd_loss": chunk.teacher.divergence(chunk.student_log_p, self.cfg.kd_temperature, kind)}
+        return {"kd_loss": chunk.teacher.divergence(chunk.student, self.cfg.kd_temperature, kind)}
 
     def loss_weights(self, batch: Batch):
         return {"ce_loss": 1 - self.cfg.kd_alpha, "kd_loss": self.cfg.kd_alpha}

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from nmt_kd.losses.logits import Logits
+
 # In float16 the gradient of a rare word's logit, about 1e-7, would underflow. These factors scale up the gradients of
 # logits and weights; powers of two make this exact. The second is smaller because that gradient sums over many tokens.
 FLOAT16_LOGIT_SCALE = 256.0
@@ -92,11 +94,11 @@ def per_token(
 class Chunk:
     """Some tokens of a view, and their logits under each of its projections, [tokens, V] each.
 
-    In training the logits are leaves that require gradients. `SummedLoss.add` empties the chunk: the caller's variable
-    would otherwise keep its tensors alive while the next chunk is computed.
+    `SummedLoss.add` empties the chunk: the caller's variable would otherwise keep its tensors alive while the next
+    chunk is computed.
     """
 
-    def __init__(self, rows: slice, logits: Sequence[Tensor]):
+    def __init__(self, rows: slice, logits: Sequence[Logits]):
         self.rows = rows
         self.logits = logits
 
@@ -114,7 +116,7 @@ class View(Protocol, Generic[ChunkType]):
     @property
     def projections(self) -> Sequence[Projection]: ...
 
-    def chunk(self, rows: slice, logits: Sequence[Tensor]) -> ChunkType: ...
+    def chunk(self, rows: slice, logits: Sequence[Logits]) -> ChunkType: ...
 
 
 class SummedLoss:
@@ -146,7 +148,7 @@ class SummedLoss:
         for rows in chunk_slices(tokens, chunk_tokens):
             self._projections = projections
             # in one expression: a variable of this generator would keep the logits after `add` has emptied the chunk
-            yield view.chunk(rows, list(map(_leaf, projections, repeat(rows), wanted)))
+            yield view.chunk(rows, list(map(_logits, projections, repeat(rows), wanted)))
             if self._projections is not None:
                 raise RuntimeError(
                     "a chunk was not added to the loss before the next one was requested; add each chunk in the loop"
@@ -179,17 +181,13 @@ class SummedLoss:
     @torch.no_grad()
     def _differentiate(self, loss: Tensor, chunk: Chunk) -> None:
         """Backpropagate a chunk's loss to the features and output layers that its logits were computed from."""
-        sources = [
-            (projection, logits)
-            for projection, logits in zip(self._projections or (), chunk.logits, strict=True)
-            if logits.requires_grad
-        ]
-        in_float16 = any(logits.dtype == torch.float16 for _, logits in sources)
+        in_float16 = any(logits.values.dtype == torch.float16 for logits in chunk.logits)
         scale = FLOAT16_LOGIT_SCALE if in_float16 else 1.0
-        gradients = torch.autograd.grad(
-            loss, [logits for _, logits in sources], torch.full_like(loss, scale), allow_unused=True
-        )
-        for (projection, _), of_logits in zip(sources, gradients, strict=True):
+        leaves = [leaf for logits in chunk.logits for leaf in logits.leaves]
+        gradients = torch.autograd.grad(loss, leaves, torch.full_like(loss, scale), allow_unused=True)
+        of_leaves = dict(zip(leaves, gradients, strict=True))
+        for projection, logits in zip(self._projections or (), chunk.logits, strict=True):
+            of_logits = logits.gradient(of_leaves) if logits.leaves else None
             if of_logits is not None:
                 self._add_gradients(projection, chunk.rows, of_logits, scale)
 
@@ -244,9 +242,9 @@ class _WithGradients(torch.autograd.Function):
 
 
 @torch.no_grad()
-def _leaf(projection: Projection, rows: slice, wanted: bool) -> Tensor:
-    """Return the logits of some tokens as a leaf, with gradients if they are wanted."""
-    return projection.logits(rows).detach().requires_grad_(wanted)
+def _logits(projection: Projection, rows: slice, trained: bool) -> Logits:
+    """Return the logits of some tokens."""
+    return Logits.of(projection.logits(rows), trained)
 
 
 def _accumulation_dtype(tensor: Tensor) -> torch.dtype:

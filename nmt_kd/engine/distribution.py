@@ -9,8 +9,15 @@ import torch
 from torch import Tensor
 
 from nmt_kd.errors import UserError
-from nmt_kd.losses.divergence import LOG_OF_NOTHING, coarse_divergence, coarse_log_probabilities, kl_divergence
+from nmt_kd.losses.divergence import (
+    LOG_OF_NOTHING,
+    coarse_divergence,
+    coarse_log_probabilities,
+    kl_divergence,
+    tempered_log_probabilities,
+)
 from nmt_kd.losses.divergence_kinds import Divergence, at_temperature
+from nmt_kd.losses.logits import Logits
 from nmt_kd.losses.precision import at_least_float32, log_probabilities
 from nmt_kd.losses.top_k import other_words, top_k_indices
 
@@ -42,11 +49,11 @@ class Distribution(ABC):
         return None
 
     @abstractmethod
-    def divergence(self, student_log_p: Tensor, temperature: float = 1.0, kind: Divergence = kl_divergence) -> Tensor:
+    def divergence(self, student: Logits, temperature: float = 1.0, kind: Divergence = kl_divergence) -> Tensor:
         """Return `KL(teacher || student)` or another `kind`, [tokens]; words of unknown probability form one bucket.
 
-        `student_log_p` are the student's log-probabilities, [tokens, V]. Both distributions are taken at `temperature`
-        (an approximation where there is a bucket), and the divergence is multiplied by its square.
+        Both distributions are taken at `temperature` (an approximation where there is a bucket), and the divergence is
+        multiplied by its square.
         """
 
     @abstractmethod
@@ -73,9 +80,14 @@ class WholeDistribution(Distribution):
     logits: Tensor
 
     @cached_property
+    def teacher(self) -> Logits:
+        """The logits with what losses need of them."""
+        return Logits.of(self.logits)
+
+    @property
     def log_q(self) -> Tensor:
         """The log-probabilities, [tokens, V]."""
-        return log_probabilities(self.logits.detach())
+        return self.teacher.log_p
 
     @property
     def vocabulary_size(self) -> int:
@@ -87,19 +99,19 @@ class WholeDistribution(Distribution):
 
     @property
     def confidence(self) -> Tensor:
-        return self.log_q.amax(-1).exp()
+        return (self.logits.amax(-1) - self.teacher.log_normaliser).exp()
 
-    def divergence(self, student_log_p: Tensor, temperature: float = 1.0, kind: Divergence = kl_divergence) -> Tensor:
-        if temperature == 1:
-            return kind(student_log_p, self.log_q)
-        return at_temperature(kind, student_log_p, self.log_q, temperature)
+    def divergence(self, student: Logits, temperature: float = 1.0, kind: Divergence = kl_divergence) -> Tensor:
+        if kind is kl_divergence and temperature == 1:
+            return student.kl_divergence_from(self.teacher)
+        return at_temperature(kind, student.log_p, self.log_q, temperature)
 
     def top(self, top_k: int) -> tuple[Tensor, Tensor]:
-        words = top_k_indices(self.log_q, top_k)
-        return words, self.log_q.gather(-1, words)
+        words = self.teacher.top(top_k)
+        return words, self.log_q_of(words)
 
     def log_q_of(self, words: Tensor) -> Tensor:
-        return self.log_q.gather(-1, words)
+        return self.teacher.log_p_of(words)
 
     def nll(self, gold: Tensor) -> Tensor:
         return -self.log_q_of(gold.unsqueeze(-1)).squeeze(-1)
@@ -142,11 +154,15 @@ class TopDistribution(Distribution):
     def known(self) -> Tensor | None:
         return self.known_tokens
 
-    def divergence(self, student_log_p: Tensor, temperature: float = 1.0, kind: Divergence = kl_divergence) -> Tensor:
-        arguments = (student_log_p, self.words, self.log_q, self.log_rest, temperature)
+    def divergence(self, student: Logits, temperature: float = 1.0, kind: Divergence = kl_divergence) -> Tensor:
+        if temperature != 1:
+            both = tempered_log_probabilities(student.log_p, self.words, self.log_q, self.log_rest, temperature)
+            return kind(*both) * temperature**2
+        log_p = student.log_p_of(self.words)
         if kind is kl_divergence:  # needs no bucket where the teacher gives it nothing
-            return coarse_divergence(*arguments)
-        return kind(*coarse_log_probabilities(*arguments)) * temperature**2
+            return coarse_divergence(log_p, self.log_q, self.log_rest)
+        has_rest = self.words.size(-1) < self.vocabulary_size
+        return kind(*coarse_log_probabilities(log_p, self.log_q, self.log_rest if has_rest else None))
 
     def top(self, top_k: int) -> tuple[Tensor, Tensor]:
         return self.words[:, :top_k], self.log_q[:, :top_k]

@@ -10,6 +10,7 @@ from nmt_kd.engine.distribution import Distribution, TopDistribution
 from nmt_kd.engine.models import ModelOutput
 from nmt_kd.losses.divergence import kl_divergence
 from nmt_kd.losses.divergence_kinds import Divergence
+from nmt_kd.losses.logits import Logits
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Needs
@@ -186,8 +187,8 @@ class TopWordsOnly(Distribution):
     def known(self) -> Tensor | None:
         return self._distribution.known
 
-    def divergence(self, student_log_p: Tensor, temperature: float = 1.0, kind: Divergence = kl_divergence) -> Tensor:
-        return self._distribution.divergence(student_log_p, temperature, kind)
+    def divergence(self, student: Logits, temperature: float = 1.0, kind: Divergence = kl_divergence) -> Tensor:
+        return self._distribution.divergence(student, temperature, kind)
 
     def top(self, top_k: int) -> tuple[Tensor, Tensor]:
         self._check(top_k)

@@ -12,5 +12,10 @@ def label_smoothed_cross_entropy(log_p: Tensor, gold: Tensor, label_smoothing: f
     nll = -log_p.gather(-1, gold.unsqueeze(-1)).squeeze(-1)
     if label_smoothing == 0:
         return nll, nll
-    share = label_smoothing / (log_p.size(-1) - 1)
-    return (1 - label_smoothing - share) * nll + share * -log_p.sum(-1), nll
+    return smoothed(nll, -log_p.sum(-1), label_smoothing, log_p.size(-1)), nll
+
+
+def smoothed(nll: Tensor, nll_of_all: Tensor, label_smoothing: float, words: int) -> Tensor:
+    """Return the label-smoothed cross-entropy, given the `nll` of the gold tokens and its sum over all `words`."""
+    share = label_smoothing / (words - 1)
+    return (1 - label_smoothing - share) * nll + share * nll_of_all

@@ -28,39 +28,30 @@ def kl_divergence(student_log_p: Tensor, teacher_log_q: Tensor, temperature: flo
     return divergence if temperature == 1 else divergence * temperature**2
 
 
-def coarse_divergence(
-    student_log_p: Tensor, words: Tensor, log_q: Tensor, log_rest: Tensor, temperature: float = 1.0
-) -> Tensor:
+def coarse_divergence(log_p: Tensor, log_q: Tensor, log_rest: Tensor) -> Tensor:
     """Return `kl_divergence` with all words outside the teacher's top k merged into one bucket, [tokens].
 
-    `sum_{v in top-k} q_v (log q_v - log p_v) + q_rest (log q_rest - log p_rest)`, where `words` and `log_q` [tokens, k]
-    are the top k and `log_rest` [tokens] is the log of the remaining mass; `student_log_p` is [tokens, V]. It is at
+    `sum_{v in top-k} q_v (log q_v - log p_v) + q_rest (log q_rest - log p_rest)`, where `log_p` and `log_q` [tokens, k]
+    are the log-probabilities of the top k and `log_rest` [tokens] is the log of the teacher's remaining mass. It is at
     most the full divergence, and equal to it if k is V or if the student's probabilities outside the top k are
     proportional to the teacher's. So the student learns the total mass of the remaining words, but not how to
-    distribute it. Any other `temperature` is an approximation, see `tempered_coarse_divergence`.
+    distribute it.
     """
-    if temperature != 1:
-        return tempered_coarse_divergence(student_log_p, words, log_q, log_rest, temperature)
-    log_p = student_log_p.gather(-1, words)
     rest = log_rest.exp()
     p_rest = (1 - log_p.exp().sum(-1)).clamp(min=SMALLEST_REST)
     rest_term = torch.where(rest > 0, rest * (log_rest.clamp(min=LOG_OF_NOTHING) - p_rest.log()), 0.0)
     return (log_q.exp() * (log_q - log_p)).sum(-1) + rest_term
 
 
-def coarse_log_probabilities(
-    student_log_p: Tensor, words: Tensor, log_q: Tensor, log_rest: Tensor, temperature: float = 1.0
-) -> tuple[Tensor, Tensor]:
+def coarse_log_probabilities(log_p: Tensor, log_q: Tensor, log_rest: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return both models' log-probabilities of the teacher's top k words and of the bucket, [tokens, k + 1] each.
 
-    There is no bucket if k is V. At temperature 1 the bucket has at least the probability `SMALLEST_REST` in both
-    models, so that every divergence is finite even if the teacher excludes all other words. Any other `temperature` is
-    an approximation, see `_tempered`. Arguments are as in `coarse_divergence`.
+    Without `log_rest` there is no bucket, because k is V. The bucket has at least the probability `SMALLEST_REST` in
+    both models, so that every divergence is finite even if the teacher excludes all other words. Arguments are as in
+    `coarse_divergence`.
     """
-    if temperature != 1:
-        return _tempered(student_log_p, words, log_q, log_rest, temperature)
-    log_p, log_q = student_log_p.gather(-1, words), log_q.detach().clamp(min=LOG_OF_NOTHING)
-    if words.size(-1) < student_log_p.size(-1):
+    log_q = log_q.detach().clamp(min=LOG_OF_NOTHING)
+    if log_rest is not None:
         p_rest = (1 - log_p.exp().sum(-1, keepdim=True)).clamp(min=SMALLEST_REST)
         log_p = torch.cat([log_p, p_rest.log()], dim=-1)
         q_rest = log_rest.detach().unsqueeze(-1).clamp(min=math.log(SMALLEST_REST))
@@ -68,22 +59,12 @@ def coarse_log_probabilities(
     return log_p, log_q
 
 
-def tempered_coarse_divergence(
-    student_log_p: Tensor, words: Tensor, log_q: Tensor, log_rest: Tensor, temperature: float
-) -> Tensor:
-    """Return an approximation of `kl_divergence` at a `temperature` from the teacher's top k words, [tokens].
-
-    Arguments are as in `coarse_divergence`; the result is multiplied by the square of the temperature.
-    """
-    log_p_t, log_q_t = _tempered(student_log_p, words, log_q, log_rest, temperature)
-    return kl_divergence(log_p_t, log_q_t) * temperature**2
-
-
-def _tempered(
+def tempered_log_probabilities(
     student_log_p: Tensor, words: Tensor, log_q: Tensor, log_rest: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
     """Return an approximation of `coarse_log_probabilities` at a `temperature`.
 
+    `student_log_p` are all log-probabilities of the student, [tokens, V]; `words` [tokens, k] are the teacher's top k.
     The bucket's mass at temperature T, the sum of `q_v^(1/T)` over its words, depends on how the teacher distributes it
     among them, which is unknown. It is taken to be distributed as the student's: `q_v = q_rest p_v / p_rest`, so the
     bucket has `(q_rest / p_rest)^(1/T) sum_{v not in top-k} p_v^(1/T)`, without gradients. As at temperature 1, the

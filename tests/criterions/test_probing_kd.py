@@ -172,7 +172,7 @@ def test_the_intervals_partition_the_tokens(probing, sample, scale):
 
 def kept_confidences(criterion, confidences):
     """Those of some tokens' highest probabilities for which there is a distillation term."""
-    chunk = Chunk(batch=None, rows=slice(None), logits=[torch.zeros(len(confidences), 200)])
+    chunk = Chunk(batch=None, rows=slice(None), logits=[Logits(torch.zeros(len(confidences), 200))])
     log_q = torch.tensor(confidences).log().unsqueeze(-1)
     vars(chunk)["teacher"] = TopDistribution(torch.full(log_q.shape, 5), log_q, torch.full((len(log_q),), -20.0), 200)
     kept = criterion.token_losses(chunk)["kd_loss"] > 0

@@ -47,7 +47,7 @@ def summed_objective(passes, chunk_tokens=0):
     total = SummedLoss(chunk_tokens)
     for projection, objective in passes:
         for chunk in total.chunks(Tokens(projection)):
-            total.add(chunk, *objective(chunk.logits[0], chunk.rows))
+            total.add(chunk, *objective(chunk.logits[0].values, chunk.rows))
     return total.result()
 
 
@@ -289,7 +289,7 @@ def test_projections_side_by_side_may_share_a_loss_and_an_output_layer(chunk_tok
 
     total = SummedLoss(chunk_tokens)
     for chunk in total.chunks(Tokens(Projection(first, weight, bias), Projection(second, weight, bias))):
-        total.add(chunk, difference(*chunk.logits), {})
+        total.add(chunk, difference(*(logits.values for logits in chunk.logits)), {})
     loss, _ = total.result()
     plain = difference(functional.linear(first, weight, bias), functional.linear(second, weight, bias)).sum()
     inputs = [first, second, weight, bias]
@@ -315,7 +315,7 @@ def test_a_chunk_is_empty_once_it_was_added():
     inputs, gold, teacher_logits = make_inputs(5)
     total = SummedLoss(2)
     for chunk in total.chunks(Tokens(Projection(*inputs))):
-        total.add(chunk, *objective_for(gold, teacher_logits)(chunk.logits[0], chunk.rows))
+        total.add(chunk, *objective_for(gold, teacher_logits)(chunk.logits[0].values, chunk.rows))
         assert vars(chunk) == {}
 
 
@@ -328,7 +328,7 @@ def test_chunks_are_added_once_each():
         next(chunks)
     total = SummedLoss(2)
     chunk = next(total.chunks(Tokens(Projection(*inputs))))
-    losses = chunk.logits[0].sum(-1)
+    losses = chunk.logits[0].total
     total.add(chunk, losses, {})
     with pytest.raises(RuntimeError, match="has been added already"):
         total.add(chunk, losses, {})
@@ -340,8 +340,8 @@ def test_a_projection_in_float32_beside_one_in_float16_has_the_same_gradients_as
     objective = objective_for(gold, teacher_logits)
     total = SummedLoss(5)
     for chunk in total.chunks(Tokens(Projection(*inputs), Projection(*halves))):
-        losses, _ = objective(chunk.logits[0], chunk.rows)
-        total.add(chunk, losses + objective(chunk.logits[1], chunk.rows)[0], {})
+        losses = [objective(logits.values, chunk.rows)[0] for logits in chunk.logits]
+        total.add(chunk, sum(losses), {})
     loss, _ = total.result()
     alone, _ = chunked_objective(Projection(*inputs), objective, 5)
     for ours, theirs in zip(torch.autograd.grad(loss, inputs), torch.autograd.grad(alone, inputs), strict=True):

@@ -31,7 +31,7 @@ class LanguageTeachers(DistillationCriterion):
         return OneForEach(tagged, Teacher.load(self.cfg.teacher_path, task), task.source_dictionary.pad())
 
     def token_losses(self, chunk):
-        return {"kd_loss": chunk.teacher.divergence(chunk.student_log_p)}
+        return {"kd_loss": chunk.teacher.divergence(chunk.student)}
 
     def loss_weights(self, batch):
         return {"ce_loss": 1 - self.cfg.kd_alpha, "kd_loss": self.cfg.kd_alpha}

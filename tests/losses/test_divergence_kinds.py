@@ -6,6 +6,8 @@ from functools import partial
 import pytest
 import torch
 
+from plain import Plain
+
 from nmt_kd.engine.distribution import WholeDistribution
 from nmt_kd.losses.divergence import SMALLEST_REST, kl_divergence
 from nmt_kd.losses.divergence_kinds import DIVERGENCES, FIRST_SEARCH, divergence_named
@@ -70,7 +72,7 @@ def test_each_has_a_slow_form():
 def test_it_matches_the_equation_word_by_word(name, tokens, temperature):
     student, teacher = random_logits(tokens)
     kind = divergence_named(name, 0.3)
-    ours = WholeDistribution(teacher).divergence(student.log_softmax(-1), temperature, kind)
+    ours = WholeDistribution(teacher).divergence(Plain(student.log_softmax(-1)), temperature, kind)
     torch.testing.assert_close(ours, slow(name, student, teacher, 0.3, temperature), rtol=1e-10, atol=1e-12)
 
 
@@ -194,7 +196,7 @@ def as_one_word(logits, words):
 def test_from_a_store_it_is_that_of_the_words_listed_and_all_others_as_one(name, top_k):
     student, teacher = random_logits()
     top = WholeDistribution(teacher).coarse(top_k)
-    ours = top.divergence(student.log_softmax(-1), 1.0, divergence_named(name, 0.3))
+    ours = top.divergence(Plain(student.log_softmax(-1)), 1.0, divergence_named(name, 0.3))
     expected = slow(name, *(as_one_word(logits, top.words).log() for logits in (student, teacher)), 0.3)
     torch.testing.assert_close(ours, expected, rtol=1e-6, atol=1e-6)
 
@@ -203,7 +205,9 @@ def test_from_a_store_it_is_that_of_the_words_listed_and_all_others_as_one(name,
 def test_a_store_of_fewer_words_never_tells_more(name):
     student, teacher = random_logits()
     kind = divergence_named(name, 0.3)
-    values = [WholeDistribution(teacher).coarse(k).divergence(student.log_softmax(-1), 1.0, kind) for k in range(1, 10)]
+    values = [
+        WholeDistribution(teacher).coarse(k).divergence(Plain(student.log_softmax(-1)), 1.0, kind) for k in range(1, 10)
+    ]
     assert (torch.stack(values).diff(dim=0) >= -1e-6).all()
     torch.testing.assert_close(values[-1], kind(student.log_softmax(-1), teacher.log_softmax(-1)))
 
@@ -213,7 +217,7 @@ def test_a_store_of_fewer_words_never_tells_more(name):
 def test_a_store_of_all_words_is_the_teacher_at_every_temperature(name, temperature):
     student, teacher = random_logits()
     kind = divergence_named(name, 0.3)
-    ours = WholeDistribution(teacher).coarse(9).divergence(student.log_softmax(-1), temperature, kind)
+    ours = WholeDistribution(teacher).coarse(9).divergence(Plain(student.log_softmax(-1)), temperature, kind)
     torch.testing.assert_close(ours, slow(name, student, teacher, 0.3, temperature))
 
 
@@ -224,7 +228,7 @@ def test_a_store_that_gives_the_other_words_nothing_has_finite_values_and_gradie
     teacher[:, 3:] = -math.inf
     top = WholeDistribution(teacher.clamp(min=-1e4)).coarse(3)
     student.requires_grad_()
-    value = top.divergence(student.log_softmax(-1), 1.0, divergence_named(name, 0.1))
+    value = top.divergence(Plain(student.log_softmax(-1)), 1.0, divergence_named(name, 0.1))
     assert value.isfinite().all()
     assert (value <= -math.log(SMALLEST_REST)).all()
     assert torch.autograd.grad(value.sum(), student)[0].isfinite().all()
@@ -235,4 +239,4 @@ def test_kl_from_a_store_needs_no_such_probability():
     teacher[:, 3:] = -1e4
     top = WholeDistribution(teacher).coarse(3)
     exact = partial(slow, "kl")(student.double(), teacher.double(), 0.0)
-    torch.testing.assert_close(top.divergence(student.log_softmax(-1)).double(), exact, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(top.divergence(Plain(student.log_softmax(-1))).double(), exact, rtol=1e-5, atol=1e-6)
