@@ -9,6 +9,7 @@ from torch import nn
 from nmt_kd.criterions.base import Chunk
 from nmt_kd.engine.distribution import TopDistribution
 from nmt_kd.errors import UserError
+from nmt_kd.losses.logits import Logits
 
 INTERVALS = [(0.0, 0.4), (0.4, 0.7), (0.7, 1.0)]
 

@@ -2,7 +2,6 @@ import math
 
 import pytest
 import torch
-
 from plain import Plain
 
 from nmt_kd.engine.distribution import TopDistribution, WholeDistribution

@@ -1,6 +1,5 @@
 import pytest
 import torch
-
 from plain import Plain
 
 from nmt_kd.engine.distribution import WholeDistribution

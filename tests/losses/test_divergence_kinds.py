@@ -5,7 +5,6 @@ from functools import partial
 
 import pytest
 import torch
-
 from plain import Plain
 
 from nmt_kd.engine.distribution import WholeDistribution
