@@ -54,7 +54,7 @@ import warnings  # noqa: E402
 
 from pretended_gpu.costs import GPUS, LAUNCH  # noqa: E402
 from pretended_gpu.places import LOSSES  # noqa: E402
-from pretended_gpu.steps import Steps, take_steps  # noqa: E402
+from pretended_gpu.steps import Memory, Steps, measure_steps  # noqa: E402
 from pretended_gpu.systems import PLAIN, systems  # noqa: E402
 from pretended_gpu.workplace import Workplace, write_data  # noqa: E402
 
@@ -65,17 +65,17 @@ from nmt_kd.evaluation.tables import Table, as_markdown  # noqa: E402
 GB = 1e9
 
 
-def figures(steps: Steps, precision: str) -> dict:
+def figures(steps: Steps, memory: Memory, precision: str) -> dict:
     """Return what the table shows and --json writes."""
     record = steps.train.record
-    resident = steps.resident + steps.trained * OPTIMISER_BYTES[precision]
-    peak = steps.train.peak + steps.trained * OPTIMISER_BYTES[precision]
+    resident = memory.resident + steps.trained * OPTIMISER_BYTES[precision]
+    peak = memory.peak + steps.trained * OPTIMISER_BYTES[precision]
     ours = {f"{wait.reason}: {wait.place}": count for wait, count in record.waits.items() if wait.place.is_ours}
     return {
         "trained_parameters": steps.trained,
         "resident_bytes": resident,
         "peak_bytes": max(peak, resident),
-        "peak_at": steps.train.peak_place,
+        "peak_at": memory.peak_place,
         "flops": record.flops.total(),
         "bytes": record.bytes.total(),
         "parts": {
@@ -161,15 +161,15 @@ def main() -> None:
         for name in args.systems or all_systems:
             print(f"{name} ...", end="\r", file=sys.stderr, flush=True)
             try:
-                steps = take_steps(workplace, all_systems[name], precision)
-            except UserError as error:
-                if not all_systems[name].from_cache:
+                steps, memory = measure_steps(workplace, all_systems[name], precision)
+            except UserError as error:  # the method cannot learn from a cache, or from a teacher of this architecture
+                if args.systems:
                     failed[name] = str(error)
-                continue  # the method cannot learn from a cache
+                continue
             except Exception as error:  # the others are predicted all the same
                 failed[name] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
                 continue
-            found[name] = figures(steps, precision)
+            found[name] = figures(steps, memory, precision)
             most = steps.train.record.bytes_by_place.most_common(args.operations)
             for (operation, place), moved in most:
                 print(f"{name}: {moved / GB:6.2f} GB {operation} {place}")

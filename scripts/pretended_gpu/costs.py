@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
-HALF = (torch.float16, torch.bfloat16)
 LAUNCH = 6e-6  # seconds that Python and torch need to start a kernel
 COMPUTE_SHARE, MEMORY_SHARE = 0.6, 0.8  # of the peak, that good kernels reach
 

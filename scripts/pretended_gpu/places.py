@@ -1,8 +1,10 @@
 """Find out which code runs an operation, and to which part of a training step it belongs."""
 
+import functools
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import CodeType
 
 import fairseq
 from torch import nn
@@ -36,13 +38,20 @@ def current_place() -> Place:
     """Return the place that runs the current operation."""
     frame = sys._getframe(1)
     while frame is not None:
-        path, code = frame.f_code.co_filename, frame.f_code
-        for folder, name in {**OURS, FAIRSEQ: "fairseq"}.items():
-            if path.startswith(folder):
-                # comprehensions have frames up to Python 3.11
-                return Place(name + path[len(folder) :], code.co_qualname.split(".<locals>")[0], frame.f_lineno)
+        if place := _name_of(frame.f_code):
+            return Place(*place, frame.f_lineno)
         frame = frame.f_back
     return Place("torch", "backward", 0)
+
+
+@functools.cache
+def _name_of(code: CodeType) -> tuple[str, str] | None:
+    """Return the file and the function of code that belongs to us or to fairseq."""
+    for folder, name in {**OURS, FAIRSEQ: "fairseq"}.items():
+        if code.co_filename.startswith(folder):
+            function = code.co_qualname.split(".<locals>")[0]  # comprehensions have frames up to Python 3.11
+            return name + code.co_filename[len(folder) :], function
+    return None
 
 
 @dataclass

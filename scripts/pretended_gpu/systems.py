@@ -48,12 +48,13 @@ def methods() -> list[str]:
 
 
 def systems() -> dict[str, System]:
-    """Return plain training, every method, the variants, and every method that may learn from a cache."""
-    found = [System(PLAIN, "label_smoothed_cross_entropy")]
-    found += [System(name, name, tuple(FLAGS.get(name, []))) for name in methods()]
-    found += [System(name, method, tuple(flags)) for name, (method, *flags) in VARIANTS.items()]
-    for system in found[1 : len(methods()) + 1]:
-        if system.has_teacher:
-            for_a_cache = tuple(CRITERION_REGISTRY[system.criterion].settings_for_a_cache.split())
-            found.append(System(f"{system.name} cached", system.criterion, for_a_cache, from_cache=True))
-    return {system.name: system for system in found}
+    """Return plain training, every method, the variants, and every method with a teacher that may be cached."""
+    live = [System(name, name, tuple(FLAGS.get(name, []))) for name in methods()]
+    variants = [System(name, method, tuple(flags)) for name, (method, *flags) in VARIANTS.items()]
+    cached = [
+        System(f"{name} cached", name, tuple(CRITERION_REGISTRY[name].settings_for_a_cache.split()), from_cache=True)
+        for name in methods()
+        if issubclass(CRITERION_DATACLASS_REGISTRY[name], TeacherConfig)
+    ]
+    plain = System(PLAIN, "label_smoothed_cross_entropy")
+    return {system.name: system for system in (plain, *live, *variants, *cached)}

@@ -11,10 +11,13 @@ from pretended_gpu.places import current_place
 
 ASKS_FOR_SIZE = {"nonzero", "masked_select", "bincount", "_unique2", "unique_consecutive", "unique_dim"}
 INDEXES = {"index", "index_put", "index_put_", "_index_put_impl_"}
+MAY_WAIT = {"_to_copy", "copy_", "_local_scalar_dense", "equal", "repeat_interleave", *ASKS_FOR_SIZE, *INDEXES}
 
 
 def reason_to_wait(name: str, args: tuple, kwargs: dict, inputs: list[Tensor], outputs: list[Tensor]) -> str:
     """Return why the CPU waits for the GPU in an operation, or "" if it does not."""
+    if name not in MAY_WAIT:
+        return ""
     if name in ("_to_copy", "copy_"):
         blocks = not kwargs.get("non_blocking", args[2] if name == "copy_" and len(args) > 2 else False)
         for output in outputs:

@@ -4,17 +4,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
 
 _known: Any = WeakIdKeyDictionary()
 NOT_ON_THE_CPU = ("device", "pin_memory", "non_blocking")
-
-
-def remember(tensor: Tensor, values: Tensor) -> None:
-    """Keep the `values` of a tensor on the GPU."""
-    _known[tensor] = values
 
 
 def is_known(tensor: Tensor) -> bool:
@@ -44,7 +40,13 @@ def positions_in(mask: Tensor) -> Tensor:
 
 
 def follow(func, name: str, args: tuple, kwargs: dict, inputs: list[Tensor], outputs: list[Tensor]) -> None:
-    """Do an operation with the values, too, if they are known and the results are integers or masks on the GPU."""
+    """Do an operation with the values, too, if they are known and the results are integers or masks on the GPU.
+
+    The values of a tensor become known when it is copied to the GPU.
+    """
+    if name == "_to_copy" and _has_values(inputs[0]) and outputs[0].is_cuda:
+        _known[outputs[0]] = inputs[0]
+        return
     if not inputs or not outputs or inputs[0] not in _known:
         return
     if not all(tensor in _known for tensor in inputs):
@@ -60,3 +62,7 @@ def follow(func, name: str, args: tuple, kwargs: dict, inputs: list[Tensor], out
     results = [result] if isinstance(result, Tensor) else list(result)
     for output, values in zip(outputs, results, strict=True):
         _known[output] = values
+
+
+def _has_values(tensor: Tensor) -> bool:
+    return not isinstance(tensor, FakeTensor) and not tensor.is_floating_point() and not tensor.is_cuda

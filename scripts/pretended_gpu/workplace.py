@@ -1,13 +1,14 @@
 """Data, models, criterions, a cache and batches to take steps with."""
 
 import functools
+import gc
 from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
-from fairseq import models, options, tasks, utils
+from fairseq import models, options, tasks
 from fairseq.criterions import FairseqCriterion
 from fairseq.data import Dictionary
 from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
@@ -17,7 +18,6 @@ from fairseq.tasks import FairseqTask
 
 from nmt_kd.caching.store import sentences, write_store
 from nmt_kd.engine.teacher import Teacher
-from pretended_gpu import values
 from pretended_gpu.systems import PLAIN, System
 
 CACHED_WORDS = 8
@@ -52,6 +52,7 @@ class Workplace:
         self.cache = folder / "cache"
         if not self.cache.exists():
             self._write_cache()
+        gc.freeze()  # what is imported, so that looking for unused tensors takes little
 
     def _write_cache(self) -> None:
         words = torch.arange(4, 4 + CACHED_WORDS)
@@ -106,14 +107,3 @@ class Workplace:
 @functools.cache  # it takes half a second
 def _parsed(*flags: str) -> Any:
     return convert_namespace_to_omegaconf(options.parse_args_and_arch(options.get_training_parser(), list(flags)))
-
-
-def on_gpu(batch: dict) -> dict:
-    """Return a copy of a batch on the GPU, which keeps its values; to be called where tensors have none."""
-
-    def copy(tensor: torch.Tensor) -> torch.Tensor:
-        pretended = tensor.to("cuda", non_blocking=True)
-        values.remember(pretended, tensor)
-        return pretended
-
-    return utils.apply_to_sample(copy, batch)
