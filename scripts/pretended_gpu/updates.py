@@ -12,7 +12,7 @@ from pretended_gpu.workplace import Workplace
 
 PRECISIONS = {
     "--fp16": ["--fp16"],
-    "--memory-efficient-fp16": ["--memory-efficient-fp16"],
+    "--memory-efficient-fp16": ["--memory-efficient-fp16", "--optimizer", "adam"],  # which SGD does not support
     "--amp": ["--amp"],
 }
 # the cheapest optimiser, because none is ours
