@@ -1,0 +1,27 @@
+"""A CUDA device without a GPU: it computes shapes, types, memory, bytes and FLOPs of training steps, and no values.
+
+    from pretended_gpu import guard
+
+    guard.load()  # before torch is imported, so this needs a process of its own
+    from pretended_gpu import patches
+
+    patches.apply()  # before fairseq and nmt_kd are imported
+    from pretended_gpu import ...
+
+| module      | what it is for                                                       |
+|-------------|----------------------------------------------------------------------|
+| `guard`     | registers the device with torch; needs g++ once                      |
+| `patches`   | replaces what torch does without a GPU by what it does with one      |
+| `recorder`  | runs operations without values, and records what they would cost     |
+| `transfers` | operations for which the CPU waits for the GPU                       |
+| `values`    | the integers and masks that follow from a batch, such as padding     |
+| `dtypes`    | operations with dtypes that are wrong, slow or not precise enough    |
+| `costs`     | bytes, FLOPs and time of an operation                                |
+| `memory`    | the memory of tensors that are alive                                 |
+| `places`    | which code, and which part of a training step, runs an operation     |
+| `systems`   | every method with the flags that make a step do its work             |
+| `workplace` | data, models, a cache and a batch to take a step with                |
+| `steps`     | a training step or a validation step in each precision               |
+| `updates`   | updates by fairseq's own trainer                                     |
+| `workers`   | the same as one of several workers                                   |
+"""

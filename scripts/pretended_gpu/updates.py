@@ -1,0 +1,42 @@
+"""Updates by fairseq's own trainer, in its precisions."""
+
+import copy
+
+from fairseq.logging import metrics
+from fairseq.trainer import Trainer
+
+from pretended_gpu.recorder import Record, Recorder
+from pretended_gpu.steps import Pretence
+from pretended_gpu.systems import System
+from pretended_gpu.workplace import Workplace
+
+PRECISIONS = {
+    "--fp16": ["--fp16"],
+    "--memory-efficient-fp16": ["--memory-efficient-fp16", "--optimizer", "adam"],  # which SGD does not support
+    "--amp": ["--amp"],
+}
+# the cheapest optimiser, because none is ours
+TRAINING = ["--optimizer", "sgd", "--lr", "0.001", "--clip-norm", "1.0"]
+
+
+def take_updates(workplace: Workplace, system: System, precision: str) -> Record:
+    """Build a system, make two updates, and return what the second one cost.
+
+    Raises what an update raises, and RuntimeError if the trainer skips one.
+    """
+    task = workplace.task()
+    flags = [*workplace.flags(system), *TRAINING, "--save-dir", str(workplace.folder), "--distributed-world-size", "1"]
+    cfg = copy.deepcopy(workplace.parse(*flags, *PRECISIONS[precision]))  # the trainer changes it
+    metrics.reset()
+    pretence = Pretence(Recorder())
+    with pretence.mode:
+        student, criterion = workplace.build(task, cfg)
+    batch = workplace.batch(task)
+    with pretence as recorder:
+        trainer = Trainer(cfg, task, student, criterion)
+        for _ in range(2):
+            record = recorder.restart()
+            trainer.train_step([batch])
+    if trainer.get_num_updates() != 2:
+        raise RuntimeError(f"fairseq's trainer made {trainer.get_num_updates()} updates instead of 2")
+    return record
