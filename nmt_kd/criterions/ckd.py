@@ -117,7 +117,7 @@ class CKD(DistillationCriterion):
         self.matches = nn.ModuleDict()
         if cfg.ckd_lambda == 0:
             return
-        student, teacher = another_student(cfg, task, "meta"), self._only_teacher()
+        student, teacher = another_student(cfg, task), self._only_teacher()
         self._check_transformers(student, teacher)
         for side, maps in (("encoder", cfg.ckd_layers), ("decoder", cfg.ckd_decoder_layers)):
             if maps:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fairseq.models import BaseFairseqModel
+from fairseq.models.transformer import TransformerEncoder, TransformerEncoderBase
 from torch import Tensor, nn
 
 from nmt_kd.engine.chunks import Projection
@@ -83,13 +84,21 @@ def run_model(model: BaseFairseqModel, net_input: dict[str, Tensor], token_index
         )
     layer = _output_projection(model.decoder)
     encoder_outputs: list = []
-    hook = model.encoder.register_forward_hook(lambda module, inputs, output: encoder_outputs.append(output))
+    hooks = [model.encoder.register_forward_hook(lambda module, inputs, output: encoder_outputs.append(output))]
+    if type(model.encoder) in (TransformerEncoder, TransformerEncoderBase):
+        hooks.append(model.encoder.register_forward_pre_hook(_ask_for_all_states, with_kwargs=True))
     try:
         with _passing_through(layer):
             output, extra = model(**net_input)[:2]
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
     return ModelOutput(model, net_input, token_index, _select(output, token_index, layer), encoder_outputs[0], extra)
+
+
+def _ask_for_all_states(encoder: nn.Module, args: tuple, options: dict) -> tuple[tuple, dict]:
+    """Add to the arguments of fairseq's encoder to return all layers, as all models do but transformer_align."""
+    return args, options if len(args) > 2 else {"return_all_hiddens": True, **options}
 
 
 def _select(output: Tensor, token_index: Tensor, layer: nn.Linear | None) -> Projection:
