@@ -4,7 +4,7 @@ A teacher is not a `torch.nn.Module`, so it is never saved, optimised or synchro
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -28,9 +28,11 @@ class Teacher(PredictionSource):
 
     models: list[BaseFairseqModel]
 
-    def __init__(self, models: list[BaseFairseqModel], fingerprint: str):
-        self.models = models
-        self.fingerprint = fingerprint
+    def __init__(self, models: list[BaseFairseqModel], fingerprint: str = "", paths: Sequence[Path] = ()):
+        """Make a teacher of `models` with a fingerprint, by default that of the files in `paths`."""
+        self.models, self.paths = models, paths
+        if fingerprint:
+            self.fingerprint = fingerprint
         for model in models:
             model.eval()  # returns nothing once fairseq has prepared the model for inference
             model.requires_grad_(False)
@@ -46,7 +48,12 @@ class Teacher(PredictionSource):
         if not paths:
             raise UserError("no teacher given; name a fairseq checkpoint with --teacher-path")
         models = [load_model(path, task, masked) for path in paths]
-        return cls(models, "+".join(file_hash(path) for path in paths))
+        return cls(models, paths=paths)
+
+    @cached_property
+    def fingerprint(self) -> str:  # type: ignore[override]
+        """The hashes of the files, which are read completely when this is first used."""
+        return "+".join(file_hash(path) for path in self.paths)
 
     def max_positions(self) -> tuple[int, int]:
         """Return the lengths of the longest source and target that every model accepts, in tokens."""

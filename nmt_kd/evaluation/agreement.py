@@ -7,7 +7,7 @@ import torch
 from fairseq import utils
 from torch import Tensor
 
-from nmt_kd.checkpoints.reading import read_checkpoint
+from nmt_kd.checkpoints.reading import read_model
 from nmt_kd.checkpoints.task import task_on
 from nmt_kd.engine.models import target_token_index
 from nmt_kd.engine.teacher import Teacher
@@ -79,7 +79,7 @@ def measure_agreement(
     reports progress on standard error. Raises UserError if the models do not match each other or the data.
     """
     checkpoint = student_path.split(":")[0]
-    task = task_on(checkpoint, read_checkpoint(checkpoint)["cfg"], data)
+    task = task_on(checkpoint, read_model(checkpoint)["cfg"], data)
     dictionary = task.target_dictionary
     require(1 <= top_k <= len(dictionary), "--top-k", top_k, f"from 1 to {len(dictionary)}, the size of the vocabulary")
     require(max_tokens >= 1, "--max-tokens", max_tokens, "1 or more")
