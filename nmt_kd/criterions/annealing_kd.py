@@ -1,5 +1,6 @@
 """Annealing distillation (Jafari et al., EACL 2021): first a teacher at a falling temperature, then none."""
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from nmt_kd.losses.divergence import kl_divergence, scaled_logit_error
 from nmt_kd.losses.precision import log_probabilities
 from nmt_kd.losses.schedule import annealing_scale, linear
 from nmt_kd.options import SHARE, Allowed, one_of, option
+
+logger = logging.getLogger(__name__)
 
 HIGHEST_TEMPERATURE = {"kl": 1.1, "mse": 10.0}
 
@@ -47,11 +50,17 @@ class AnnealingKDConfig(TeacherConfig):
 class AnnealingKD(DistillationCriterion):
     """`(1 - alpha) CE + alpha KD(T)` for the first 2/3 of the training, then CE without the teacher.
 
-    The schedule depends only on the number of updates and the length of the training, so it survives a restart. In
-    validation, `kd_loss` is the divergence at temperature 1 in both stages.
+    The schedule depends only on the number of updates and the length of the training when it began, so it survives a
+    restart, also one with another --max-update. In validation, `kd_loss` is the divergence at temperature 1 in both
+    stages.
     """
 
     needs = FullDistribution()
+
+    def __init__(self, cfg: AnnealingKDConfig, task):
+        super().__init__(cfg, task)
+        self.begun: dict[str, int] = {}  # the first stage's length with which the training began, and its latest update
+        self.restored = False  # from a checkpoint, and no update since
 
     def check_settings(self):
         super().check_settings()
@@ -67,6 +76,13 @@ class AnnealingKD(DistillationCriterion):
     @property
     def first_stage_updates(self) -> int:
         """The number of updates in the first stage."""
+        if self.begun and self.progress.updates >= self.begun["updates"]:  # unlike after --reset-optimizer
+            return self.begun["first_stage_updates"]
+        return self.planned_first_stage_updates
+
+    @property
+    def planned_first_stage_updates(self) -> int:
+        """The number of updates in the first stage of a training that begins with the present settings."""
         return math.floor(self.cfg.annealing_share * self.training_updates + 1e-6)
 
     @property
@@ -93,6 +109,16 @@ class AnnealingKD(DistillationCriterion):
         """Whether the training is in its first stage."""
         return self.progress.updates < self.first_stage_updates
 
+    def update_state(self, batch: Batch):
+        kept, planned = self.first_stage_updates, self.planned_first_stage_updates
+        if kept != planned and self.restored:
+            logger.warning(
+                f"annealing_kd keeps the first stage of {kept} updates with which this training began, instead of the "
+                f"{planned} of these settings; to train with those, start again in another --save-dir"
+            )
+        self.restored = False
+        self.begun = {"first_stage_updates": kept, "updates": self.progress.updates}
+
     def token_losses(self, chunk: Chunk):
         if not self.training:
             return {"kd_loss": kl_divergence(chunk.student_log_p, chunk.teacher_log_q)}
@@ -109,3 +135,9 @@ class AnnealingKD(DistillationCriterion):
         if not self.distils:
             return {"ce_loss": 1.0}
         return {"ce_loss": 1 - self.cfg.kd_alpha, "kd_loss": self.cfg.kd_alpha}
+
+    def get_extra_state(self):
+        return self.begun
+
+    def set_extra_state(self, state):
+        self.begun, self.restored = state, bool(state)
