@@ -40,7 +40,7 @@ class ChanceCheck:
         total = nll.masked_fill(nll > self.RULED_OUT, chance + math.log(2)).masked_fill(~known | is_nan, 0).sum()
         # in one tensor, because a GPU stops for each number that is read from it
         tokens, number_of_nan, total_nll = torch.stack([known.sum().to(total), is_nan.sum().to(total), total]).tolist()
-        if number_of_nan:
+        if number_of_nan >= 1:
             raise UserError(
                 f"the teacher's predictions are NaN at {number_of_nan:.0f} of {tokens:.0f} target tokens; if training "
                 "is in half precision, its activations may overflow: leave out --fp16, or give another teacher"

@@ -4,7 +4,8 @@ A teacher is not a `torch.nn.Module`, so it is never saved, optimised or synchro
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -31,6 +32,7 @@ class Teacher(PredictionSource):
     def __init__(self, models: list[BaseFairseqModel], fingerprint: str = "", paths: Sequence[Path] = ()):
         """Make a teacher of `models` with a fingerprint, by default that of the files in `paths`."""
         self.models, self.paths = models, paths
+        self.autocast_dtype: torch.dtype | None = None  # since it was on for the first time
         if fingerprint:
             self.fingerprint = fingerprint
         for model in models:
@@ -62,7 +64,7 @@ class Teacher(PredictionSource):
 
     def read(self, sample: dict, token_index: Tensor, like: Tensor) -> "ModelPredictions":
         """Return the predictions for fairseq's `sample`, see `TeacherSource`; UserError if a sentence is too long."""
-        net_input = sample["net_input"]
+        net_input, like = sample["net_input"], self.as_autocast(like)
         self._check_lengths(net_input)
 
         def run() -> list[ModelOutput]:
@@ -70,6 +72,18 @@ class Teacher(PredictionSource):
             return [run_model(model, net_input, token_index) for model in self.models]
 
         return ModelPredictions(run)
+
+    def as_autocast(self, like: Tensor) -> Tensor:
+        """Return `like`, or where autocast is on (--amp) a tensor in its precision, which the models then keep.
+
+        It would convert frozen weights at every use. fairseq turns it off in validation, where they keep it too.
+        """
+        device = like.device.type
+        if like.dtype != torch.float32:
+            return like
+        if torch.is_autocast_enabled(device):
+            self.autocast_dtype = torch.get_autocast_dtype(device)
+        return like if self.autocast_dtype is None else like.new_empty((), dtype=self.autocast_dtype)
 
     def follow(self, like: Tensor) -> None:
         """Move the models to the device of `like` and convert them to its precision."""
@@ -96,7 +110,7 @@ class ModelPredictions(Predictions):
 
     @cached_property
     def outputs(self) -> list[ModelOutput]:
-        with torch.no_grad():
+        with torch.no_grad(), _without_autocast():
             return self._run()
 
     @property
@@ -120,3 +134,12 @@ class ModelPredictions(Predictions):
 
     def decode(self, prev_output_tokens: Tensor) -> "ModelPredictions":
         return ModelPredictions(lambda: [output.decode(prev_output_tokens) for output in self.outputs])
+
+
+@contextmanager
+def _without_autocast() -> Iterator[None]:
+    """Compute in the precision of the weights within the block."""
+    with ExitStack() as stack:
+        for device in filter(torch.is_autocast_enabled, ("cpu", "cuda")):
+            stack.enter_context(torch.autocast(device, enabled=False))
+        yield

@@ -280,3 +280,35 @@ def test_a_teacher_that_rules_words_out_may_be_wrong_often_but_not_always(right)
     else:
         with pytest.raises(UserError, match=r"no better than chance \(5\.30 nats a token; a uniform guess has 4\.61"):
             ChanceCheck().observe(WholeDistribution(logits), gold)
+
+
+def test_follows_autocast_and_is_not_converted_again_and_keeps_its_precision_in_validation(
+    teacher_path, task, sample, token_index
+):
+    teacher = Teacher.load(str(teacher_path), task)
+    exact = teacher.read(sample, token_index, LIKE).logits(slice(None))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        predictions = teacher.read(sample, token_index, LIKE)
+        assert predictions.outputs[0].projection.features.dtype == torch.bfloat16
+        assert torch.is_autocast_enabled("cpu")
+        logits = predictions.logits(slice(None))
+        again = predictions.decode(sample["net_input"]["prev_output_tokens"]).logits(slice(None))
+    assert {parameter.dtype for parameter in teacher.models[0].parameters()} == {torch.bfloat16}
+    weights = [parameter.data_ptr() for parameter in teacher.models[0].parameters()]
+    in_validation = teacher.read(sample, token_index, LIKE).logits(slice(None))
+    assert [parameter.data_ptr() for parameter in teacher.models[0].parameters()] == weights
+    for found in (logits, again, in_validation):
+        assert found.dtype == torch.bfloat16
+        torch.testing.assert_close(found, logits, rtol=0, atol=0)
+    torch.testing.assert_close(logits.float(), exact, rtol=0.1, atol=0.1)
+
+
+def test_where_autocast_is_off_for_the_device_the_precision_is_the_students_to_the_bit(
+    teacher_path, task, sample, token_index
+):
+    """--amp on a CPU: fairseq turns autocast on for GPUs alone."""
+    teacher = Teacher.load(str(teacher_path), task)
+    exact = teacher.read(sample, token_index, LIKE).logits(slice(None))
+    with torch.autocast("cpu", enabled=False):
+        logits = teacher.read(sample, token_index, LIKE).logits(slice(None))
+    torch.testing.assert_close(logits, exact, rtol=0, atol=0)
