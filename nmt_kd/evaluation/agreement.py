@@ -23,6 +23,7 @@ from nmt_kd.evaluation.agreement_measures import (
 )
 from nmt_kd.options import require
 from nmt_kd.progress import Progress
+from nmt_kd.workers import precision_on
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,13 @@ def measure_agreement(
     max_tokens: int,
     top_k: int = 5,
     bounds: Bounds | None = None,
+    fp16: bool | None = None,
 ) -> Agreement:
     """Compare two models at every target token of a binarised data set.
 
-    Each path names one checkpoint, or several separated by ":" (an ensemble). Runs on a GPU if there is one, and
-    reports progress on standard error. Raises UserError if the models do not match each other or the data.
+    Each path names one checkpoint, or several separated by ":" (an ensemble). Runs on a GPU if there is one,
+    and by default in half precision there (`fp16`); reports progress on standard error. Raises UserError if the models
+    do not match each other or the data.
     """
     checkpoint = student_path.split(":")[0]
     task = task_on(checkpoint, read_model(checkpoint)["cfg"], data)
@@ -86,7 +89,7 @@ def measure_agreement(
     task.load_dataset(subset)
     models = [Teacher.load(path, task) for path in (student_path, teacher_path)]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    like = torch.zeros((), device=device)
+    like = torch.zeros((), device=device, dtype=precision_on(device, fp16))
     ranks = frequency_ranks(dictionary).to(device)
     sums = BucketSums(groupings(bounds or Bounds(), len(dictionary) - dictionary.nspecial), device)
     with torch.no_grad():
