@@ -43,7 +43,6 @@ class AnnealingKDConfig(TeacherConfig):
     max_epoch: int = II("optimization.max_epoch")
     update_freq: Any = II("optimization.update_freq")  # noqa: RUF009  (II returns a string that stands for a list)
     skip_remainder_batch: bool = II("optimization.skip_remainder_batch")
-    train_subset: str = II("dataset.train_subset")
 
 
 @register_criterion("annealing_kd", dataclass=AnnealingKDConfig)

@@ -118,7 +118,9 @@ class DistillationCriterion(FairseqCriterion):
         if teacher_path:
             raise UserError("--teacher-cache replaces --teacher-path; give only one of them")
         assert self.needs is not None
-        teacher = CachedTeacher.open(teacher_cache, task, self.needs, self, self.cfg._name, self.settings_for_a_cache)
+        teacher = CachedTeacher.open(
+            teacher_cache, task, self.needs, self, self.cfg._name, self.settings_for_a_cache, self.cfg.train_subset
+        )
         if not self.cfg.disable_validation:  # fail now, not after the first epoch
             for subset in self.cfg.valid_subset.split(","):
                 teacher.cache.check(subset)

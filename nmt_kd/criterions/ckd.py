@@ -199,7 +199,7 @@ class CKD(DistillationCriterion):
             )
             hidden = hidden + losses.sum()
         terms = {"hidden_loss": hidden, "student_norm": student_norm, "teacher_norm": teacher_norm}
-        terms["n_states"] = source_index.new_tensor(source_index.numel() * len(encoder.layers))
+        terms["n_states"] = source_index.new_full((), source_index.numel() * len(encoder.layers))
         if self.cfg.ckd_attention:
             terms["attention_loss"] = self._attention_loss(encoder.layers, batch.student, teacher, is_padding)
         return terms
