@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nmt_kd.caching.prefetching import prefetch, prefetched
 from nmt_kd.caching.reading import TRAINING_SUBSET, TeacherCache
+from nmt_kd.caching.sentences import Sentences
 from nmt_kd.engine.distribution import Distribution, TopDistribution
 from nmt_kd.engine.predictions import Need, Predictions, TeacherSource, TopWords
 from nmt_kd.errors import UserError
@@ -61,12 +62,12 @@ class CachedTeacher(TeacherSource):
         If `sample` does not contain them (see `prefetch`), the sentences are identified right away, before the GPU is
         busy, and looked up when predictions are first used.
         """
-        packed, training = prefetched(sample, self.cache), self.criterion.training
-        sentences = self.cache.sentences_of(sample) if packed is None else None
+        found = prefetched(sample, self.cache) or self.cache.sentences_of(sample)
+        training = self.criterion.training
 
         def look_up() -> TopDistribution:
-            found = self.cache.look_up(sentences, training) if packed is None else packed
-            parts = found.on(token_index.device).unpacked()
+            packed = self.cache.look_up(found, training) if isinstance(found, Sentences) else found
+            parts = packed.on(token_index.device).unpacked()
             words, log_q, log_rest = (part.flatten(0, 1)[token_index] for part in parts)
             known = ~log_rest.isnan()
             log_q = log_q.where(known.unsqueeze(-1), LOG_OF_NOTHING)
