@@ -109,9 +109,11 @@ class AnnealingKD(DistillationCriterion):
         return self.progress.updates < self.first_stage_updates
 
     def update_state(self, batch: Batch):
+        if self.progress.is_dummy_batch:
+            return
         kept, planned = self.first_stage_updates, self.planned_first_stage_updates
         if kept != planned and self.restored:
-            logger.warning(
+            logger.info(  # fairseq shows it once, but a warning once for each worker
                 f"annealing_kd keeps the first stage of {kept} updates with which this training began, instead of the "
                 f"{planned} of these settings; to train with those, start again in another --save-dir"
             )
