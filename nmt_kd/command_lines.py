@@ -5,6 +5,7 @@ import functools
 import sys
 
 from fairseq import options
+from fairseq.criterions import CRITERION_REGISTRY
 
 from nmt_kd.errors import UserError
 
@@ -12,7 +13,7 @@ HELP = ("-h", "--help")
 
 
 def apply() -> None:
-    """Make --help show all options, and a missing --arch or --path a one-line error; call this once per process."""
+    """Make --help show all options, and name missing or unsupported ones in one line; call this once per process."""
     parse = options.parse_args_and_arch
 
     @functools.wraps(parse)
@@ -24,6 +25,9 @@ def apply() -> None:
         namespace = parsed[0] if isinstance(parsed, tuple) else parsed
         if getattr(namespace, "path", "") is None:
             raise UserError("no checkpoint given; name one with --path, such as --path checkpoints/checkpoint_best.pt")
+        criterion = CRITERION_REGISTRY.get(getattr(namespace, "criterion", None))
+        if hasattr(criterion, "check_backend"):  # before fairseq-train asks to install what would not help
+            criterion.check_backend(namespace.ddp_backend)
         return parsed
 
     options.parse_args_and_arch = parse_args_and_arch

@@ -20,13 +20,13 @@ def user_error_in(error: BaseException) -> str | None:
     fairseq wraps any error while loading a checkpoint in another exception. torch reports the exception of a worker
     process as text in the message of another exception, whose last line names the original.
     """
-    if isinstance(error, UserError):
-        return str(error)
-    if error.__context__ is not None:
-        return user_error_in(error.__context__)
     last_line = str(error).rstrip().rpartition("\n")[2]
     prefix = f"{CODE_NAME}: "
-    return last_line.removeprefix(prefix) if last_line.startswith(prefix) else None
+    if last_line.startswith(prefix):  # also in a UserError, with which torch reports one of a data loader's worker
+        return last_line.removeprefix(prefix)
+    if isinstance(error, UserError):
+        return str(error)
+    return None if error.__context__ is None else user_error_in(error.__context__)
 
 
 def show_user_errors_in_one_line() -> None:

@@ -14,6 +14,21 @@ def add_worker_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shard-id", type=int, default=0, help="number of this worker, from 0 (default: %(default)s)")
 
 
+def add_precision_flag(parser: argparse.ArgumentParser) -> None:
+    """Add the flag whose value `precision_on` takes to the parser of a command."""
+    parser.add_argument(
+        "--fp16",
+        action=argparse.BooleanOptionalAction,
+        help="compute in half precision (default: on a GPU, but not on a CPU)",
+    )
+
+
+def precision_on(device: torch.device, fp16: bool | None) -> torch.dtype:
+    """Return the precision in which models compute on `device`, by default half precision on a GPU only."""
+    in_half = device.type == "cuda" if fp16 is None else fp16
+    return torch.float16 if in_half else torch.get_default_dtype()
+
+
 def which_worker(shard_id: int, num_shards: int) -> tuple[int, int]:
     """Return this worker's number, from 0, and the number of workers, as given by the flags or else by torchrun.
 

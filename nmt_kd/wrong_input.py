@@ -1,11 +1,13 @@
 """Make fairseq's commands answer wrong input with one line instead of a traceback."""
 
 import functools
+import sys
 
 import torch
 from fairseq.optim.fp16_optimizer import FP16Optimizer
 from fairseq.tasks import translation
 from fairseq.tasks.translation import TranslationTask
+from fairseq.trainer import Trainer
 
 from nmt_kd.data import opening_data, opening_subset
 from nmt_kd.errors import UserError
@@ -16,6 +18,7 @@ def apply() -> None:
     explain_missing_data()
     explain_missing_subsets()
     explain_half_precision_on_the_cpu()
+    save_no_crash_of_wrong_input()
 
 
 def explain_missing_data() -> None:
@@ -56,3 +59,15 @@ def explain_half_precision_on_the_cpu() -> None:
         return build_fp32_params(cls, args, params, flatten)
 
     FP16Optimizer.build_fp32_params = classmethod(build_or_explain)
+
+
+def save_no_crash_of_wrong_input() -> None:
+    """Make fairseq-train save no crash.pt, as large as a checkpoint, if a training step ends because of wrong input."""
+    save_checkpoint = Trainer.save_checkpoint
+
+    @functools.wraps(save_checkpoint)
+    def save_unless_wrong_input(self, filename, extra_state):
+        if not isinstance(sys.exc_info()[1], UserError):
+            save_checkpoint(self, filename, extra_state)
+
+    Trainer.save_checkpoint = save_unless_wrong_input

@@ -9,6 +9,7 @@ def test_the_message_is_found_in_the_report_of_a_worker():
     report = "-- Process 0 failed:\nTraceback (most recent call last):\nnmt_kd.errors.UserError: wrong dictionary\n"
     assert user_error_in(UserError("wrong dictionary")) == "wrong dictionary"
     assert user_error_in(RuntimeError(report)) == "wrong dictionary"
+    assert user_error_in(UserError(f"Caught UserError in DataLoader worker process 0.\n{report}")) == "wrong dictionary"
     assert user_error_in(RuntimeError("other")) is None
 
 

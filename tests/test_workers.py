@@ -2,7 +2,9 @@ import pytest
 import torch
 
 from nmt_kd.errors import UserError
-from nmt_kd.workers import device_of_worker, which_worker
+from nmt_kd.workers import device_of_worker, precision_on, which_worker
+
+FLAGS = (None, True, False)  # of a command without --fp16, with it, and with --no-fp16
 
 
 def test_flags_choose_the_worker_and_torchrun_where_there_are_none(monkeypatch):
@@ -39,3 +41,13 @@ def test_workers_of_a_machine_share_out_its_gpus(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "6")
     device_of_worker()
     assert chosen == [0, 2]
+
+
+def test_models_compute_in_half_precision_on_a_gpu_unless_told_otherwise():
+    chosen = {(device, fp16): precision_on(torch.device(device), fp16) for device in ("cpu", "cuda") for fp16 in FLAGS}
+    assert [key for key, dtype in chosen.items() if dtype == torch.float16] == [
+        ("cpu", True),
+        ("cuda", None),
+        ("cuda", True),
+    ]
+    assert set(chosen.values()) == {torch.float16, torch.float32}

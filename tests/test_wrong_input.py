@@ -80,6 +80,12 @@ COMMANDS = {
     "fairseq-validate {data} {plugin} --max-tokens 800": "no checkpoint given; name one with --path, such as --path ch",
     "fairseq-generate {data} {plugin} --path /none.pt": "checkpoint /none.pt does not exist; give the path of a file "
     "written by fairseq-train",
+    # workers
+    "fairseq-train {data} {train} --criterion word_kd --teacher-path {teacher} --ddp-backend fully_sharded": "--ddp-bac"
+    "kend fully_sharded divides the output layer among workers, but the criterions of nmt_kd need all of it; give",
+    # other tasks
+    "fairseq-train {data} {train} --criterion word_kd --teacher-cache none --task translation_multi_simple_epoch "
+    "--lang-pairs en-de --langs en,de": "word_kd cannot train with TranslationMultiSimpleEpochTask, which may have sev",
     # the other commands
     "nmt-kd agreement {teacher} {teacher} /none": "data folder /none does not exist; give a folder that fairseq-pre",
     "nmt-kd agreement {teacher} {teacher} {two}": "{two} has no test.en-de; it has train, valid: choose",
@@ -105,6 +111,14 @@ def test_the_line_is_all_that_a_user_sees_of_the_error():
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith("nmt_kd: error: data folder /none does not exist; give a folder")
     assert "Traceback" not in result.stdout + result.stderr
+
+
+def test_wrong_input_that_a_training_step_finds_leaves_no_crash_checkpoint(data, teacher_path, tmp_path):
+    architecture = [*TINY_TRANSFORMER, "--arch", "cmlm_transformer"]
+    flags = ["--criterion", "word_kd", "--teacher-path", teacher_path, "--max-update", "1"]
+    with pytest.raises(UserError, match=r"^NATransformerDecoder does not predict word by word"):
+        train_here(data, tmp_path, *flags, architecture=architecture)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

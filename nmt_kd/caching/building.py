@@ -23,7 +23,7 @@ from nmt_kd.errors import UserError
 from nmt_kd.options import require
 from nmt_kd.progress import Progress
 from nmt_kd.storage.blocks import fill
-from nmt_kd.workers import device_of_worker, which_worker
+from nmt_kd.workers import device_of_worker, precision_on, which_worker
 
 logger = logging.getLogger(__name__)
 
@@ -38,13 +38,15 @@ def build_cache(
     worker: int = 0,
     workers: int = 1,
     block_sentences: int | None = None,
+    fp16: bool | None = None,
 ) -> None:
     """Write the `top_k` most probable words of `source` at every target position of `subsets` into the folder `out`.
 
     Computes the missing blocks, or this worker's share of them, and logs its progress. `task` reads the data. By
     default, `block_sentences` is chosen so that a subset has 200 blocks at most. The files do not depend on the
-    workers; the machine and `max_tokens` change only the last bits of what is computed. Runs on a GPU if there is one.
-    Raises UserError if the source does not fit the data, or `out` was made with other settings.
+    workers; the machine and `max_tokens` change only the last bits of what is computed. Runs on a GPU if there is one,
+    and by default in half precision there (`fp16`), as the files are. Raises UserError if the source does not fit the
+    data, or `out` was made with other settings.
     """
     check_one_folder(task.cfg.data, "nmt-kd cache")
     worker, workers = which_worker(worker, workers)
@@ -54,11 +56,13 @@ def build_cache(
     if source.most_words is not None:
         allowed = f"{source.most_words} or less, the number of words that this teacher predicts"
         require(top_k <= source.most_words, "--top-k", top_k, allowed)
+    device = device_of_worker()
+    like = torch.zeros((), device=device, dtype=precision_on(device, fp16))
     datasets = {subset: open_subset(task, subset) for subset in subsets}
     claim_store(out, task, source.fingerprint, top_k)
     for subset, dataset in datasets.items():
         files = claim_subset(out / subset, dataset, top_k, size, block_sentences)
-        builder = _Builder(task, source.on_subset(subset), top_k, max_tokens, device_of_worker())
+        builder = _Builder(task, source.on_subset(subset), top_k, max_tokens, like)
         builder.build(files, dataset, worker, workers)
         if summary := builder.source.summary():
             logger.info(f"{subset}: {summary}")
@@ -72,7 +76,7 @@ class _Builder:
     source: PredictionSource
     top_k: int
     max_tokens: int
-    device: torch.device
+    like: torch.Tensor  # has the device and the precision in which the models compute
 
     def build(self, files: SubsetFolder, dataset: LanguagePairDataset, worker: int, workers: int) -> None:
         """Compute this worker's missing blocks of a subset."""
@@ -94,14 +98,14 @@ class _Builder:
 
     def positions(self, sample: dict) -> Positions:
         """Return the predictions for all tokens of fairseq's `sample`, sentence by sentence without padding."""
-        if self.device.type == "cuda":
+        if self.like.is_cuda:
             sample = utils.move_to_cuda(sample)
         token_index = target_token_index(sample["target"], self.task.target_dictionary.pad())
         size = len(self.task.target_dictionary)
         chunks = [Positions.none(self.top_k, size)]
         with torch.no_grad():
-            predictions = self.source.read(sample, token_index, torch.zeros((), device=self.device))
-            for rows in chunk_slices(len(token_index), default_chunk_tokens(size, self.device)):
+            predictions = self.source.read(sample, token_index, self.like)
+            for rows in chunk_slices(len(token_index), default_chunk_tokens(size, self.like.device)):
                 chunks.append(_stored(predictions.predict(rows).coarse(self.top_k)))
         return Positions.joined(chunks)
 
@@ -112,7 +116,7 @@ def _stored(top: TopDistribution) -> Positions:
     known = numpy.ones(len(words), bool) if top.known is None else top.known.cpu().numpy()
     if numpy.isnan(log_q[known]).any():
         raise UserError(
-            "the teacher's predictions are NaN, so its training has diverged; give another checkpoint with "
-            "--teacher-path"
+            "the teacher's predictions are NaN; in half precision its activations may overflow: add --no-fp16, or give "
+            "another teacher with --teacher-path"
         )
     return Positions.of(words, log_q, log_rest, top.vocabulary_size).only(known)

@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-import numpy
-import torch
 from fairseq.tasks import FairseqTask
-from torch import Tensor
 
 from nmt_kd.caching.files import FORMAT, Block, Positions, SubsetFolder, cache_manifest
+from nmt_kd.caching.packing import PackedPredictions
 from nmt_kd.caching.sentences import Sentences
 from nmt_kd.data import dictionary_checksum
 from nmt_kd.errors import UserError
@@ -67,32 +65,17 @@ class TeacherCache:
         self.subset(subset)
 
     def sentences_of(self, sample: dict) -> Sentences:
-        """Return the sentences of fairseq's `sample`, for `top_of`."""
+        """Return the sentences of fairseq's `sample`, for `look_up`."""
         return Sentences.of(sample, self._paddings)
 
-    def top_of(self, sentences: Sentences, training: bool, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the teacher's predictions for the sentences of a batch, on `device`.
-
-        For each target position: the indices of the most probable words [batch, length, k], int64, most probable
-        first; their log-probabilities [batch, length, k], float32 (float16 on disk); and the log of the mass of all
-        other words [batch, length], float32, -inf if there are none. All are 0 where the target is padding.
+    def look_up(self, sentences: Sentences, training: bool) -> PackedPredictions:
+        """Return the teacher's predictions for the sentences of a batch.
 
         In `training` the sentences are looked up in the subset "train", otherwise in all other subsets. Raises
         UserError if they are not the sentences that were cached, or a file is missing or damaged.
         """
         subset = self._subset_of_training(sentences) if training else self._subset_of_validation(sentences)
-        positions = subset.positions(sentences)
-
-        def padded(values: numpy.ndarray, dtype: type) -> Tensor:
-            result: numpy.ndarray = numpy.zeros((*sentences.kept.shape, *values.shape[1:]), dtype)
-            result[sentences.kept] = values
-            return torch.from_numpy(result).to(device)
-
-        return (
-            padded(positions.words, numpy.int64),
-            padded(positions.log_q, numpy.float32),
-            padded(positions.log_rest, numpy.float32),
-        )
+        return PackedPredictions.of(subset.positions(sentences), sentences.kept)
 
     def _subset_of_training(self, sentences: Sentences) -> "_Subset":
         subset = self.subset(TRAINING_SUBSET)
@@ -161,6 +144,9 @@ class _Subset:
         self.data = data  # the checksum of the data it was made for
         self._open: dict[int, Block] = {}
         self._checked: set[int] = set()
+
+    def __getstate__(self) -> dict:
+        return {**vars(self), "_open": {}}  # a worker that is not forked maps the files itself
 
     def first_unlike(self, sentences: Sentences) -> int | None:
         """Return the number of the first of `sentences` that differs from the cached one, or None."""

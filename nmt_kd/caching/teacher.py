@@ -7,7 +7,9 @@ import torch
 from fairseq.tasks import FairseqTask
 from torch import Tensor, nn
 
-from nmt_kd.caching.reading import TeacherCache
+from nmt_kd.caching.prefetching import prefetch, prefetched
+from nmt_kd.caching.reading import TRAINING_SUBSET, TeacherCache
+from nmt_kd.caching.sentences import Sentences
 from nmt_kd.engine.distribution import Distribution, TopDistribution
 from nmt_kd.engine.predictions import Need, Predictions, TeacherSource, TopWords
 from nmt_kd.errors import UserError
@@ -31,11 +33,13 @@ class CachedTeacher(TeacherSource):
         criterion: nn.Module,
         method: str = "this method",
         settings_for_a_cache: str = "",
+        train_subset: str = TRAINING_SUBSET,
     ) -> "CachedTeacher":
         """Return the teacher in the cache `folder`, which must meet the `need` of a method.
 
-        `settings_for_a_cache` are flags with which the method works from a cache, if there are any. Raises UserError if
-        no cache can meet the need, or if this one has too few words or does not fit the data.
+        `settings_for_a_cache` are flags with which the method works from a cache, if there are any. The batches that
+        `task` makes, of `train_subset` to train on, will contain their predictions. Raises UserError if no cache can
+        meet the need, or if this one has too few words or does not fit the data.
         """
         if not isinstance(need, TopWords) or need.at_new_prefixes:
             alternative = f", or keep the cache and add {settings_for_a_cache}" if settings_for_a_cache else ""
@@ -49,19 +53,22 @@ class CachedTeacher(TeacherSource):
                 f"{folder} has only the teacher's top {cache.top_k} words, but these settings need {need.k}; make "
                 f"another with nmt-kd cache --top-k {need.k}"
             )
+        prefetch(task, cache, train_subset)
         return cls(cache, len(task.target_dictionary), criterion)
 
     def read(self, sample: dict, token_index: Tensor, like: Tensor) -> "CachedPredictions":
         """Return the predictions for fairseq's `sample`, see `TeacherSource`.
 
-        The sentences are identified right away, before the GPU is busy, and looked up when predictions are first used.
+        If `sample` does not contain them (see `prefetch`), the sentences are identified right away, before the GPU is
+        busy, and looked up when predictions are first used.
         """
-        sentences, training = self.cache.sentences_of(sample), self.criterion.training
+        found = prefetched(sample, self.cache) or self.cache.sentences_of(sample)
+        training = self.criterion.training
 
         def look_up() -> TopDistribution:
-            words, log_q, log_rest = (
-                part.flatten(0, 1)[token_index] for part in self.cache.top_of(sentences, training, token_index.device)
-            )
+            packed = self.cache.look_up(found, training) if isinstance(found, Sentences) else found
+            parts = packed.on(token_index.device).unpacked()
+            words, log_q, log_rest = (part.flatten(0, 1)[token_index] for part in parts)
             known = ~log_rest.isnan()
             log_q = log_q.where(known.unsqueeze(-1), LOG_OF_NOTHING)
             log_rest = log_rest.where(known, 0.0)

@@ -89,11 +89,12 @@ def _harmless_types() -> dict[str, Callable]:
     return named
 
 
-def read_checkpoint_file(path: str | Path) -> dict:
+def read_checkpoint_file(path: str | Path, mapped: bool = False) -> dict:
     """Read a fairseq checkpoint as data, without fairseq's upgrades of old layouts.
 
-    Nothing in the file is executed. Raises UserError if the file is missing, empty, damaged or not a fairseq
-    checkpoint, or if it contains a type that is not on the allow-list.
+    Nothing in the file is executed. With `mapped`, a tensor is read from the file when it is first used, so that
+    processes share it, and what is not used is not read; the file must not change meanwhile. Raises UserError if the
+    file is missing, empty, damaged or not a fairseq checkpoint, or if it contains a type that is not on the allow-list.
     """
     path = Path(path)
     if path.is_dir():
@@ -103,7 +104,8 @@ def read_checkpoint_file(path: str | Path) -> dict:
     if path.stat().st_size == 0:
         raise UserError(f"checkpoint {path} is empty, probably because writing it was interrupted; use an earlier one")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        mapped = mapped and zipfile.is_zipfile(path)  # before torch 1.6, checkpoints had another format
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except (pickle.UnpicklingError, AttributeError) as error:
         name = _forbidden_name(error)
         if name:
@@ -152,7 +154,21 @@ def _forbidden_name(error: Exception) -> str | None:
 def read_checkpoint(path, arg_overrides=None, load_on_all_ranks=False) -> dict:
     """Replace fairseq's `load_checkpoint_to_cpu`: same arguments and result, but the file is read as data."""
     local_path = checkpoint_utils.PathManager.get_local_path(str(path))
-    state = read_checkpoint_file(local_path)
+    return _upgraded(read_checkpoint_file(local_path), arg_overrides)
+
+
+def read_model(path: str | Path) -> dict:
+    """Read a checkpoint like `read_checkpoint`, without the optimiser's state, which is most of the file.
+
+    The model's tensors are mapped (see `read_checkpoint_file`): copy what is to be kept.
+    """
+    state = read_checkpoint_file(path, mapped=True)
+    state.pop("last_optimizer_state", None)
+    return _upgraded(state)
+
+
+def _upgraded(state: dict, arg_overrides=None) -> dict:
+    """Apply `arg_overrides` and fairseq's upgrades of old layouts to the content of a checkpoint."""
     if state.get("args") is not None:
         for name, value in (arg_overrides or {}).items():
             setattr(state["args"], name, value)

@@ -19,6 +19,7 @@ from nmt_kd.evaluation.agreement import measure_agreement
 from nmt_kd.evaluation.agreement_measures import Bounds
 from nmt_kd.evaluation.agreement_report import as_table, check_can_draw, draw
 from nmt_kd.evaluation.tables import FORMATS
+from nmt_kd.workers import add_precision_flag
 
 EXAMPLE = "nmt-kd agreement student.pt teacher.pt data-bin --gen-subset test --plot agreement.png"
 
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="subset of the data, such as test1, the second test set (default: %(default)s)",
     )
     parser.add_argument("--max-tokens", type=int, default=4000, help="tokens per batch (default: %(default)s)")
+    add_precision_flag(parser)
     parser.add_argument("--top-k", type=int, default=5, help="length of the compared lists (default: %(default)s)")
     bounds = {
         "confidence": (float, "the teacher's highest probability"),
@@ -63,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
     if args.plot:
         check_can_draw(args.plot)
     agreement = measure_agreement(
-        args.student, args.teacher, args.data, args.gen_subset, args.max_tokens, args.top_k, bounds
+        args.student, args.teacher, args.data, args.gen_subset, args.max_tokens, args.top_k, bounds, args.fp16
     )
     print(json.dumps(agreement.as_dict()) if args.json else FORMATS[args.format](as_table(agreement)))
     if args.plot:

@@ -16,7 +16,7 @@ from nmt_kd.caching.building import build_cache
 from nmt_kd.caching.sources import SourceKind, source_kinds
 from nmt_kd.errors import UserError
 from nmt_kd.options import add_flags, check_options, flag, values_of
-from nmt_kd.workers import add_worker_flags
+from nmt_kd.workers import add_precision_flag, add_worker_flags
 
 EXAMPLE = "nmt-kd cache data-bin --teacher-path teacher.pt --top-k 8 cache"
 DEFAULT = "checkpoint"
@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_worker_flags(parser)
     parser.add_argument("--max-tokens", type=int, default=4000, help="tokens per batch (default: %(default)s)")
+    add_precision_flag(parser)
     for kind in kinds.values():
         group = parser.add_argument_group(f"--source {kind.name}", kind.help)
         add_flags(group, kind.options)
@@ -52,7 +53,17 @@ def run(args: argparse.Namespace) -> None:
     chosen = kinds[args.source]
     options = options_of(chosen, kinds, args)
     task, source = chosen.open_source(args.data, args.teacher_path, options)
-    build_cache(task, source, args.output, args.top_k, args.gen_subset, args.max_tokens, args.shard_id, args.num_shards)
+    build_cache(
+        task,
+        source,
+        args.output,
+        args.top_k,
+        args.gen_subset,
+        args.max_tokens,
+        args.shard_id,
+        args.num_shards,
+        fp16=args.fp16,
+    )
 
 
 def options_of(chosen: SourceKind, kinds: dict[str, SourceKind], args: argparse.Namespace):

@@ -1,5 +1,6 @@
 """Annealing distillation (Jafari et al., EACL 2021): first a teacher at a falling temperature, then none."""
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from nmt_kd.losses.logits import Logits
 from nmt_kd.losses.precision import at_least_float32
 from nmt_kd.losses.schedule import annealing_scale, linear
 from nmt_kd.options import SHARE, Allowed, one_of, option
+
+logger = logging.getLogger(__name__)
 
 HIGHEST_TEMPERATURE = {"kl": 1.1, "mse": 10.0}
 
@@ -41,18 +44,23 @@ class AnnealingKDConfig(TeacherConfig):
     max_epoch: int = II("optimization.max_epoch")
     update_freq: Any = II("optimization.update_freq")  # noqa: RUF009  (II returns a string that stands for a list)
     skip_remainder_batch: bool = II("optimization.skip_remainder_batch")
-    train_subset: str = II("dataset.train_subset")
 
 
 @register_criterion("annealing_kd", dataclass=AnnealingKDConfig)
 class AnnealingKD(DistillationCriterion):
     """`(1 - alpha) CE + alpha KD(T)` for the first 2/3 of the training, then CE without the teacher.
 
-    The schedule depends only on the number of updates and the length of the training, so it survives a restart. In
-    validation, `kd_loss` is the divergence at temperature 1 in both stages.
+    The schedule depends only on the number of updates and the length of the training when it began, so it survives a
+    restart, also one with another --max-update. In validation, `kd_loss` is the divergence at temperature 1 in both
+    stages.
     """
 
     needs = FullDistribution()
+
+    def __init__(self, cfg: AnnealingKDConfig, task):
+        super().__init__(cfg, task)
+        self.begun: dict[str, int] = {}  # the first stage's length with which the training began, and its latest update
+        self.restored = False  # from a checkpoint, and no update since
 
     def check_settings(self):
         super().check_settings()
@@ -68,6 +76,13 @@ class AnnealingKD(DistillationCriterion):
     @property
     def first_stage_updates(self) -> int:
         """The number of updates in the first stage."""
+        if self.begun and self.progress.updates >= self.begun["updates"]:  # unlike after --reset-optimizer
+            return self.begun["first_stage_updates"]
+        return self.planned_first_stage_updates
+
+    @property
+    def planned_first_stage_updates(self) -> int:
+        """The number of updates in the first stage of a training that begins with the present settings."""
         return math.floor(self.cfg.annealing_share * self.training_updates + 1e-6)
 
     @property
@@ -94,6 +109,18 @@ class AnnealingKD(DistillationCriterion):
         """Whether the training is in its first stage."""
         return self.progress.updates < self.first_stage_updates
 
+    def update_state(self, batch: Batch):
+        if self.progress.is_dummy_batch:
+            return
+        kept, planned = self.first_stage_updates, self.planned_first_stage_updates
+        if kept != planned and self.restored:
+            logger.info(  # fairseq shows it once, but a warning once for each worker
+                f"annealing_kd keeps the first stage of {kept} updates with which this training began, instead of the "
+                f"{planned} of these settings; to train with those, start again in another --save-dir"
+            )
+        self.restored = False
+        self.begun = {"first_stage_updates": kept, "updates": self.progress.updates}
+
     def token_losses(self, chunk: Chunk):
         if not self.training:
             return {"kd_loss": chunk.teacher.divergence(chunk.student)}
@@ -110,3 +137,9 @@ class AnnealingKD(DistillationCriterion):
         if not self.distils:
             return {"ce_loss": 1.0}
         return {"ce_loss": 1 - self.cfg.kd_alpha, "kd_loss": self.cfg.kd_alpha}
+
+    def get_extra_state(self):
+        return self.begun
+
+    def set_extra_state(self, state):
+        self.begun, self.restored = state, bool(state)

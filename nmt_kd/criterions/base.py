@@ -12,6 +12,7 @@ import torch
 from fairseq.criterions import CRITERION_DATACLASS_REGISTRY, FairseqCriterion
 from fairseq.models import BaseFairseqModel
 from fairseq.tasks import FairseqTask
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from nmt_kd.caching.teacher import CachedTeacher
@@ -58,7 +59,8 @@ class DistillationCriterion(FairseqCriterion):
         if type(self).get_extra_state is not nn.Module.get_extra_state:
             # fairseq saves the state of a criterion only if it has a parameter
             self.saved_with_the_model = nn.Parameter(torch.zeros(1))
-        logger.info(f"to reproduce: {self.signature}")
+        if logger.isEnabledFor(logging.INFO):  # only in the first of several workers, which alone reads the files
+            logger.info(f"to reproduce: {self.signature}")
 
     # -- what a method defines ----------------------------------------------------------------------------------------
 
@@ -86,6 +88,16 @@ class DistillationCriterion(FairseqCriterion):
     def check_settings(self) -> None:
         """Raise UserError for settings that are not allowed; a method may add checks."""
         check_options(self.cfg, CRITERION_DATACLASS_REGISTRY[self.cfg._name])
+        self.check_backend(OmegaConf.select(self.cfg._get_root(), "distributed_training.ddp_backend"))
+
+    @classmethod
+    def check_backend(cls, ddp_backend: str | None) -> None:
+        """Raise UserError for a way to divide the training among workers that is not supported."""
+        if ddp_backend == "fully_sharded":
+            raise UserError(
+                "--ddp-backend fully_sharded divides the output layer among workers, but the criterions of nmt_kd "
+                "need all of it; give --ddp-backend legacy_ddp or pytorch_ddp"
+            )
 
     def open_teacher(self, task: FairseqTask) -> TeacherSource | None:
         """Return the teacher: by default, that of `--teacher-path` or `--teacher-cache`, or None without needs."""
@@ -105,7 +117,9 @@ class DistillationCriterion(FairseqCriterion):
         if teacher_path:
             raise UserError("--teacher-cache replaces --teacher-path; give only one of them")
         assert self.needs is not None
-        teacher = CachedTeacher.open(teacher_cache, task, self.needs, self, self.cfg._name, self.settings_for_a_cache)
+        teacher = CachedTeacher.open(
+            teacher_cache, task, self.needs, self, self.cfg._name, self.settings_for_a_cache, self.cfg.train_subset
+        )
         if not self.cfg.disable_validation:  # fail now, not after the first epoch
             for subset in self.cfg.valid_subset.split(","):
                 teacher.cache.check(subset)

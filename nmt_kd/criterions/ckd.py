@@ -116,7 +116,7 @@ class CKD(DistillationCriterion):
         self.matches = nn.ModuleDict()
         if cfg.ckd_lambda == 0:
             return
-        student, teacher = another_student(cfg, task, "meta"), self._only_teacher()
+        student, teacher = another_student(cfg, task), self._only_teacher()
         self._check_transformers(student, teacher)
         for side, maps in (("encoder", cfg.ckd_layers), ("decoder", cfg.ckd_decoder_layers)):
             if maps:
@@ -198,7 +198,7 @@ class CKD(DistillationCriterion):
             )
             hidden = hidden + losses.sum()
         terms = {"hidden_loss": hidden, "student_norm": student_norm, "teacher_norm": teacher_norm}
-        terms["n_states"] = source_index.new_tensor(source_index.numel() * len(encoder.layers))
+        terms["n_states"] = source_index.new_full((), source_index.numel() * len(encoder.layers))
         if self.cfg.ckd_attention:
             terms["attention_loss"] = self._attention_loss(encoder.layers, batch.student, teacher, is_padding)
         return terms

@@ -62,6 +62,7 @@ class TeacherConfig(DistillationConfig):
     teacher_cache: str = option(
         "", "folder written by nmt-kd cache; replaces --teacher-path if the method needs only the teacher's top words"
     )
+    train_subset: str = II("dataset.train_subset")
     valid_subset: str = II("dataset.valid_subset")
     disable_validation: bool = II("dataset.disable_validation")
 

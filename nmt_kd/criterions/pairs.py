@@ -88,9 +88,13 @@ class TeacherOfEachPair(TeacherSource):
         self.pairs, self.teachers = pairs, teachers
         self.models = [model for teacher in teachers.values() for model in teacher.models]
         self.is_trained = all(teacher.is_trained for teacher in teachers.values())
-        self.fingerprint = next(iter(teachers.values())).fingerprint
-        if len(teachers) > 1:
-            self.fingerprint = ",".join(f"{pair}={teacher.fingerprint}" for pair, teacher in teachers.items())
+
+    @property
+    def fingerprint(self) -> str:  # type: ignore[override]
+        """The fingerprints of the teachers of all pairs."""
+        if len(self.teachers) == 1:
+            return next(iter(self.teachers.values())).fingerprint
+        return ",".join(f"{pair}={teacher.fingerprint}" for pair, teacher in self.teachers.items())
 
     def read(self, sample: dict, token_index: Tensor, like: Tensor) -> Predictions:
         """Return the predictions of the current pair's teacher, see `TeacherSource`."""

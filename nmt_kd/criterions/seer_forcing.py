@@ -44,7 +44,7 @@ class SeerForcing(DistillationCriterion):
 
     def __init__(self, cfg: SeerForcingConfig, task):
         super().__init__(cfg, task)
-        student = another_student(cfg, task, "meta")
+        student = another_student(cfg, task)
         for half, kind in ((student.encoder, TransformerEncoderBase), (student.decoder, TransformerDecoderBase)):
             if not isinstance(half, kind):
                 raise UserError(

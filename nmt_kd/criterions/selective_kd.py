@@ -59,6 +59,7 @@ class SelectiveKD(DistillationCriterion):
 
     def __init__(self, cfg: SelectiveKDConfig, task):
         super().__init__(cfg, task)
+        self.gathered_scores = 0  # of each worker, at most, in one exchange; all workers have the same number
         self.tokens_are_independent = cfg.selection == "threshold"
         self.queue = ScoreQueue(cfg.selection_queue_size) if cfg.selection == "global" else None
 
@@ -78,7 +79,7 @@ class SelectiveKD(DistillationCriterion):
 
     def update_state(self, batch: Batch):
         if self.queue:
-            self.queue.push(_from_all_workers(batch.student_nll))
+            self.queue.push(self.from_all_workers(batch.student_nll))
 
     def loss_weights(self, batch: Batch):
         kd_weight = self.cfg.kd_alpha * self.select(batch.student_nll)
@@ -92,6 +93,25 @@ class SelectiveKD(DistillationCriterion):
             return largest(scores, self.cfg.selection_rate)
         return scores.float() >= self.queue.threshold(self.cfg.selection_rate)  # as the queue's scores are
 
+    def from_all_workers(self, scores: Tensor) -> Tensor:
+        """Return the scores of all workers, in order of rank; every worker must call this.
+
+        Each sends the number of its scores together with as many of them as the largest batch so far had; where a batch
+        is larger, which all workers see in these numbers, they send them again.
+        """
+        workers = distributed_utils.get_data_parallel_world_size() if torch.distributed.is_initialized() else 1
+        if workers == 1:
+            return scores
+        group = distributed_utils.get_data_parallel_group()
+        while True:
+            room = self.gathered_scores
+            padded = nn.functional.pad(scores[:room], (1, max(0, room - scores.numel())), value=scores.numel())
+            gathered = torch.stack(distributed_utils.all_gather(padded, group))
+            sizes = [round(size) for size in gathered[:, 0].tolist()]
+            if max(sizes) <= room:
+                return torch.cat([part[1 : size + 1] for part, size in zip(gathered, sizes, strict=True)])
+            self.gathered_scores = max(sizes)
+
     def get_extra_state(self):
         return {"size": self.queue.size, "values": self.queue.values.cpu()} if self.queue else {}
 
@@ -104,16 +124,3 @@ class SelectiveKD(DistillationCriterion):
                 f"resume with --selection-queue-size {state['size']}, or train in another --save-dir"
             )
         self.queue.values = state["values"]
-
-
-def _from_all_workers(scores: Tensor) -> Tensor:
-    """Return the scores of all workers, in order of rank; every worker must call this."""
-    workers = distributed_utils.get_data_parallel_world_size() if torch.distributed.is_initialized() else 1
-    if workers == 1:
-        return scores
-    group = distributed_utils.get_data_parallel_group()
-    sizes = distributed_utils.all_gather(torch.tensor([scores.numel()], device=scores.device), group)
-    longest = int(max(size.item() for size in sizes))
-    padded = nn.functional.pad(scores, (0, longest - scores.numel()))
-    gathered = distributed_utils.all_gather(padded, group)
-    return torch.cat([part[: int(size)] for part, size in zip(gathered, sizes, strict=True)])

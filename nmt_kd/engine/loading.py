@@ -15,7 +15,7 @@ from fairseq.tasks import FairseqTask
 from omegaconf import DictConfig, open_dict
 
 from nmt_kd.checkpoints.dictionaries import check_dictionaries
-from nmt_kd.checkpoints.reading import read_checkpoint
+from nmt_kd.checkpoints.reading import read_model
 from nmt_kd.errors import UserError, in_one_line
 
 WITH_THE_TEACHERS = (
@@ -27,9 +27,10 @@ def load_model(path: Path, task: FairseqTask, masked: bool = False) -> BaseFairs
     """Return a checkpoint's model, built from its own configuration with the dictionaries of `task`.
 
     Raises UserError if the file is unusable, or the model has another language pair or other dictionaries or is not an
-    encoder-decoder that predicts a word from those before it, or, with `masked`, from those on both sides.
+    encoder-decoder that predicts a word from those before it, or, with `masked`, from those on both sides, or its
+    weights are not finite.
     """
-    state = read_checkpoint(path)
+    state = read_model(path)
     configuration = state["cfg"]
     _check_kind(path, configuration, masked)
     _check_language_pair(path, configuration, task)
@@ -47,7 +48,17 @@ def load_model(path: Path, task: FairseqTask, masked: bool = False) -> BaseFairs
         raise UserError(
             f"teacher {path} does not fit the model that its own configuration describes: {detail}"
         ) from None
+    _check_finite(path, model)
     return model
+
+
+def _check_finite(path: Path, model: BaseFairseqModel) -> None:
+    for name, weights in model.named_parameters():
+        if not weights.isfinite().all():
+            raise UserError(
+                f"teacher {path} has NaN or infinity in {name}, so its training has diverged; "
+                "give an earlier checkpoint"
+            )
 
 
 def _model_name(configuration: DictConfig) -> str | None:

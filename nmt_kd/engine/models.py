@@ -5,7 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from fairseq.models import BaseFairseqModel
+from fairseq.models.nat.fairseq_nat_model import FairseqNATDecoder
+from fairseq.models.transformer import TransformerEncoder, TransformerEncoderBase
 from torch import Tensor, nn
 
 from nmt_kd.engine.chunks import Projection
@@ -74,8 +77,14 @@ def run_model(model: BaseFairseqModel, net_input: dict[str, Tensor], token_index
     `ModelOutput.decode` calls a decoder alone, on the encoder output of that call. If the model does not end in a
     linear layer (such as a fairseq LSTM with shared embeddings), its logits take the place of the features.
 
-    Raises UserError for a model with an adaptive softmax, whose outputs are not a distribution over the vocabulary.
+    Raises UserError for a model with an adaptive softmax, whose outputs are not a distribution over the vocabulary, and
+    for one that does not predict word by word.
     """
+    if isinstance(model.decoder, FairseqNATDecoder):
+        raise UserError(
+            f"{type(model.decoder).__name__} does not predict word by word, as this criterion needs; train such a "
+            "model with --criterion nat_loss on a teacher's translations, see docs/sequence-level.md"
+        )
     if getattr(model.decoder, "adaptive_softmax", None) is not None:
         raise UserError(
             f"{type(model.decoder).__name__} uses --adaptive-softmax-cutoff, which word-level distillation cannot "
@@ -83,13 +92,21 @@ def run_model(model: BaseFairseqModel, net_input: dict[str, Tensor], token_index
         )
     layer = _output_projection(model.decoder)
     encoder_outputs: list = []
-    hook = model.encoder.register_forward_hook(lambda module, inputs, output: encoder_outputs.append(output))
+    hooks = [model.encoder.register_forward_hook(lambda module, inputs, output: encoder_outputs.append(output))]
+    if type(model.encoder) in (TransformerEncoder, TransformerEncoderBase):
+        hooks.append(model.encoder.register_forward_pre_hook(_ask_for_all_states, with_kwargs=True))
     try:
         with _passing_through(layer):
             output, extra = model(**net_input)[:2]
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
     return ModelOutput(model, net_input, token_index, _select(output, token_index, layer), encoder_outputs[0], extra)
+
+
+def _ask_for_all_states(encoder: nn.Module, args: tuple, options: dict) -> tuple[tuple, dict]:
+    """Add to the arguments of fairseq's encoder to return all layers, as all models do but transformer_align."""
+    return args, options if len(args) > 2 else {"return_all_hiddens": True, **options}
 
 
 def _select(output: Tensor, token_index: Tensor, layer: nn.Linear | None) -> Projection:
@@ -105,13 +122,29 @@ def _output_projection(decoder: Callable[..., Any]) -> nn.Linear | None:
     return None
 
 
+class _Using(torch.autograd.Function):
+    """Returns `features`, and is connected to the output layer, to which it passes no gradient.
+
+    Otherwise torch's wrapper for several workers, given --find-unused-parameters, would not find the layer in the graph
+    of the model's output and would fail when `SummedLoss` gives it a gradient.
+    """
+
+    @staticmethod
+    def forward(ctx, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return features.view_as(features)
+
+    @staticmethod
+    def backward(ctx, of_features: Tensor):
+        return of_features, None, None
+
+
 @contextmanager
 def _passing_through(layer: nn.Linear | None) -> Iterator[None]:
     """Make `layer`, if there is one, return its input unchanged within the block."""
     if layer is None:
         yield
         return
-    vars(layer)["forward"] = lambda features: features
+    vars(layer)["forward"] = lambda features: _Using.apply(features, layer.weight, layer.bias)
     try:
         yield
     finally:

@@ -4,7 +4,8 @@ A teacher is not a `torch.nn.Module`, so it is never saved, optimised or synchro
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -28,9 +29,12 @@ class Teacher(PredictionSource):
 
     models: list[BaseFairseqModel]
 
-    def __init__(self, models: list[BaseFairseqModel], fingerprint: str):
-        self.models = models
-        self.fingerprint = fingerprint
+    def __init__(self, models: list[BaseFairseqModel], fingerprint: str = "", paths: Sequence[Path] = ()):
+        """Make a teacher of `models` with a fingerprint, by default that of the files in `paths`."""
+        self.models, self.paths = models, paths
+        self.autocast_dtype: torch.dtype | None = None  # since it was on for the first time
+        if fingerprint:
+            self.fingerprint = fingerprint
         for model in models:
             model.eval()  # returns nothing once fairseq has prepared the model for inference
             model.requires_grad_(False)
@@ -46,7 +50,12 @@ class Teacher(PredictionSource):
         if not paths:
             raise UserError("no teacher given; name a fairseq checkpoint with --teacher-path")
         models = [load_model(path, task, masked) for path in paths]
-        return cls(models, "+".join(file_hash(path) for path in paths))
+        return cls(models, paths=paths)
+
+    @cached_property
+    def fingerprint(self) -> str:  # type: ignore[override]
+        """The hashes of the files, which are read completely when this is first used."""
+        return "+".join(file_hash(path) for path in self.paths)
 
     def max_positions(self) -> tuple[int, int]:
         """Return the lengths of the longest source and target that every model accepts, in tokens."""
@@ -55,7 +64,7 @@ class Teacher(PredictionSource):
 
     def read(self, sample: dict, token_index: Tensor, like: Tensor) -> "ModelPredictions":
         """Return the predictions for fairseq's `sample`, see `TeacherSource`; UserError if a sentence is too long."""
-        net_input = sample["net_input"]
+        net_input, like = sample["net_input"], self.as_autocast(like)
         self._check_lengths(net_input)
 
         def run() -> list[ModelOutput]:
@@ -63,6 +72,18 @@ class Teacher(PredictionSource):
             return [run_model(model, net_input, token_index) for model in self.models]
 
         return ModelPredictions(run)
+
+    def as_autocast(self, like: Tensor) -> Tensor:
+        """Return `like`, or where autocast is on (--amp) a tensor in its precision, which the models then keep.
+
+        It would convert frozen weights at every use. fairseq turns it off in validation, where they keep it too.
+        """
+        device = like.device.type
+        if like.dtype != torch.float32:
+            return like
+        if torch.is_autocast_enabled(device):
+            self.autocast_dtype = torch.get_autocast_dtype(device)
+        return like if self.autocast_dtype is None else like.new_empty((), dtype=self.autocast_dtype)
 
     def follow(self, like: Tensor) -> None:
         """Move the models to the device of `like` and convert them to its precision."""
@@ -89,7 +110,7 @@ class ModelPredictions(Predictions):
 
     @cached_property
     def outputs(self) -> list[ModelOutput]:
-        with torch.no_grad():
+        with torch.no_grad(), _without_autocast():
             return self._run()
 
     @property
@@ -113,3 +134,12 @@ class ModelPredictions(Predictions):
 
     def decode(self, prev_output_tokens: Tensor) -> "ModelPredictions":
         return ModelPredictions(lambda: [output.decode(prev_output_tokens) for output in self.outputs])
+
+
+@contextmanager
+def _without_autocast() -> Iterator[None]:
+    """Compute in the precision of the weights within the block."""
+    with ExitStack() as stack:
+        for device in filter(torch.is_autocast_enabled, ("cpu", "cuda")):
+            stack.enter_context(torch.autocast(device, enabled=False))
+        yield

@@ -7,7 +7,7 @@ import torch
 from fairseq import utils
 from torch import Tensor
 
-from nmt_kd.checkpoints.reading import read_checkpoint
+from nmt_kd.checkpoints.reading import read_model
 from nmt_kd.checkpoints.task import task_on
 from nmt_kd.engine.models import target_token_index
 from nmt_kd.engine.teacher import Teacher
@@ -23,6 +23,7 @@ from nmt_kd.evaluation.agreement_measures import (
 )
 from nmt_kd.options import require
 from nmt_kd.progress import Progress
+from nmt_kd.workers import precision_on
 
 
 @dataclass(frozen=True)
@@ -72,21 +73,23 @@ def measure_agreement(
     max_tokens: int,
     top_k: int = 5,
     bounds: Bounds | None = None,
+    fp16: bool | None = None,
 ) -> Agreement:
     """Compare two models at every target token of a binarised data set.
 
-    Each path names one checkpoint, or several separated by ":" (an ensemble). Runs on a GPU if there is one, and
-    reports progress on standard error. Raises UserError if the models do not match each other or the data.
+    Each path names one checkpoint, or several separated by ":" (an ensemble). Runs on a GPU if there is one,
+    and by default in half precision there (`fp16`); reports progress on standard error. Raises UserError if the models
+    do not match each other or the data.
     """
     checkpoint = student_path.split(":")[0]
-    task = task_on(checkpoint, read_checkpoint(checkpoint)["cfg"], data)
+    task = task_on(checkpoint, read_model(checkpoint)["cfg"], data)
     dictionary = task.target_dictionary
     require(1 <= top_k <= len(dictionary), "--top-k", top_k, f"from 1 to {len(dictionary)}, the size of the vocabulary")
     require(max_tokens >= 1, "--max-tokens", max_tokens, "1 or more")
     task.load_dataset(subset)
     models = [Teacher.load(path, task) for path in (student_path, teacher_path)]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    like = torch.zeros((), device=device)
+    like = torch.zeros((), device=device, dtype=precision_on(device, fp16))
     ranks = frequency_ranks(dictionary).to(device)
     sums = BucketSums(groupings(bounds or Bounds(), len(dictionary) - dictionary.nspecial), device)
     with torch.no_grad():

@@ -70,7 +70,7 @@ def slow_form(task, paths, source, target):
 
 def top(cache, sample, training) -> tuple[torch.Tensor, ...]:
     """The predictions of a cache for fairseq's sample."""
-    return cache.top_of(cache.sentences_of(sample), training, sample["target"].device)
+    return cache.look_up(cache.sentences_of(sample), training).unpacked()
 
 
 @pytest.fixture(scope="module")
@@ -610,12 +610,26 @@ def test_sentences_that_the_teacher_cannot_read_stay_without_predictions(
     assert contents(build(out, data, teacher_path, subsets=["train"])) == contents(out)
 
 
+def test_half_precision_changes_only_the_last_bits(built, data, teacher_path, tmp_path, task, monkeypatch):
+    seen = []
+    read = Teacher.read
+    monkeypatch.setattr(Teacher, "read", lambda *args: seen.append(args[-1].dtype) or read(*args))
+    flags = ["--teacher-path", str(teacher_path), "--gen-subset", "valid", "--fp16"]
+    main(["cache", str(data), *flags, str(tmp_path / "half")])
+    assert set(seen) == {torch.float16}
+    sample = batch(task, "valid", range(20))
+    half, whole = (top(TeacherCache.open(str(out), task), sample, False) for out in (tmp_path / "half", built))
+    torch.testing.assert_close(half[1], whole[1], rtol=0, atol=0.02)
+    assert not torch.equal(half[2], whole[2])
+    torch.testing.assert_close(half[2], whole[2], rtol=0, atol=0.02)
+
+
 def test_a_teacher_that_says_nothing_is_refused(data, teacher_path, tmp_path):
     state = read_checkpoint_file(teacher_path)
     state["model"]["decoder.layers.0.fc2.bias"].fill_(math.nan)
     torch.save(state, tmp_path / "nan.pt")
     with pytest.raises(
-        UserError, match=r"^the teacher's predictions are NaN, so its training has diverged; give another"
+        UserError, match=r"^teacher .*/nan.pt has NaN or infinity in decoder.layers.0.fc2.bias, so its tr"
     ):
         build(tmp_path / "out", data, tmp_path / "nan.pt", subsets=["valid"])
 

@@ -1,13 +1,14 @@
 import argparse
 import os
 import pickle
+from pathlib import Path
 
 import numpy
 import pytest
 import torch
 from fairseq import checkpoint_utils
 
-from nmt_kd.checkpoints.reading import read_checkpoint_file
+from nmt_kd.checkpoints.reading import read_checkpoint_file, read_model
 from nmt_kd.errors import UserError
 
 
@@ -53,7 +54,17 @@ def test_reads_every_kind_of_value_that_fairseq_stores(tmp_path):
 def test_reads_checkpoints_written_before_torch_used_zip_files(tmp_path):
     state = {"model": {"weight": torch.ones(2)}, "args": argparse.Namespace(arch="transformer")}
     torch.save(state, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
-    assert read_checkpoint_file(tmp_path / "old.pt")["model"]["weight"].tolist() == [1, 1]
+    for mapped in (False, True):
+        assert read_checkpoint_file(tmp_path / "old.pt", mapped)["model"]["weight"].tolist() == [1, 1]
+
+
+def test_a_model_is_mapped_without_the_state_of_the_optimiser(tmp_path):
+    state = {"model": {"weight": torch.ones(2)}, "args": argparse.Namespace(arch="transformer", task="translation")}
+    torch.save({**state, "last_optimizer_state": {"m": torch.ones(9)}}, path := tmp_path / "a.pt")
+    state = read_model(path)
+    assert state["model"]["weight"].tolist() == [1, 1]
+    assert "last_optimizer_state" not in state
+    assert str(path) in Path("/proc/self/maps").read_text()
 
 
 @pytest.mark.parametrize("write", [torch.save, lambda state, path: path.write_bytes(pickle.dumps(state, protocol=2))])

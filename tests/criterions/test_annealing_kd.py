@@ -128,6 +128,31 @@ def test_a_restart_goes_on_with_the_schedule_over_the_change_of_stages(data, tea
     assert_same_parameters(restarted, undisturbed)
 
 
+@pytest.mark.parametrize("longer", [["--max-update", "14"], ["--max-update", "9", "--annealing-share", "1"]])
+def test_the_first_stage_keeps_its_length_in_a_restart_with_other_settings_which_is_said(
+    data, teacher_path, tmp_path, longer, caplog
+):
+    flags = method_flags("annealing_kd", teacher_path, "--disable-validation")
+    train_here(data, tmp_path, *flags, "--max-update", "6")
+    assert "annealing_kd keeps" not in caplog.text
+    longer_run = train_here(data, tmp_path, *flags, *longer)
+    losses, cross_entropies = (longer_run.values("train_inner", name) for name in ("loss", "ce_loss"))
+    assert losses == cross_entropies  # the second stage
+    assert caplog.text.count("annealing_kd keeps the first stage of 4 updates with which this training began") == 1
+
+
+def test_a_training_that_begins_anew_from_a_checkpoint_has_the_first_stage_of_its_settings(
+    data, teacher_path, tmp_path, caplog
+):
+    flags = method_flags("annealing_kd", teacher_path, "--disable-validation")
+    first = train_here(data, tmp_path / "first", *flags, "--max-update", "3").save_dir / "checkpoint_last.pt"
+    flags += ["--restore-file", first, "--reset-optimizer", "--reset-dataloader", "--reset-meters"]
+    again = train_here(data, tmp_path / "again", *flags, "--max-update", "9")
+    losses, cross_entropies = (again.values("train_inner", name) for name in ("loss", "ce_loss"))
+    assert [loss == plain for loss, plain in zip(losses, cross_entropies, strict=True)] == [False] * 6 + [True] * 3
+    assert "annealing_kd keeps" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -199,6 +199,16 @@ def test_weights_of_the_terms_are_the_users(ckd, sample):
     assert_same_loss_and_gradients(criterion, student, sample, expected)
 
 
+@pytest.mark.parametrize("arch", ["bart_base", "mbart_base", "transformer_align"])
+def test_students_of_other_transformer_architectures_equal_the_slow_form(ckd, sample, arch):
+    """BART reads its weights while it initialises them; transformer_align does not ask its encoder for all layers."""
+    flags = ["--arch", arch, "--attention-dropout", "0", "--activation-dropout", "0"]
+    alignment = ["--alignment-layer", "0"] if arch == "transformer_align" else []
+    criterion, student = ckd("--ckd-layers", "rc", student=[*flags, *alignment])
+    expected = ckd_by_hand(criterion, student, sample, MAPS["rc"])
+    assert_same_loss_and_gradients(criterion, student, sample, expected)
+
+
 @pytest.mark.parametrize("fusion", ["student-up", "teacher-down"])
 @pytest.mark.parametrize("name", DECODER_MAPS)
 def test_the_decoder_side_adds_its_target_tokens(ckd, sample, name, fusion):

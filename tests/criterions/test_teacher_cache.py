@@ -1,13 +1,20 @@
 """Distilling from what the teacher predicted once: what it costs in precision, and who may."""
 
 import logging
+import pickle
+import shutil
 
 import pytest
+import torch
 from conftest import train_here
 
+from nmt_kd.caching import teacher as cached_teacher
+from nmt_kd.caching.prefetching import CollaterWithPredictions, prefetched
+from nmt_kd.caching.reading import TeacherCache
+from nmt_kd.caching.teacher import CachedTeacher
 from nmt_kd.cli import main
 from nmt_kd.engine.teacher import Teacher
-from nmt_kd.errors import UserError
+from nmt_kd.errors import UserError, user_error_in
 
 CACHED = {
     "word_kd": ["--criterion", "word_kd"],
@@ -107,3 +114,58 @@ def test_a_subset_to_validate_on_that_is_not_cached_is_missed_before_the_trainin
 def test_who_needs_more_than_the_cache_is_told_so_at_once(data, cache, tmp_path, flags, message):
     with pytest.raises(UserError, match=message):
         train_here(data, tmp_path, *flags, *TRAINING, "--teacher-cache", cache)
+
+
+def test_the_data_loader_looks_up_what_a_step_would(data, cache, tmp_path, monkeypatch):
+    """In its workers or not, also with --fp16, which halves all numbers of a batch; and so that no step has to."""
+    half = ["--fp16", "--fp16-no-flatten-grads"]
+    flags = [*CACHED["word_kd"], *TRAINING, "--teacher-cache", cache]
+    runs = {}
+    for name, added in (("float32", []), ("half", half), ("workers", ["--num-workers", "2"])):
+        with monkeypatch.context() as context:
+            context.setattr(CachedTeacher, "read", in_the_sample)
+            runs[name] = train_here(data, tmp_path / name, *flags, *added)
+    monkeypatch.setattr(cached_teacher, "prefetch", lambda *_: None)
+    runs["by step"] = train_here(data, tmp_path / "step", *flags)
+    runs["half by step"] = train_here(data, tmp_path / "half-step", *flags, *half)
+    for one, other in (("float32", "by step"), ("workers", "by step"), ("half", "half by step")):
+        for logger in ("train_inner", "valid"):
+            assert set(runs[one].statistics[logger][0]) == set(runs[other].statistics[logger][0])
+        assert runs[one].values("train_inner", "loss") == runs[other].values("train_inner", "loss")
+        for name in ("valid_loss", "valid_kd_loss", "valid_teacher_agreement"):
+            assert runs[one].values("valid", name) == runs[other].values("valid", name)
+
+
+read = CachedTeacher.read
+
+
+def in_the_sample(self, sample, token_index, like):
+    """Read predictions that must be in the sample."""
+    assert prefetched(sample, self.cache) is not None
+    return read(self, sample, token_index, like)
+
+
+def test_a_worker_of_the_data_loader_reports_wrong_input_in_one_line(data, cache, tmp_path):
+    own = tmp_path / "cache"
+    shutil.copytree(cache, own)
+    (block,) = own.glob("train/*.safetensors")
+    content = bytearray(block.read_bytes())
+    content[-1] ^= 1
+    block.write_bytes(content)
+    flags = [*CACHED["word_kd"], *TRAINING, "--teacher-cache", own, "--num-workers", "1", "--disable-validation"]
+    with pytest.raises(UserError) as error:
+        train_here(data, tmp_path / "run", *flags)
+    assert user_error_in(error.value).startswith(f"{block} is damaged; rerun the same nmt-kd cache")
+    assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())
+
+
+def test_what_the_data_loader_needs_reaches_workers_that_are_not_forked(cache, task):
+    task.load_dataset("train")
+    dataset = task.dataset("train")
+    opened = TeacherCache.open(str(cache), task)
+    made = CollaterWithPredictions(dataset.collater, opened, True)
+    items = [dataset[number] for number in range(3)]
+    expected = made(items)
+    (key,) = set(expected) - set(dataset.collater(items))
+    copied = pickle.loads(pickle.dumps(made))
+    torch.testing.assert_close(copied(items)[key], expected[key], rtol=0, atol=0)

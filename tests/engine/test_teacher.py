@@ -1,3 +1,4 @@
+import logging
 import math
 import shutil
 
@@ -7,6 +8,7 @@ from conftest import TINY_TRANSFORMER, Run, parse_training, train_here
 from fairseq import tasks
 from torch import nn
 
+from nmt_kd.engine import teacher
 from nmt_kd.engine.chance import ChanceCheck
 from nmt_kd.engine.distribution import TopDistribution, WholeDistribution
 from nmt_kd.engine.models import run_model, target_token_index
@@ -235,10 +237,35 @@ def test_a_few_words_without_a_rest_may_miss_most_gold_tokens_but_not_all(listed
         ChanceCheck().observe(top, gold)
 
 
-def test_logits_that_are_not_numbers_are_no_better_than_chance():
-    gold = torch.zeros(ChanceCheck.TOKENS, dtype=torch.long)
-    with pytest.raises(UserError, match="no better than chance"):
-        ChanceCheck().observe(WholeDistribution(torch.full((len(gold), 5), float("nan"))), gold)
+def test_predictions_that_are_nan_are_named_at_once_and_not_blamed_on_the_dictionaries():
+    gold = torch.zeros(9, dtype=torch.long)
+    logits = torch.zeros(len(gold), 5)
+    logits[4] = math.nan
+    with pytest.raises(UserError, match=r"^the teacher's predictions are NaN at 1 of 9 target tokens; if tr"):
+        ChanceCheck().observe(WholeDistribution(logits), gold)
+
+
+def test_a_teacher_with_nan_in_its_weights_is_refused_with_their_name(teacher_run, task, tmp_path):
+    def change(state):
+        state["model"]["decoder.layers.0.fc2.bias"][3] = math.nan
+
+    assert refusal(changed_checkpoint(teacher_run, tmp_path / "teacher.pt", change), task) == (
+        f"teacher {tmp_path}/teacher.pt has NaN or infinity in decoder.layers.0.fc2.bias, so its training has "
+        "diverged; give an earlier checkpoint"
+    )
+
+
+def test_only_the_first_of_several_workers_reads_the_files_to_identify_them(build, caplog, monkeypatch):
+    """fairseq shows the others' log from warnings on."""
+    hashed = []
+    monkeypatch.setattr(teacher, "file_hash", lambda path: hashed.append(path) or "a hash")
+    with caplog.at_level(logging.WARNING):
+        build("word_kd")
+    assert hashed == []
+    with caplog.at_level(logging.INFO):
+        build("word_kd")
+    assert len(hashed) == 1
+    assert "|teacher_sha256:a hash|" in caplog.text
 
 
 @pytest.mark.parametrize("right", [0.0, 0.3])
@@ -253,3 +280,35 @@ def test_a_teacher_that_rules_words_out_may_be_wrong_often_but_not_always(right)
     else:
         with pytest.raises(UserError, match=r"no better than chance \(5\.30 nats a token; a uniform guess has 4\.61"):
             ChanceCheck().observe(WholeDistribution(logits), gold)
+
+
+def test_follows_autocast_and_is_not_converted_again_and_keeps_its_precision_in_validation(
+    teacher_path, task, sample, token_index
+):
+    teacher = Teacher.load(str(teacher_path), task)
+    exact = teacher.read(sample, token_index, LIKE).logits(slice(None))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        predictions = teacher.read(sample, token_index, LIKE)
+        assert predictions.outputs[0].projection.features.dtype == torch.bfloat16
+        assert torch.is_autocast_enabled("cpu")
+        logits = predictions.logits(slice(None))
+        again = predictions.decode(sample["net_input"]["prev_output_tokens"]).logits(slice(None))
+    assert {parameter.dtype for parameter in teacher.models[0].parameters()} == {torch.bfloat16}
+    weights = [parameter.data_ptr() for parameter in teacher.models[0].parameters()]
+    in_validation = teacher.read(sample, token_index, LIKE).logits(slice(None))
+    assert [parameter.data_ptr() for parameter in teacher.models[0].parameters()] == weights
+    for found in (logits, again, in_validation):
+        assert found.dtype == torch.bfloat16
+        torch.testing.assert_close(found, logits, rtol=0, atol=0)
+    torch.testing.assert_close(logits.float(), exact, rtol=0.1, atol=0.1)
+
+
+def test_where_autocast_is_off_for_the_device_the_precision_is_the_students_to_the_bit(
+    teacher_path, task, sample, token_index
+):
+    """--amp on a CPU: fairseq turns autocast on for GPUs alone."""
+    teacher = Teacher.load(str(teacher_path), task)
+    exact = teacher.read(sample, token_index, LIKE).logits(slice(None))
+    with torch.autocast("cpu", enabled=False):
+        logits = teacher.read(sample, token_index, LIKE).logits(slice(None))
+    torch.testing.assert_close(logits, exact, rtol=0, atol=0)

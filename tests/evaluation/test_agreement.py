@@ -1,3 +1,4 @@
+import json
 import math
 import re
 import shutil
@@ -9,6 +10,8 @@ from conftest import train_here
 from fairseq import checkpoint_utils
 from test_agreement_measures import slow_displacement, slow_edit_distance, slow_ranking
 
+from nmt_kd.cli import main
+from nmt_kd.engine.teacher import Teacher
 from nmt_kd.errors import UserError
 from nmt_kd.evaluation.agreement import measure_agreement
 from nmt_kd.evaluation.agreement_measures import Bounds
@@ -194,3 +197,17 @@ def test_batches_too_small_for_a_sentence_are_refused(teacher_path, data):
         measure(teacher_path, teacher_path, data, max_tokens=2)
     with pytest.raises(UserError, match=r"^--max-tokens is 0; it must be 1 or more$"):
         measure(teacher_path, teacher_path, data, max_tokens=0)
+
+
+def test_in_half_precision_the_measures_hardly_change(student_path, teacher_path, data, monkeypatch, capsys):
+    seen = []
+    read = Teacher.read
+    monkeypatch.setattr(Teacher, "read", lambda *args: seen.append(args[-1].dtype) or read(*args))
+    found = []
+    for flags in ([], ["--fp16"]):
+        main(["agreement", str(student_path), str(teacher_path), str(data), "--json", *flags])
+        found.append(json.loads(capsys.readouterr().out))
+    assert set(seen) == {torch.float32, torch.float16}
+    for name in ("teacher_agreement", "teacher_accuracy", "student_accuracy"):
+        assert found[1][name] == pytest.approx(found[0][name], abs=3)
+    assert found[1]["tokens"] == found[0]["tokens"]

@@ -86,7 +86,7 @@ class HuggingFaceTeacher(ForeignTeacher):
         return self.tokenizer(text_target=[text], verbose=False)["input_ids"][0]
 
     def top(self, sources: list[list[int]], targets: list[Spelled], words: int, like: Tensor) -> TopWords:
-        self.model.to(like.device)
+        self.model.to(like.device, like.dtype)
         padding = self.tokenizer.pad_token_id
         added = self._labels_of("")  # the language, and the end
         before = added[: added.index(self.end)]

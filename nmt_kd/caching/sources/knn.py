@@ -97,7 +97,7 @@ class NeighbourSource(PredictionSource):
         return self.statistics.summary()
 
     def read(self, sample: dict, token_index: Tensor, like: Tensor) -> "NeighbourPredictions":
-        return NeighbourPredictions(self, sample, token_index, like)
+        return NeighbourPredictions(self, sample, token_index, like.float())  # as the keys of the datastore
 
     def temperatures(self, distances: Tensor) -> Tensor:
         """Return the temperature at each position, [positions, 1], given the distances of its neighbours.

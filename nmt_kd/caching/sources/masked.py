@@ -13,7 +13,7 @@ from fairseq.models import BaseFairseqModel
 from fairseq.tasks import FairseqTask
 from torch import Tensor
 
-from nmt_kd.checkpoints.reading import read_checkpoint
+from nmt_kd.checkpoints.reading import read_model
 from nmt_kd.checkpoints.task import task_of_data
 from nmt_kd.engine.chunks import Projection
 from nmt_kd.engine.distribution import TopDistribution, WholeDistribution
@@ -41,7 +41,7 @@ class Options:
 def open_source(data: str, teacher_path: str, options: Options) -> tuple[FairseqTask, "MaskedTeacher"]:
     """Return the student's translation task on `data` and the masked teacher; UserError if it does not fit."""
     paths = teacher_path.split(":")
-    settings = [read_checkpoint(path)["cfg"].task for path in paths]
+    settings = [read_model(path)["cfg"].task for path in paths]
     # not the teacher's task, which adds a symbol at the beginning of each sentence
     source_lang, target_lang = (getattr(settings[0], name, None) for name in ("source_lang", "target_lang"))
     task = task_of_data(data, source_lang, target_lang)

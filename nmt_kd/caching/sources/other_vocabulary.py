@@ -16,7 +16,7 @@ from nmt_kd.caching.other_vocabulary import ForeignTeacher, RespellingSource, St
 from nmt_kd.caching.respelling import TopWords
 from nmt_kd.caching.spelling import Spelled, sentence_texts
 from nmt_kd.checkpoints.dictionaries import check_dictionaries
-from nmt_kd.checkpoints.reading import file_hash, read_checkpoint
+from nmt_kd.checkpoints.reading import file_hash, read_model
 from nmt_kd.checkpoints.task import task_of_data, translation_task_on
 from nmt_kd.engine.chunks import chunk_slices, default_chunk_tokens
 from nmt_kd.engine.models import target_token_index
@@ -60,7 +60,7 @@ class CheckpointTeacher(ForeignTeacher):
 
     def __init__(self, teacher_path: str, options: Options, student: FairseqTask):
         path = Path(teacher_path.split(":")[0])
-        state = read_checkpoint(path)
+        state = read_model(path)
         self.task = translation_task_on(path, state["cfg"], options.other_vocabulary_data)
         check_dictionaries(path, state, self.task, f"give {DATA} the folder it was trained on")
         pair, students = ((task.cfg.source_lang, task.cfg.target_lang) for task in (self.task, student))

@@ -1,0 +1,65 @@
+"""Look up cached predictions while fairseq makes batches, in the workers of its data loader, instead of in a step.
+
+fairseq's data loader calls its data set's `collater` in its workers. Here these also put the predictions for a batch
+into fairseq's sample, so that they are pinned and copied to a GPU like the rest of it, without waiting. The samples of
+a task that makes its batches in another way have none, and then a step looks them up.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fairseq.data import FairseqDataset
+from fairseq.tasks import FairseqTask
+
+from nmt_kd.caching.packing import PackedPredictions
+from nmt_kd.caching.reading import TeacherCache
+
+
+@dataclass(frozen=True)
+class CollaterWithPredictions:
+    """Makes a batch as fairseq does, with the predictions for it in a cache."""
+
+    collate: Callable[[list], dict]
+    cache: TeacherCache
+    training: bool  # whether it is a batch to train on
+
+    def __call__(self, items: list) -> dict:
+        sample = self.collate(items)
+        if not sample:  # nothing to predict
+            return sample
+        found = self.cache.look_up(self.cache.sentences_of(sample), self.training)
+        return {**sample, _key(self.cache): vars(found)}
+
+
+def prefetch(task: FairseqTask, cache: TeacherCache, train_subset: str) -> None:
+    """Make the batches of `task` contain the predictions for them in `cache`, for `prefetched`."""
+    get_batch_iterator = task.get_batch_iterator
+
+    @functools.wraps(get_batch_iterator)
+    def get_iterator_with_predictions(dataset: FairseqDataset, *args, **kwargs):
+        iterator = get_batch_iterator(dataset, *args, **kwargs)
+        collate = getattr(iterator, "collate_fn", None)
+        if collate is not None and not _has(collate, cache):  # fairseq may return the iterator of an earlier call
+            iterator.collate_fn = CollaterWithPredictions(collate, cache, dataset is task.datasets.get(train_subset))
+        return iterator
+
+    task.get_batch_iterator = get_iterator_with_predictions
+
+
+def prefetched(sample: dict, cache: TeacherCache) -> PackedPredictions | None:
+    """Return the predictions in `cache` that fairseq's `sample` contains, or None if it contains none."""
+    found = sample.get(_key(cache))
+    return None if found is None else PackedPredictions(**found)
+
+
+def _key(cache: TeacherCache) -> str:
+    return f"predictions in {cache.folder}"
+
+
+def _has(collate: Callable[[list], dict], cache: TeacherCache) -> bool:
+    while isinstance(collate, CollaterWithPredictions):
+        if collate.cache is cache:
+            return True
+        collate = collate.collate
+    return False
