@@ -11,6 +11,7 @@ backpropagates these to the features and the output weights right away. So the b
     loss, sums = total.result()
 """
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
@@ -29,7 +30,7 @@ FLOAT16_WEIGHT_SCALE = 16.0
 FLOAT16_MOST_TOKENS = 1024  # per sum; a sum over more tokens could overflow
 
 # The number of logits in a chunk: few enough for a CPU's cache, or enough to keep a GPU busy.
-CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**25}
+CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
 # With fewer tokens per chunk, loading the output weights takes longer than computing with them.
 FEWEST_TOKENS = 64
 
@@ -139,7 +140,11 @@ class SummedLoss:
         projections = view.projections
         first = projections[0]
         tokens, device = first.features.size(0), first.features.device
-        self._loss = self._loss.to(device, torch.promote_types(self._loss.dtype, _accumulation_dtype(first.features)))
+        dtype = torch.promote_types(self._loss.dtype, _accumulation_dtype(first.features))
+        # a zero is made where it is needed, because a GPU would wait for its copy
+        self._loss = (
+            self._loss.to(dtype) if self._loss.device == device else torch.zeros((), dtype=dtype, device=device)
+        )
         wanted = [torch.is_grad_enabled() and bool(projection.trained) for projection in projections]
         for tensor in (tensor for projection in projections for tensor in projection.trained):
             if torch.is_grad_enabled() and tensor not in self._gradients:
@@ -209,6 +214,10 @@ class SummedLoss:
         if of_weight is not None:
             if exact:
                 of_weight.addmm_(of_logits.t(), features, alpha=1 / scale)
+            elif adds_half_products_in_float32(of_logits.device):
+                torch.addmm(
+                    of_weight, of_logits.t(), features, alpha=1 / scale, out_dtype=of_weight.dtype, out=of_weight
+                )
             else:
                 weight_scale = FLOAT16_WEIGHT_SCALE if of_logits.dtype == torch.float16 else 1.0
                 for part in chunk_slices(len(features), FLOAT16_MOST_TOKENS):
@@ -217,6 +226,17 @@ class SummedLoss:
         of_bias = None if projection.bias is None else self._gradients.get(projection.bias)
         if of_bias is not None:
             of_bias += of_logits.sum(0, dtype=of_bias.dtype) / scale
+
+
+@functools.cache
+def adds_half_products_in_float32(device: torch.device) -> bool:
+    """Whether torch can add the product of two matrices in half precision to one in float32 (on CUDA, from 2.8 on)."""
+    try:
+        half, single = (torch.zeros(8, 8, dtype=dtype, device=device) for dtype in (torch.float16, torch.float32))
+        torch.addmm(single, half, half, out_dtype=single.dtype, out=single)
+    except (TypeError, RuntimeError):  # NotImplementedError on a CPU
+        return False
+    return True
 
 
 class _WithGradients(torch.autograd.Function):

@@ -26,6 +26,8 @@ from nmt_kd.losses.top_k import top_k_indices
 
 logger = logging.getLogger(__name__)
 
+NUMBERS = ("log_normaliser", "total")  # the cached properties of `Logits` that are leaves
+
 
 class Logits:
     """Logits of some tokens, [tokens, V], of which losses are computed; all results are at least float32.
@@ -108,7 +110,7 @@ class Logits:
         """The tensors of which losses have been computed; none if the logits are not trained."""
         if not self._trained:
             return []
-        numbers = [vars(self)[name] for name in ("log_normaliser", "total") if name in vars(self)]
+        numbers = [vars(self)[name] for name in NUMBERS if name in vars(self)]
         return [self.values, *numbers, *(gap for _, gap in self._gaps), *(picked for _, picked in self._picked)]
 
     def gradient(self, of: Mapping[Tensor, Tensor | None]) -> Tensor | None:
@@ -116,9 +118,9 @@ class Logits:
 
         It has the precision of the logits. Call this once, last: it may overwrite intermediate results.
         """
-        of_normaliser, of_total = (of.get(vars(self).get(name)) for name in ("log_normaliser", "total"))
-        gaps = [(teacher, -of[gap]) for teacher, gap in self._gaps if of[gap] is not None]
-        picked = [(words, of[leaf]) for words, leaf in self._picked if of[leaf] is not None]
+        of_normaliser, of_total = (of[vars(self)[name]] if name in vars(self) else None for name in NUMBERS)
+        gaps = [(teacher, -value) for teacher, gap in self._gaps if (value := of[gap]) is not None]
+        picked = [(words, value) for words, leaf in self._picked if (value := of[leaf]) is not None]
         direct = of[self.values]
         if of_normaliser is None and of_total is None and not gaps and not picked:
             return direct

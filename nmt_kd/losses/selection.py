@@ -53,5 +53,5 @@ class ScoreQueue:
     def threshold(self, rate: float) -> Tensor:
         """Return the ceil(rate * length)-th largest score in the queue, a scalar; minus infinity if it is empty."""
         if self.values.numel() == 0:
-            return self.values.new_tensor(-math.inf)
+            return self.values.new_full((), -math.inf)
         return self.values.topk(share_of(rate, self.values.numel())).values[-1]

@@ -54,7 +54,12 @@ def bytes_moved(name: str, args: tuple, inputs: list[Tensor], outputs: list[Tens
     if name in SCATTERS_IN_PLACE:
         return 2 * sum(_size(tensor) for tensor in inputs if tensor is not args[0])
     read = inputs[1:] if name in WRITES_ALL else inputs
-    return sum(map(_size, read)) + sum(map(_size, outputs))
+    return bytes_of(read) + bytes_of(outputs)
+
+
+def bytes_of(tensors: list[Tensor]) -> int:
+    """Return the bytes of all tensors."""
+    return sum(map(_size, tensors))
 
 
 def flops(func, args: tuple, kwargs: dict, result) -> int:

@@ -1,7 +1,7 @@
 """Run operations without values, and record what they would do on a GPU."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,6 +79,7 @@ class CostRecorder(Recorder):
         super().__init__()
         self.parts = Parts()
         self.memory = LiveMemory()
+        self._in_one_kernel = False
 
     def restart(self) -> Record:
         """Begin a new record, which it returns; what is alive stays."""
@@ -87,19 +88,39 @@ class CostRecorder(Recorder):
 
     def on_results(self, func, name: str, args, kwargs, inputs: list[Tensor], outputs: list[Tensor], result) -> None:
         """Record the costs of an operation."""
+        if self._in_one_kernel:
+            return
+        self._observe(name, outputs)
+        if costs.runs_kernel(func, name, inputs, outputs):
+            inputs = [*dict.fromkeys(item for item in inputs if item.is_cuda)]  # an `out` may also be an argument
+            moved, flops = costs.bytes_moved(name, args, inputs, outputs), costs.flops(func, args, kwargs, result)
+            self._count_kernel(name, moved, flops, outputs[0])
+
+    def run_as_one_kernel(self, function: Callable[..., Any], args: tuple) -> Any:
+        """Return the function's result; count it as one kernel that reads its arguments and writes the result once."""
+        self._in_one_kernel = True
+        try:
+            result = function(*args)
+        finally:
+            self._in_one_kernel = False
+        inputs, outputs = list(_tensors(args)), list(_tensors([result]))
+        name = f"compiled {function.__name__}"
+        self._observe(name, outputs)
+        self._count_kernel(name, costs.bytes_of(inputs + outputs), 0, outputs[0])
+        return result
+
+    def _observe(self, name: str, outputs: list[Tensor]) -> None:
         for item in outputs:
             if self.memory.observe(item):
                 self.memory.peak_place = f"{name} {current_place()}"
-        if not costs.runs_kernel(func, name, inputs, outputs):
-            return
-        inputs = [item for item in inputs if item.is_cuda]
-        moved, flops = costs.bytes_moved(name, args, inputs, outputs), costs.flops(func, args, kwargs, result)
+
+    def _count_kernel(self, name: str, moved: int, flops: int, output: Tensor) -> None:
         record, part, place = self.record, self.parts.current, current_place()
         record.bytes[part] += moved
         record.flops[part] += flops
         record.kernels[part] += 1
         for gpu in costs.GPUS.values():
-            record.seconds[gpu.name] += gpu.seconds(moved, flops, outputs[0].dtype in dtypes.HALF)
+            record.seconds[gpu.name] += gpu.seconds(moved, flops, output.dtype in dtypes.HALF)
         record.bytes_by_place[name, f"{place.file}:{place.line}"] += moved
 
 

@@ -12,6 +12,8 @@ from fairseq.optim.amp_optimizer import AMPOptimizer
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import Module
 
+from nmt_kd.criterions.base import DistillationCriterion
+from nmt_kd.engine.chance import ChanceCheck
 from pretended_gpu.places import LOSSES, STUDENT, TEACHER
 from pretended_gpu.recorder import CostRecorder, Record, Recorder
 from pretended_gpu.systems import System
@@ -139,6 +141,7 @@ class Stepping:
     def warm_up(self) -> None:
         """Take the first training step, in which the teacher moves to the GPU and is compared with chance."""
         self._train(UPDATE)
+        end_comparison_with_chance(self.criterion)
         self.student.zero_grad(set_to_none=True)
         self.criterion.zero_grad(set_to_none=True)
 
@@ -183,3 +186,12 @@ def watch_parts(recorder: CostRecorder, student: BaseFairseqModel, criterion: Fa
         if any(hasattr(part, "self_attn") for part in module.modules()):  # a decoder besides the student's
             recorder.parts.watch(STUDENT, module)
     recorder.parts.watch(LOSSES, criterion)
+
+
+def end_comparison_with_chance(criterion: FairseqCriterion) -> None:
+    """End a method's comparison of its teacher with chance, which waits for the GPU, as after its first tokens.
+
+    Here it never ends, because the number of tokens is a value on the GPU.
+    """
+    if isinstance(criterion, DistillationCriterion):
+        criterion.chance_check.tokens = ChanceCheck.TOKENS

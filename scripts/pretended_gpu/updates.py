@@ -6,7 +6,7 @@ from fairseq.logging import metrics
 from fairseq.trainer import Trainer
 
 from pretended_gpu.recorder import Record, Recorder
-from pretended_gpu.steps import Pretence
+from pretended_gpu.steps import Pretence, end_comparison_with_chance
 from pretended_gpu.systems import System
 from pretended_gpu.workplace import Workplace
 
@@ -37,6 +37,7 @@ def take_updates(workplace: Workplace, system: System, precision: str) -> Record
         for _ in range(2):
             record = recorder.restart()
             trainer.train_step([batch])
+            end_comparison_with_chance(criterion)
     if trainer.get_num_updates() != 2:
         raise RuntimeError(f"fairseq's trainer made {trainer.get_num_updates()} updates instead of 2")
     return record

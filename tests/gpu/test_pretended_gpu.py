@@ -15,14 +15,11 @@ from conftest import METHODS, ROOT, python_variables
 # Where our code waits for the GPU in every step: file, function, and why it may. Remove what no longer waits.
 ALLOWED = {
     ("nmt_kd/engine/models.py", "target_token_index"): "the number of tokens decides about the shapes",
-    ("nmt_kd/engine/chunks.py", "SummedLoss.chunks"): "copies the zero with which the sum begins",
     ("nmt_kd/criterions/ckd.py", "CKD.batch_losses"): "the number of source tokens; copies the number of states",
     ("nmt_kd/criterions/ckd.py", "CKD.reduce_metrics"): "whether there are states to average; after the update",
     ("nmt_kd/criterions/reports.py", "_log_averages_of"): "whether tokens have no prediction; after the update",
     ("nmt_kd/engine/sampling.py", "with_sampled_targets"): "the number of sampled tokens, for fairseq's sample size",
-    ("nmt_kd/caching/sentences.py", "Sentences.of"): "copies the batch back to find its sentences in the cache",
-    ("nmt_kd/caching/reading.py", "TeacherCache.top_of"): "copies the predictions to the GPU",
-    ("nmt_kd/criterions/selective_kd.py", "_from_all_workers"): "the numbers of tokens of the other workers",
+    ("nmt_kd/criterions/selective_kd.py", "SelectiveKD.from_all_workers"): "the numbers of tokens of the other workers",
 }
 CASES = cases(METHODS)
 
