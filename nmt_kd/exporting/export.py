@@ -1,29 +1,31 @@
 """Export a student as CTranslate2 models that are checked to translate as it does in fairseq, with a summary.
 
-The folder holds one model for each compute type, with its vocabulary; the subword model; summary.md and summary.json.
+The folder holds one model for each compute type, with its vocabulary; the subword model; translate.py, which needs
+neither torch nor fairseq, with its settings and requirements; and summary.html, summary.md and summary.json.
 It appears under its name whole or not at all.
 """
 
 import logging
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 
 from nmt_kd.checkpoints.dictionaries import check_dictionaries
 from nmt_kd.checkpoints.reading import file_hash, read_checkpoint
 from nmt_kd.checkpoints.task import translation_task_on
-from nmt_kd.decoding.ctranslate2_backend import convert_checkpoint
+from nmt_kd.decoding.ctranslate2_backend import INT8_ON_CPUS, convert_checkpoint
 from nmt_kd.engine.loading import load_checkpoints
 from nmt_kd.engine.teacher import Teacher
 from nmt_kd.exporting.checks import check_ctranslate2, check_output, files_in
 from nmt_kd.exporting.comparison import Comparison
-from nmt_kd.exporting.faithfulness import check_faithful
-from nmt_kd.exporting.notes import machine, notes_on_figures, notes_on_models
+from nmt_kd.exporting.faithfulness import check_faithful, losses, recommended
+from nmt_kd.exporting.notes import machine, notes_on_figures, notes_on_models, notes_on_quality
+from nmt_kd.exporting.page import page
+from nmt_kd.exporting.portability import translate_without_vnni
+from nmt_kd.exporting.runnable import write_runnable
 from nmt_kd.exporting.sample import Measurement, Sample
-from nmt_kd.exporting.speed import measure, torch_threads
+from nmt_kd.exporting.speed import latency, measure, torch_threads
 from nmt_kd.exporting.summary import SUMMARY, Summary
 from nmt_kd.exporting.systems import ctranslate2_system, fairseq_system
-from nmt_kd.exporting.usage import usage
 from nmt_kd.options import check_options
 from nmt_kd.storage.atomic import atomic_folder
 from nmt_kd.subword_model import SubwordModel
@@ -66,11 +68,11 @@ def export(
             logger.info(f"converting {checkpoint} to {compute_type}")
             languages = task.cfg.source_lang, task.cfg.target_lang
             convert_checkpoint(str(checkpoint), task.cfg.data, *languages, folder / compute_type, compute_type)
-        shutil.copyfile(subword_model, folder / subwords.file_name)
         student = load_checkpoints([checkpoint], task)
         teachers = [load_checkpoints([Path(path) for path in teacher.split(":") if path], task)] if teacher else []
         sample = Sample.choose(task, measurement, [model for each in (student, *teachers) for model in each.models])
         subwords.check(sample.sources, data)
+        write_runnable(folder, subwords, measurement, sample, compute_types[0])
         parameters = student.parameters
         systems = [
             fairseq_system("student, fairseq", student, sample, measurement),
@@ -79,10 +81,18 @@ def export(
         ]
         performances = measure(systems, sample, measurement.rounds)
         comparison = Comparison(sample, measurement, subwords, student, performances[0])
-        results = [comparison.result(performance) for performance in performances]
-        for result in results:
-            if result.converted_to:
-                check_faithful(str(checkpoint), result.converted_to, result.as_good_percent)
+        results = []
+        for performance in performances:
+            kind, without_vnni = performance.system.converted_to, None
+            if kind in INT8_ON_CPUS:
+                without_vnni = translate_without_vnni(folder, kind, sample.sources)
+            result = comparison.result(performance, latency(performance.system, sample), without_vnni)
+            if kind:
+                check_faithful(str(checkpoint), kind, result.as_good_percent)
+            results.append(result)
+        best = str(recommended(results).converted_to)
+        write_runnable(folder, subwords, measurement, sample, best)
+        on_quality = notes_on_quality(results)
         summary = Summary(
             checkpoint=str(checkpoint),
             checkpoint_sha256=fingerprint,
@@ -90,13 +100,17 @@ def export(
             data=data,
             measurement=measurement,
             sentences_measured=len(sample.numbers),
-            bleu_signature=comparison.bleu_signature,
+            signatures=comparison.signatures,
             machine=machine(),
             results=results,
-            notes=[*notes_on_figures(measurement, sample, comparison), *notes_on_models(results)],
-            usage=usage(subwords, compute_types[0], measurement, sample),
+            recommended=best,
+            notes=[*notes_on_figures(measurement, sample, comparison), *notes_on_models(results), *on_quality],
         )
         (folder / "summary.md").write_text(summary.as_markdown(), encoding="utf-8")
+        (folder / "summary.html").write_text(page(summary, comparison, performances), encoding="utf-8")
         (folder / SUMMARY).write_text(summary.as_json([*files_in(folder), SUMMARY]), encoding="utf-8")
+    for result in results:
+        if losses(result):
+            logger.warning(f"{result.converted_to} loses {', '.join(losses(result))}; see {output / 'summary.md'}")
     logger.info(f"wrote {output}")
     return summary
