@@ -56,7 +56,8 @@ def known_flags() -> set[str]:
         flags |= set(parser._option_string_actions)
     for kind in (*(CRITERION_DATACLASS_REGISTRY[name] for name in DOCUMENTED), SeqKDConfig):
         flags |= set(own_options(kind))
-    for file in [*(ROOT / "scripts").glob("*.*"), *(ROOT / "configs").rglob("*.sh")]:
+    program = ROOT / "nmt_kd/exporting/translate.py"
+    for file in [program, *(ROOT / "scripts").glob("*.*"), *(ROOT / "configs").rglob("*.sh")]:
         flags |= set(re.findall(r"--[a-z][\w-]*", file.read_text(encoding="utf-8")))
     arguments = ["data-bin", "--arch", "transformer", "--criterion", "label_smoothed_cross_entropy"]
     of_fairseq = vars(

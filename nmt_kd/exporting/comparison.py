@@ -68,6 +68,7 @@ class Comparison:
             **self._changes(without_vnni, "_without_vnni"),
             identical_percent=self._percent_without(len(different)) if system.converted_to else None,
             as_good_percent=self._percent_without(self._worse(performance, different)) if system.converted_to else None,
+            shortlist=system.shortlist,
         )
 
     def _scores(self, translations: list[str]) -> dict[str, float]:

@@ -84,8 +84,11 @@ def check_faithful(checkpoint: str, compute_type: str, as_good_percent: float | 
 
 
 def losses(result: Result) -> list[str]:
-    """Return what a model stored in another type than float32 and float16 loses by more than `LARGEST_LOSS`."""
-    if result.converted_to is None or result.converted_to in ROUNDING:
+    """Return what a system loses by more than `LARGEST_LOSS`.
+
+    float32 and float16 without a shortlist are held to a stricter standard, so they are not examined here.
+    """
+    if result.converted_to is None or (result.converted_to in ROUNDING and not result.shortlist):
         return []
     changes = {
         "BLEU": result.bleu_change,
@@ -99,6 +102,12 @@ def losses(result: Result) -> list[str]:
 
 
 def recommended(results: list[Result]) -> Result:
-    """Return the smallest exported model that loses little, or, if all lose more, the largest."""
-    converted = sorted((result for result in results if result.converted_to), key=lambda item: item.megabytes_on_disk)
-    return next((result for result in converted if not losses(result)), converted[-1])
+    """Return the smallest exported model that loses little, or, if all lose more, the largest.
+
+    Its shortlist is used if that loses little too.
+    """
+    converted = [result for result in results if result.converted_to and not result.shortlist]
+    converted.sort(key=lambda result: result.megabytes_on_disk)
+    best = next((result for result in converted if not losses(result)), converted[-1])
+    same = (result for result in results if result.converted_to == best.converted_to and result.shortlist)
+    return next((result for result in same if not losses(result)), best)

@@ -61,7 +61,8 @@ def notes_on_models(results: list[Result]) -> list[str]:
     available = ", ".join(sorted(ctranslate2.get_supported_compute_types("cpu")))
     for result in results:
         stored, computed = result.converted_to, result.computed_in
-        if stored and not f"{computed}_".startswith(f"{stored}_"):  # int8 is short for int8_float32
+        same = f"{computed}_".startswith(f"{stored}_")  # int8 is short for int8_float32
+        if stored and not same and not result.shortlist:
             notes.append(
                 f"{stored} is stored as {stored} but computed as {computed}, because CTranslate2 supports only "
                 f"{available} on this CPU: its speed and translations here are those of {computed} arithmetic."
@@ -82,7 +83,7 @@ def notes_on_quality(results: list[Result]) -> list[str]:
         lost = losses(result)
         if lost:
             notes.append(
-                f"{result.converted_to} loses {', '.join(lost)}, more than {LARGEST_LOSS} (a loss on few sentences may "
+                f"{result.system} loses {', '.join(lost)}, more than {LARGEST_LOSS} (a loss on few sentences may "
                 "be chance; --sentences 0 measures all)."
             )
     return notes

@@ -19,7 +19,7 @@ TRIALS = 1000  # of each significance test
 def page(summary: Summary, comparison: Comparison, performances: list[Performance]) -> str:
     """Return the page of an export in HTML; the model that the summary recommends comes first."""
     results = {result.system: result for result in summary.results}
-    student = next(result for result in summary.results if result.converted_to == summary.recommended)
+    student = next(result for result in summary.results if result.system == summary.recommended)
     other = summary.results[-1] if summary.teacher else summary.results[0]
     texts = {item.system.name: comparison.texts(item.translations) for item in performances}
     runs = {name: [texts[name]] for name in (other.system, *(name for name in results if name != other.system))}
@@ -33,7 +33,7 @@ def page(summary: Summary, comparison: Comparison, performances: list[Performanc
                 "lists the options."
             ],
         ),
-        Section(f"The {summary.recommended} model and the {_short(other)}", [_glance(student, other)]),
+        Section(f"The recommended model and the {_short(other)}", [_glance(student, other)]),
         Section("All systems", [summary.table, *summary.notes, f"Machine: {summary.machine}."]),
         Section(
             "Scores",

@@ -30,7 +30,7 @@ def has_vnni() -> bool:
     return any(flag.endswith("_vnni") for flag in cpu_flags())
 
 
-def translate_without_vnni(folder: Path, model: str, sources: list[str]) -> list[str] | None:
+def translate_without_vnni(folder: Path, model: str, shortlist: bool, sources: list[str]) -> list[str] | None:
     """Translate `sources` with the program in `folder` and the model of this name, in a process limited to AVX2.
 
     Sources and translations are in subwords. Returns None on a CPU without AVX2. Raises UserError if the program fails.
@@ -38,8 +38,9 @@ def translate_without_vnni(folder: Path, model: str, sources: list[str]) -> list
     if "avx2" not in cpu_flags():
         return None
     logger.info(f"translating {len(sources):,} sentences without VNNI: {model}")
+    flags = ["--subwords", "--model", model, "--shortlist" if shortlist else "--no-shortlist"]
     done = subprocess.run(
-        [sys.executable, str(folder / PROGRAM), "--subwords", "--model", model],
+        [sys.executable, str(folder / PROGRAM), *flags],
         input="".join(f"{source}\n" for source in sources),
         env={**os.environ, **WITHOUT_VNNI},
         capture_output=True,

@@ -11,7 +11,9 @@ PROGRAM, SETTINGS, REQUIREMENTS = "translate.py", "settings.json", "requirements
 PACKAGES = {"sentencepiece": "sentencepiece", "subword_nmt": "subword-nmt"}
 
 
-def write_runnable(folder: Path, subwords: SubwordModel, measurement: Measurement, sample: Sample, model: str) -> None:
+def write_runnable(
+    folder: Path, subwords: SubwordModel, measurement: Measurement, sample: Sample, model: str, shortlist: bool = False
+) -> None:
     """Write everything that translates with the models in `folder`; `model` is the name of the default one.
 
     Lines longer than the longest source in the measured subset are split.
@@ -19,6 +21,7 @@ def write_runnable(folder: Path, subwords: SubwordModel, measurement: Measuremen
     cfg = sample.originals.task.cfg
     settings = {
         "model": model,
+        "shortlist": shortlist,
         "subwords": subwords.file_name,
         "beam": measurement.beam,
         "length_penalty": measurement.lenpen,

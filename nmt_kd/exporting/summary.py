@@ -52,6 +52,7 @@ class Result:
     chrf_change_without_vnni: float | None
     identical_percent: float | None
     as_good_percent: float | None  # identical, or different but as good by fairseq's score
+    shortlist: bool = False  # whether only likely target words were considered
 
     @property
     def cells(self) -> list[str]:
@@ -77,7 +78,7 @@ class Summary:
     signatures: dict[str, str]  # sacrebleu's, by metric
     machine: str
     results: list[Result]
-    recommended: str  # the model that translate.py uses by default
+    recommended: str  # the system that translate.py is by default
     notes: list[str]
 
     def as_json(self, files: list[str]) -> str:
@@ -95,6 +96,6 @@ class Summary:
         notes = "\n".join(f"- {note}" for note in self.notes)
         return (
             f"# {self.checkpoint} without fairseq\n\n{table}\n\n{notes}\n- Machine: {self.machine}.\n\n"
-            f"To translate with the {self.recommended} model, run this in this folder:\n\n"
+            f"To translate (by default with: {self.recommended}), run this in this folder:\n\n"
             "```bash\npip install -r requirements.txt\npython translate.py < source.txt > translation.txt\n```\n"
         )

@@ -37,22 +37,23 @@ class Student:
         model: str | None = None,
         beam: int | None = None,
         threads: int = 1,
-        shortlist: bool = True,
+        shortlist: bool | None = None,
     ):
         """Load the model stored in the type `model`, by default the one that the export recommends.
 
         `threads` batches are translated at once. With `shortlist`, only likely target words are considered, if the
-        folder has a list of them.
+        folder has a list of them; the default is what the export recommends.
         """
         self.settings: dict[str, Any] = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         path = folder / (model or self.settings["model"])
         self.translator = ctranslate2.Translator(str(path), device="cpu", inter_threads=threads, intra_threads=1)
         self.split, self.join = _subwords(folder / self.settings["subwords"])
+        wanted = self.settings["shortlist"] if shortlist is None else shortlist
         self.search = {
             "beam_size": beam or self.settings["beam"],
             "length_penalty": self.settings["length_penalty"],
             "max_decoding_length": self.settings["longest_translation"],
-            "use_vmap": shortlist and (path / SHORTLIST).is_file(),
+            "use_vmap": wanted and (path / SHORTLIST).is_file(),
         }
 
     def translate(self, lines: list[str]) -> list[str]:
@@ -117,12 +118,16 @@ def main() -> None:
     parser.add_argument("--model", help="type that the weights are stored in, a folder here such as int8 or float32")
     parser.add_argument("--beam", type=int, help="beam size; 1 is fastest")
     parser.add_argument("--threads", type=int, default=1, help="number of batches to translate at once (default: 1)")
-    parser.add_argument("--no-shortlist", action="store_true", help="consider all target words despite a shortlist")
+    parser.add_argument(
+        "--shortlist",
+        action=argparse.BooleanOptionalAction,
+        help="consider only likely target words, if listed",
+    )
     parser.add_argument("--lines", type=int, default=256, help="lines to read before translating them, for each thread")
     parser.add_argument("--subwords", action="store_true", help="input and output are split into subwords already")
     args = parser.parse_args()
     try:
-        student = Student(FOLDER, args.model, args.beam, args.threads, not args.no_shortlist)
+        student = Student(FOLDER, args.model, args.beam, args.threads, args.shortlist)
     except (ImportError, OSError, RuntimeError, ValueError) as error:
         raise SystemExit(f"translate.py: error: {error}; install what {FOLDER / 'requirements.txt'} lists") from None
     size = 1 if sys.stdin.isatty() else max(1, args.lines) * args.threads

@@ -31,14 +31,14 @@ def cpu(tmp_path, monkeypatch):
 def test_the_program_runs_in_a_process_limited_to_avx2(cpu, tmp_path):
     cpu("sse avx2 avx512_vnni")
     (tmp_path / "translate.py").write_text(ECHO)
-    assert translate_without_vnni(tmp_path, "int8", ["a", ""]) == [
-        f"{source} AVX2 --subwords --model int8" for source in ("a", "")
+    assert translate_without_vnni(tmp_path, "int8", False, ["a", ""]) == [
+        f"{source} AVX2 --subwords --model int8 --no-shortlist" for source in ("a", "")
     ]
 
 
 def test_a_cpu_without_avx2_measures_nothing(cpu, tmp_path):
     cpu("sse asimd")
-    assert translate_without_vnni(tmp_path, "int8", ["a"]) is None
+    assert translate_without_vnni(tmp_path, "int8", False, ["a"]) is None
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_program_that_fails_is_an_error(cpu, tmp_path, program, reason):
     cpu("avx2")
     (tmp_path / "translate.py").write_text(program)
     with pytest.raises(UserError, match=f"the exported translate.py fails with the int8 model: {reason}"):
-        translate_without_vnni(tmp_path, "int8", ["a", "b"])
+        translate_without_vnni(tmp_path, "int8", True, ["a", "b"])
 
 
 @pytest.mark.parametrize(("flags", "vnni"), [("avx2", False), ("avx2 avx_vnni", True), ("avx512_vnni", True)])
@@ -72,3 +72,10 @@ def test_the_smallest_model_that_loses_little_is_recommended():
     assert recommended([fairseq, FLOAT32, replace(INT8, bleu_change=-0.3)]) == FLOAT32
     bad = replace(INT8, bleu_change=-0.3)
     assert recommended([fairseq, bad]) == bad
+
+
+def test_a_shortlist_is_recommended_if_it_loses_little():
+    listed = replace(INT8, system="int8, shortlist", shortlist=True, megabytes_on_disk=2.0)
+    assert recommended([FLOAT32, INT8, listed]) == listed
+    assert recommended([FLOAT32, INT8, replace(listed, chrf_change=-0.3)]) == INT8
+    assert losses(replace(listed, converted_to="float32", chrf_change=-0.3)) == ["0.30 chrF"]

@@ -12,6 +12,7 @@ from nmt_kd.exporting.translate import Student
 
 SETTINGS = {
     "model": "int8",
+    "shortlist": True,
     "subwords": "subwords.codes",
     "beam": 4,
     "length_penalty": 0.6,
