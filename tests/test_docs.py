@@ -47,7 +47,16 @@ def test_every_flag_that_is_named_exists(page, known_flags):
 @pytest.fixture(scope="session")
 def known_flags() -> set[str]:
     """The flags of all programs that the pages use."""
-    flags = {"--help", "--no-deps", "--nodes", "--gpus-per-node", "--array", "--nproc-per-node", "--no-python"}
+    flags = {
+        "--help",
+        "--no-deps",
+        "--nodes",
+        "--gpus-per-node",
+        "--array",
+        "--nproc-per-node",
+        "--no-python",
+        "--no-shortlist",
+    }
     commands = cli.build_parser()._subparsers._group_actions[0].choices.values()
     for parser in (options.get_training_parser(), options.get_interactive_generation_parser(), *commands):
         flags |= set(parser._option_string_actions)
