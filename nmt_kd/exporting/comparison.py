@@ -50,7 +50,8 @@ class Comparison:
         without VNNI.
         """
         system, translations = performance.system, performance.translations
-        scores = self._scores(translations)
+        scores, changes = self._scores(translations), self._changes(translations if system.converted_to else None)
+        changes_without_vnni = self._changes(without_vnni)
         different = [index for index in self.comparable if translations[index] != self.of_fairseq[index]]
         return Result(
             system=system.name,
@@ -63,9 +64,12 @@ class Comparison:
             tokens_per_second=performance.tokens_per_second,
             sentences_per_second=performance.sentences_per_second,
             milliseconds_alone=1000 * seconds_alone,
-            **scores,
-            **self._changes(translations if system.converted_to else None, ""),
-            **self._changes(without_vnni, "_without_vnni"),
+            bleu=scores["bleu"],
+            bleu_change=changes["bleu"],
+            bleu_change_without_vnni=changes_without_vnni["bleu"],
+            chrf=scores["chrf"],
+            chrf_change=changes["chrf"],
+            chrf_change_without_vnni=changes_without_vnni["chrf"],
             identical_percent=self._percent_without(len(different)) if system.converted_to else None,
             as_good_percent=self._percent_without(self._worse(performance, different)) if system.converted_to else None,
             shortlist=system.shortlist,
@@ -75,12 +79,12 @@ class Comparison:
         texts = self.texts(translations)
         return {name: metric.corpus_score(texts, [self.references]).score for name, metric in self.metrics.items()}
 
-    def _changes(self, translations: list[str] | None, suffix: str) -> dict[str, float | None]:
+    def _changes(self, translations: list[str] | None) -> dict[str, float | None]:
         """Return the scores of these translations minus those of the student in fairseq, or None for each."""
         if translations is None:
-            return dict.fromkeys(f"{name}_change{suffix}" for name in self.metrics)
+            return dict.fromkeys(self.metrics)
         scores, own = self._scores(translations), self._scores(self.of_fairseq)
-        return {f"{name}_change{suffix}": scores[name] - own[name] for name in self.metrics}
+        return {name: scores[name] - own[name] for name in self.metrics}
 
     def _percent_without(self, count: int) -> float | None:
         if not self.comparable:
