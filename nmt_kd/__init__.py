@@ -31,7 +31,7 @@ wrong_input.apply()
 make_fairseq_read_checkpoints_as_data()
 forbid_code_in_configurations()
 
-from nmt_kd import architectures, criterions, tasks  # noqa: E402, F401  (they need the fixed fairseq)
+from nmt_kd import architectures, criterions, student_architectures, tasks  # noqa: E402, F401  (need the fixed fairseq)
 
 # fairseq registers a criterion or task when its module is imported, so importing every file needs no list of methods.
 for package in (criterions, tasks):

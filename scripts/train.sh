@@ -11,6 +11,7 @@
 # MAX_TOKENS may change.
 #
 #   SYSTEM=NAME         name of the folder (default: METHOD)
+#   STUDENT=NAME        train a student of this size, a file name in configs/students, instead of the data set's
 #   TEACHER=PATH        the teacher's checkpoint (default: runs/DATA/teacher/checkpoint_best.pt)
 #   TEACHER_CACHE=DIR   use a cache written by nmt-kd cache instead of the teacher
 #   CORPUS=NAME         train on runs/DATA/data-bin-NAME, made by scripts/distill.sh (such as kd) or nmt-kd assemble
@@ -29,6 +30,11 @@ save_dir=$work/${SYSTEM:-$method_name}
 record=$save_dir/records/training.json
 teacher=${TEACHER:-$work/teacher/checkpoint_best.pt}
 needs_teacher=
+if [ -n "${STUDENT:-}" ]; then
+    [ -f "$root/configs/students/$STUDENT.sh" ] || fail "unknown STUDENT=$STUDENT; choose from: $(config_names students)"
+    # shellcheck source=/dev/null
+    . "$root/configs/students/$STUDENT.sh"
+fi
 model=("${student_model[@]}" "${student_training[@]}")
 [ "$role" = student ] || model=("${teacher_model[@]}" "${teacher_training[@]}")
 case " ${method[*]} ${without_teacher:+none} " in

@@ -333,3 +333,25 @@ def test_sizes_of_the_deep_teachers():
     assert big == 365_588_480
     assert parameters(37184, "transformer_wmt_en_de_big_18l_admin") == big + (18 * 2 + 6 * 3) * 1024
     assert parameters(37184, "transformer_wmt_en_de_big_t2t", encoder_layers=18) == big + 2 * 2 * 1024
+
+
+@pytest.mark.parametrize(
+    ("name", "total", "width", "feed_forward", "layers"),
+    [
+        ("tiny", 17_138_688, 256, 1536, (6, 2)),
+        ("base_memory", 32_401_152, 384, 1536, (6, 4)),
+        ("base", 43_706_368, 512, 2048, (6, 2)),
+    ],
+)
+def test_sizes_of_the_students_to_ship(name, total, width, feed_forward, layers):
+    """With 32,000 symbols, as Bergamot's. Every matrix is width x width or width x feed-forward, with a bias."""
+    attention, norm = 4 * (width + 1) * width, 2 * width
+    feed = 2 * width * feed_forward + width + feed_forward
+    encoder, decoder = attention + feed + 2 * norm, 2 * attention + feed + 3 * norm
+    assert total == 32_000 * width + layers[0] * encoder + layers[1] * decoder
+    assert parameters(32_000, f"transformer_student_{name}") == total
+
+
+def test_a_flag_changes_the_size_of_a_student_to_ship():
+    smaller = parameters(32_000, "transformer_student_tiny", decoder_layers=1)
+    assert parameters(32_000, "transformer_student_tiny") - smaller == 2 * 4 * 257 * 256 + 2 * 256 * 1536 + 1792 + 1536

@@ -47,7 +47,16 @@ def test_every_flag_that_is_named_exists(page, known_flags):
 @pytest.fixture(scope="session")
 def known_flags() -> set[str]:
     """The flags of all programs that the pages use."""
-    flags = {"--help", "--no-deps", "--nodes", "--gpus-per-node", "--array", "--nproc-per-node", "--no-python"}
+    flags = {
+        "--help",
+        "--no-deps",
+        "--nodes",
+        "--gpus-per-node",
+        "--array",
+        "--nproc-per-node",
+        "--no-python",
+        "--no-shortlist",
+    }
     commands = cli.build_parser()._subparsers._group_actions[0].choices.values()
     for parser in (options.get_training_parser(), options.get_interactive_generation_parser(), *commands):
         flags |= set(parser._option_string_actions)
@@ -56,7 +65,8 @@ def known_flags() -> set[str]:
         flags |= set(parser._option_string_actions)
     for kind in (*(CRITERION_DATACLASS_REGISTRY[name] for name in DOCUMENTED), SeqKDConfig):
         flags |= set(own_options(kind))
-    for file in [*(ROOT / "scripts").glob("*.*"), *(ROOT / "configs").rglob("*.sh")]:
+    program = ROOT / "nmt_kd/exporting/translate.py"
+    for file in [program, *(ROOT / "scripts").glob("*.*"), *(ROOT / "configs").rglob("*.sh")]:
         flags |= set(re.findall(r"--[a-z][\w-]*", file.read_text(encoding="utf-8")))
     arguments = ["data-bin", "--arch", "transformer", "--criterion", "label_smoothed_cross_entropy"]
     of_fairseq = vars(

@@ -37,7 +37,7 @@ LAYERS = (
     {"checkpoints"},
     {"engine"},
     {"caching"},
-    {"criterions", "decoding", "architectures"},
+    {"criterions", "decoding", "architectures", "student_architectures"},
     {"exporting", "evaluation", "tasks", "translators"},
     {"commands"},
     {"cli"},

@@ -1,11 +1,10 @@
-"""Subword models are recognised, checked against the data, and shipped with a program that uses them."""
+"""Subword models are recognised, and checked against the data."""
 
 import pytest
 import subwords
 from exporting.exports import export_student
 
 from nmt_kd.errors import UserError
-from nmt_kd.exporting.usage import USAGE
 from nmt_kd.subword_model import SubwordModel
 
 
@@ -15,12 +14,8 @@ def test_another_subword_model_is_refused(corpus, seq_kd_teacher, tmp_path):
         export_student(corpus, seq_kd_teacher, tmp_path / "out", subword_model=tmp_path / "other.model")
 
 
-def test_bpe_codes_are_known_and_have_a_usage_of_their_own(tmp_path):
+def test_bpe_codes_are_recognised(tmp_path):
     (tmp_path / "codes").write_text("#version: 0.2\ne r\ner n</w>\n", encoding="utf-8")
     model = SubwordModel.read(tmp_path / "codes")
     assert (model.kind, model.file_name) == ("subword_nmt", "subwords.codes")
     assert model.text("the tra@@ in@@ s leave") == "the trains leave"
-    usage = USAGE[model.kind].format(
-        file_name=model.file_name, compute_type="int8", beam=4, lenpen=0.6, longest=200, example="It's late"
-    )
-    compile(usage, "usage", "exec")

@@ -13,7 +13,8 @@ run translates what is missing, with any number of workers. Start workers with t
 import argparse
 from pathlib import Path
 
-from nmt_kd.options import values_of
+from nmt_kd.decoding.noise import Noise
+from nmt_kd.options import add_flags, values_of
 from nmt_kd.translators.decode import ON_EMPTY, ON_TOO_LONG, decode_text
 from nmt_kd.translators.search import Search
 from nmt_kd.translators.translator import TeacherOptions
@@ -70,7 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=search.sampling_temperature,
         help="divides the logits before sampling (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=search.seed, help="seed of sampling (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=search.seed, help="seed of sampling and noise (default: %(default)s)"
+    )
     parser.add_argument(
         "--compute-type",
         default="default",
@@ -101,6 +104,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="sentences translated and saved together; a killed worker loses at most one such block "
         "(default: %(default)s)",
     )
+    noise = parser.add_argument_group("noise on the sources, which the teacher then translates")
+    add_flags(noise, Noise)
     add_worker_flags(parser)
 
 
@@ -115,4 +120,5 @@ def run(args: argparse.Namespace) -> None:
         block_sentences=args.block_sentences,
         worker=worker,
         workers=workers,
+        noise=Noise(**values_of(Noise, args)),
     )

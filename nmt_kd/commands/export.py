@@ -27,6 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write a model for each: float32, float16, int8, ... (default: float32 int8). Unless float32 and float16 "
         "translate at least 95 percent of the sentences as well as fairseq does, up to rounding, nothing is written",
     )
+    parser.add_argument(
+        "--shortlist",
+        metavar="FOLDER",
+        help="folder with binarised data, best what the student was trained on: align its words with eflomal, and "
+        "consider only the target words that a sentence's words are aligned with",
+    )
     parser.add_argument("--teacher", help="checkpoint to compare with; separate those of an ensemble with ':'")
     parser.add_argument(
         "--output", type=Path, required=True, help="folder to write; an earlier export of the checkpoint is replaced"
@@ -40,6 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     measurement = Measurement(**{field.name: getattr(args, field.name) for field in fields(Measurement)})
     summary = export(
-        args.checkpoint, args.data, args.subword_model, args.compute_types, args.output, args.teacher, measurement
+        args.checkpoint,
+        args.data,
+        args.subword_model,
+        args.compute_types,
+        args.output,
+        args.teacher,
+        measurement,
+        args.shortlist,
     )
     print(summary.as_markdown(), end="")

@@ -11,6 +11,7 @@ import torch
 from fairseq.data import FairseqDataset
 
 from nmt_kd.decoding.fairseq_backend import FairseqBackend
+from nmt_kd.decoding.int8 import quantise
 from nmt_kd.decoding.shards import Hypothesis
 from nmt_kd.errors import UserError, in_one_line
 from nmt_kd.storage.atomic import atomic_folder
@@ -18,6 +19,7 @@ from nmt_kd.storage.atomic import atomic_folder
 logger = logging.getLogger(__name__)
 
 CPU_BATCH_TOKENS = 1024  # larger batches are no faster, and leave processors idle at the end of a block
+INT8_ON_CPUS = ("int8", "int8_float32")  # the other types of int8 are for GPUs, whose products do not overflow
 AT_THE_LIMIT = "sentences decoded again by fairseq at the length limit"
 
 
@@ -137,14 +139,17 @@ def convert_checkpoint(
 ) -> None:
     """Write a fairseq checkpoint as a CTranslate2 model to `folder`, by default in the precision of its weights.
 
-    `data` is the folder with the dictionaries. Raises UserError if CTranslate2 cannot convert it.
+    `data` is the folder with the dictionaries. For the types of int8 that CPUs use, `nmt_kd.decoding.int8` quantises
+    the weights, not CTranslate2. Raises UserError if CTranslate2 cannot convert it.
     """
     from ctranslate2.converters import FairseqConverter
 
     try:
-        FairseqConverter(checkpoint, data, source_lang, target_lang).convert(
-            str(folder), quantization=compute_type, force=True
-        )
+        converter = FairseqConverter(checkpoint, data, source_lang, target_lang)
+        if compute_type in INT8_ON_CPUS:
+            load, compute_type = converter._load, None
+            converter._load = lambda: quantise(load())
+        converter.convert(str(folder), quantization=compute_type, force=True)
     except (ValueError, KeyError, AttributeError, TypeError, RuntimeError, FileNotFoundError) as error:
         raise UserError(f"CTranslate2 cannot convert {checkpoint}: {in_one_line(error)}; keep using fairseq") from None
 

@@ -44,9 +44,9 @@ mark { background: #fbe3b5; color: inherit; text-decoration: underline; text-dec
 NARROW = "(max-width: 40rem)"
 
 
-def page(sections: list[Section]) -> str:
+def page(sections: list[Section], title: str = "Distillation report") -> str:
     """Return the page, with all pictures and styles in it."""
-    body = ""
+    body, title = "", html.escape(title)
     for section in sections:
         body += f"<h2>{html.escape(section.title)}</h2>\n"
         comparisons = 0
@@ -63,8 +63,9 @@ def page(sections: list[Section]) -> str:
                 body += f'<p class="note">{html.escape(part)}</p>\n'
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><title>Distillation report</title>\n'
-        f"<style>{STYLE}</style></head>\n<body>\n<h1>Distillation report</h1>\n{body}"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title}</title>\n"
+        f"<style>{STYLE}</style></head>\n<body>\n<h1>{title}</h1>\n{body}"
         f'<p class="note">nmt-kd {nmt_kd.__version__}</p>\n</body></html>\n'
     )
 

@@ -2,7 +2,7 @@
 
 import numpy
 import torch
-from sacrebleu.metrics import BLEU
+from sacrebleu.metrics import BLEU, CHRF
 
 from nmt_kd.engine.loading import LoadedCheckpoints
 from nmt_kd.exporting.faithfulness import as_good
@@ -26,21 +26,32 @@ class Comparison:
     ):
         self.sample, self.measurement, self.subwords, self.student = sample, measurement, subwords, student
         self.fairseq, self.of_fairseq = of_student.system, of_student.translations
-        self.metric = BLEU()
+        self.metrics = {"bleu": BLEU(), "chrf": CHRF()}
+        self.references = [subwords.text(line) for line in sample.references]
+        self.sources = [subwords.text(line) for line in sample.sources]
         # at the length limit, fairseq ends a translation and scores its end; CTranslate2 does not
         self.comparable = [
             index for index, text in enumerate(self.of_fairseq) if len(text.split(" ")) < sample.longest_translation
         ]
 
     @property
-    def bleu_signature(self) -> str:
-        """sacrebleu's signature; available once something has been scored."""
-        return str(self.metric.get_signature())
+    def signatures(self) -> dict[str, str]:
+        """sacrebleu's signature of each metric; available once something has been scored."""
+        return {name: str(metric.get_signature()) for name, metric in self.metrics.items()}
 
-    def result(self, performance: Performance) -> Result:
-        """Return the row of a system."""
+    def texts(self, translations: list[str]) -> list[str]:
+        """Return translations with their subwords joined."""
+        return [self.subwords.text(line) for line in translations]
+
+    def result(self, performance: Performance, seconds_alone: float, without_vnni: list[str] | None) -> Result:
+        """Return the row of a system.
+
+        `seconds_alone` is the time that a single sentence takes, `without_vnni` what an int8 model finds on a CPU
+        without VNNI.
+        """
         system, translations = performance.system, performance.translations
-        bleu = self._bleu(translations)
+        scores, changes = self._scores(translations), self._changes(translations if system.converted_to else None)
+        changes_without_vnni = self._changes(without_vnni)
         different = [index for index in self.comparable if translations[index] != self.of_fairseq[index]]
         return Result(
             system=system.name,
@@ -49,19 +60,31 @@ class Comparison:
             parameters=system.parameters,
             megabytes_on_disk=system.bytes_on_disk / 1e6,
             load_seconds=system.load_seconds,
+            words_per_second=sum(len(text.split()) for text in self.sources) / performance.seconds,
             tokens_per_second=performance.tokens_per_second,
             sentences_per_second=performance.sentences_per_second,
-            bleu=bleu,
-            bleu_change=bleu - self._bleu(self.of_fairseq) if system.converted_to else None,
+            milliseconds_alone=1000 * seconds_alone,
+            bleu=scores["bleu"],
+            bleu_change=changes["bleu"],
+            bleu_change_without_vnni=changes_without_vnni["bleu"],
+            chrf=scores["chrf"],
+            chrf_change=changes["chrf"],
+            chrf_change_without_vnni=changes_without_vnni["chrf"],
             identical_percent=self._percent_without(len(different)) if system.converted_to else None,
             as_good_percent=self._percent_without(self._worse(performance, different)) if system.converted_to else None,
+            shortlist=system.shortlist,
         )
 
-    def _bleu(self, translations: list[str]) -> float:
-        texts, references = (
-            [self.subwords.text(line) for line in lines] for lines in (translations, self.sample.references)
-        )
-        return self.metric.corpus_score(texts, [references]).score
+    def _scores(self, translations: list[str]) -> dict[str, float]:
+        texts = self.texts(translations)
+        return {name: metric.corpus_score(texts, [self.references]).score for name, metric in self.metrics.items()}
+
+    def _changes(self, translations: list[str] | None) -> dict[str, float | None]:
+        """Return the scores of these translations minus those of the student in fairseq, or None for each."""
+        if translations is None:
+            return dict.fromkeys(self.metrics)
+        scores, own = self._scores(translations), self._scores(self.of_fairseq)
+        return {name: scores[name] - own[name] for name in self.metrics}
 
     def _percent_without(self, count: int) -> float | None:
         if not self.comparable:

@@ -19,9 +19,11 @@ import numpy
 import torch
 
 from nmt_kd.errors import UserError
+from nmt_kd.exporting.summary import Result
 from nmt_kd.exporting.systems import System, token_count
 
-LEAST_AS_GOOD = 95  # percent; of float32 and float16; other types are only measured
+LEAST_AS_GOOD = 95  # percent; of float32 and float16
+LARGEST_LOSS = 0.2  # of BLEU and of chrF, in other types, before a warning
 
 # How far rounding moves the log-probability of a token, in nats. Logits that matter lie within about 32 of each other.
 # float32: 24 bits, so each product and each sum is off by up to 2^-24 of its size. The errors of a sum of 4,096 terms,
@@ -79,3 +81,33 @@ def check_faithful(checkpoint: str, compute_type: str, as_good_percent: float | 
             f"sentences as well as fairseq does, less than {LEAST_AS_GOOD} %, so its conversion is wrong; nothing is "
             "exported, keep using fairseq"
         )
+
+
+def losses(result: Result) -> list[str]:
+    """Return what a system loses by more than `LARGEST_LOSS`.
+
+    float32 and float16 without a shortlist are held to a stricter standard, so they are not examined here.
+    """
+    if result.converted_to is None or (result.converted_to in ROUNDING and not result.shortlist):
+        return []
+    changes = {
+        "BLEU": result.bleu_change,
+        "chrF": result.chrf_change,
+        "BLEU on CPUs without VNNI": result.bleu_change_without_vnni,
+        "chrF on CPUs without VNNI": result.chrf_change_without_vnni,
+    }
+    return [
+        f"{-change:.2f} {name}" for name, change in changes.items() if change is not None and change < -LARGEST_LOSS
+    ]
+
+
+def recommended(results: list[Result]) -> Result:
+    """Return the smallest exported model that loses little, or, if all lose more, the largest.
+
+    Its shortlist is used if that loses little too.
+    """
+    converted = [result for result in results if result.converted_to and not result.shortlist]
+    converted.sort(key=lambda result: result.megabytes_on_disk)
+    best = next((result for result in converted if not losses(result)), converted[-1])
+    same = (result for result in results if result.converted_to == best.converted_to and result.shortlist)
+    return next((result for result in same if not losses(result)), best)

@@ -2,12 +2,13 @@
 
 import os
 import platform
-from pathlib import Path
 
 import torch
 
 from nmt_kd.evaluation.tables import number
 from nmt_kd.exporting.comparison import Comparison
+from nmt_kd.exporting.faithfulness import LARGEST_LOSS, losses
+from nmt_kd.exporting.portability import CPU_INFO, has_vnni
 from nmt_kd.exporting.sample import Measurement, Sample
 from nmt_kd.exporting.summary import Result
 
@@ -21,9 +22,10 @@ def notes_on_figures(measurement: Measurement, sample: Sample, comparison: Compa
         f"All systems took turns{rounds} translating {len(sample.numbers):,} of the {len(dataset):,} sentences of "
         f"{measurement.gen_subset} in {cfg.data}: beam {measurement.beam}, length penalty {measurement.lenpen}, "
         f"batches of up to {measurement.max_tokens:,} source tokens, {threads}.",
-        "Tokens are subwords of the translations, including the end of each sentence. Times exclude splitting text "
-        "into subwords. Loading times are with files in the system's cache and exclude importing libraries.",
-        f"BLEU: {comparison.bleu_signature}, on text with subwords joined.",
+        "Words are those of the sources. Tokens are subwords of the translations, including the end of each sentence. "
+        "Times exclude splitting text into subwords. Loading times are with files in the system's cache and exclude "
+        "importing libraries. The time of one sentence is the median over sentences translated alone.",
+        f"On text with subwords joined, BLEU: {comparison.signatures['bleu']}, chrF: {comparison.signatures['chrf']}.",
         "A translation is as good as fairseq's if it is identical or differs only by rounding: CTranslate2 scores it "
         "and fairseq's translation as fairseq does, and fairseq, on weights stored in the same precision, scores it at "
         "least as high as what it finds itself. For types other than float32 and float16, only the latter is "
@@ -59,10 +61,30 @@ def notes_on_models(results: list[Result]) -> list[str]:
     available = ", ".join(sorted(ctranslate2.get_supported_compute_types("cpu")))
     for result in results:
         stored, computed = result.converted_to, result.computed_in
-        if stored and not f"{computed}_".startswith(f"{stored}_"):  # int8 is short for int8_float32
+        same = f"{computed}_".startswith(f"{stored}_")  # int8 is short for int8_float32
+        if stored and not same and not result.shortlist:
             notes.append(
                 f"{stored} is stored as {stored} but computed as {computed}, because CTranslate2 supports only "
                 f"{available} on this CPU: its speed and translations here are those of {computed} arithmetic."
+            )
+    return notes
+
+
+def notes_on_quality(results: list[Result]) -> list[str]:
+    """Return a note on how int8 was measured, and one for each model that loses too much."""
+    notes = []
+    if any(result.bleu_change_without_vnni is not None for result in results):
+        here = "has VNNI" if has_vnni() else "has no VNNI either"
+        notes.append(
+            "int8 was also measured in a process limited to AVX2, as on CPUs without VNNI, which multiply bytes in "
+            f"another way (this CPU {here})."
+        )
+    for result in results:
+        lost = losses(result)
+        if lost:
+            notes.append(
+                f"{result.system} loses {', '.join(lost)}, more than {LARGEST_LOSS} (a loss on few sentences may "
+                "be chance; --sentences 0 measures all)."
             )
     return notes
 
@@ -71,8 +93,7 @@ def machine() -> str:
     """Return the CPU and the versions of the libraries."""
     import ctranslate2
 
-    cpu_info = Path("/proc/cpuinfo")
-    lines = cpu_info.read_text(encoding="utf-8").splitlines() if cpu_info.is_file() else []
+    lines = CPU_INFO.read_text(encoding="utf-8").splitlines() if CPU_INFO.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     cpu = names[0] if names else platform.processor() or platform.machine()
     return f"{cpu}, {os.cpu_count()} cores; torch {torch.__version__}, CTranslate2 {ctranslate2.__version__}"

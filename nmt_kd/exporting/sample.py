@@ -35,6 +35,7 @@ class Sample:
     numbers: numpy.ndarray  # of the sentences, longest source first
     too_long: int  # number of sentences left out because some model cannot read them
     longest_translation: int  # tokens, the length limit of every system
+    longest_source: int  # tokens without the end, of all sentences of the subset that the models can read
 
     @classmethod
     def choose(cls, task: TranslationTask, measurement: Measurement, models: list[BaseFairseqModel]) -> "Sample":
@@ -58,7 +59,9 @@ class Sample:
         numbers = readable[numpy.arange(wanted) * len(readable) // wanted]
         longest_first = numbers[numpy.argsort(-dataset.src_sizes[numbers], kind="stable")]
         too_long = len(dataset) - len(readable)
-        return cls(Originals(task, dataset), longest_first, too_long, min(LONGEST_TRANSLATION, limits[1] - 1))
+        longest_source = int(dataset.src_sizes[readable].max()) - 1
+        longest_translation = min(LONGEST_TRANSLATION, limits[1] - 1)
+        return cls(Originals(task, dataset), longest_first, too_long, longest_translation, longest_source)
 
     @property
     def sources(self) -> list[str]:

@@ -14,6 +14,7 @@ from nmt_kd.exporting.systems import System, token_count
 
 logger = logging.getLogger(__name__)
 
+SINGLE_SENTENCES = 20  # translated one at a time to measure latency
 WARM_UP_SENTENCES = 4  # the first sentences are slower, because they allocate memory that later ones reuse
 
 
@@ -48,6 +49,17 @@ def measure(systems: list[System], sample: Sample, rounds: int) -> list[Performa
             translations[system.name] = system.translate(sample.numbers)
             seconds[system.name].append(time.perf_counter() - started)
     return [Performance(item, translations[item.name], statistics.median(seconds[item.name])) for item in systems]
+
+
+def latency(system: System, sample: Sample) -> float:
+    """Return the median time, in seconds, that a sentence takes alone, over sentences of all lengths."""
+    numbers = sample.numbers[:: -(-len(sample.numbers) // SINGLE_SENTENCES)]
+    seconds = []
+    for index in range(len(numbers)):
+        started = time.perf_counter()
+        system.translate(numbers[index : index + 1])
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
 
 
 @contextmanager

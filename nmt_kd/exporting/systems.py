@@ -15,6 +15,8 @@ from nmt_kd.decoding.fairseq_backend import FairseqBackend
 from nmt_kd.engine.loading import LoadedCheckpoints
 from nmt_kd.exporting.sample import LONGEST_TRANSLATION, Measurement, Sample
 
+SHORTLIST = "vmap.txt"  # CTranslate2's name for the shortlist beside a model
+
 
 @dataclass(frozen=True)
 class System:
@@ -33,6 +35,7 @@ class System:
     load_seconds: float
     translate: Callable[[numpy.ndarray], list[str]]
     score: Callable[[numpy.ndarray, list[str]], list[float]]
+    shortlist: bool = False  # whether only likely target words are considered
 
 
 def generation_settings(measurement: Measurement, longest_translation: int = LONGEST_TRANSLATION) -> DictConfig:
@@ -81,11 +84,17 @@ def fairseq_system(name: str, loaded: LoadedCheckpoints, sample: Sample, measure
 
 
 def ctranslate2_system(
-    compute_type: str, folder: Path, parameters: int, sample: Sample, measurement: Measurement
+    compute_type: str,
+    folder: Path,
+    parameters: int,
+    sample: Sample,
+    measurement: Measurement,
+    shortlist: bool = False,
 ) -> System:
     """Return the CTranslate2 system of the model in `folder`, stored in `compute_type`, with so many `parameters`.
 
-    It computes in that type where this CPU supports it, else in the type that CTranslate2 chooses.
+    With `shortlist`, it considers only the target words that the folder's shortlist allows. It computes in that type
+    where this CPU supports it, else in the type that CTranslate2 chooses.
     """
     import ctranslate2
 
@@ -106,6 +115,7 @@ def ctranslate2_system(
             max_input_length=0,
             max_batch_size=measurement.max_tokens,
             batch_type="tokens",
+            use_vmap=shortlist,
         )
         return [" ".join(result.hypotheses[0]) for result in found]
 
@@ -114,8 +124,6 @@ def ctranslate2_system(
         scored = translator.score_batch(sources(numbers), targets, max_input_length=0, max_batch_size=1)
         return [sum(item.log_probs) / len(item.log_probs) ** measurement.lenpen for item in scored]
 
-    bytes_on_disk = sum(path.stat().st_size for path in folder.iterdir())
-    name = f"student, CTranslate2 {compute_type}"
-    return System(
-        name, compute_type, translator.compute_type, parameters, bytes_on_disk, load_seconds, translate, score
-    )
+    bytes_on_disk = sum(path.stat().st_size for path in folder.iterdir() if shortlist or path.name != SHORTLIST)
+    name, computed_in = f"student, CTranslate2 {compute_type}{', shortlist' * shortlist}", translator.compute_type
+    return System(name, compute_type, computed_in, parameters, bytes_on_disk, load_seconds, translate, score, shortlist)

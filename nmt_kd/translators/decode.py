@@ -2,14 +2,15 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from nmt_kd.decoding.noise import Noise
 from nmt_kd.decoding.shards import Decoded
 from nmt_kd.decoding.text_files import Line, Record, TextFiles
 from nmt_kd.decoding.text_form import FORM, pair_name, text_folder, text_record
 from nmt_kd.errors import UserError
-from nmt_kd.options import AT_LEAST_1, require
+from nmt_kd.options import AT_LEAST_1, check_options, require
 from nmt_kd.progress import Progress
 from nmt_kd.storage.blocks import fill
 from nmt_kd.translators.opening import open_translator
@@ -81,13 +82,16 @@ def decode_text(
     block_sentences: int = 1000,
     worker: int = 0,
     workers: int = 1,
+    noise: Noise | None = None,
 ) -> None:
-    """Translate the lines of `sources` that `output` lacks, or this worker's share of them.
+    """Translate the lines of `sources` that `output` lacks, or this worker's share of them, after adding `noise`.
 
     `empty` and `too_long` are one of ON_EMPTY and ON_TOO_LONG. Raises UserError for wrong input, if `output` was made
     with other settings, or if the system refuses to write.
     """
     require(AT_LEAST_1.holds(block_sentences), "--block-sentences", block_sentences, AT_LEAST_1.words)
+    noise = noise or Noise()
+    check_options(asdict(noise), Noise)
     translator = open_translator(options)
     rules = SourceRules(translator.length, translator.longest_source, empty, too_long)
     text = TextFiles(sources, block_sentences, rules.check)
@@ -103,6 +107,7 @@ def decode_text(
             "block_sentences": block_sentences,
             **translator.settings,
             **options.search.settings(),
+            **noise.settings(options.search.seed),
             "max_tokens": options.max_tokens,
             "empty_lines": empty,
             "too_long": too_long,
@@ -112,7 +117,8 @@ def decode_text(
 
     def compute(block: int, progress: Progress) -> list[Decoded]:
         first = block * block_sentences
-        lines = [line.text.strip() for (line,) in text.block(block)]
+        texts = (line.text.strip() for (line,) in text.block(block))
+        lines = [noise(line, options.search.seed, first + index) for index, line in enumerate(texts)]
         decoded = decode_block(translator, rules, lines, first, options.search.seed + block)
         progress.add(len(lines))
         return decoded

@@ -156,3 +156,16 @@ def test_one_and_two_workers_learn_the_same(tmp_path):
         losses[workers] = [float(loss) for loss in re.findall(r'train_inner \| .*?"loss": "([\d.]+)"', log)]
     assert len(losses[1]) == 3
     assert losses[2] == pytest.approx(losses[1], abs=2e-3)
+
+
+@pytest.mark.parametrize("student", sorted(path.stem for path in (ROOT / "configs/students").glob("*.sh")))
+@pytest.mark.parametrize("data", ["multi30k", "wmt14_en_de"])
+def test_recipes_train_a_student_to_ship_on_any_data_set(data, student):
+    assert dry_run(data, "word_kd", STUDENT=student).model.arch == f"transformer_student_{student}"
+    assert dry_run(data, "teacher", STUDENT=student).model.arch != f"transformer_student_{student}"
+
+
+def test_an_unknown_student_is_an_error_that_says_what_there_is():
+    result = script("train", "multi30k", "plain", "--dry-run", STUDENT="huge")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "train.sh: error: unknown STUDENT=huge; choose from: base base_memory tiny\n"

@@ -11,6 +11,7 @@ from worker import Worker
 
 from nmt_kd import cli
 from nmt_kd.checkpoints.reading import file_hash
+from nmt_kd.decoding.noise import Noise
 from nmt_kd.decoding.order import in_order
 from nmt_kd.decoding.shards import Hypothesis, ShardFolder
 from nmt_kd.decoding.text_files import TextFiles
@@ -163,6 +164,20 @@ def test_empty_lines_and_long_lines_are_counted_and_kept_out_or_cut(shouting, tm
     assert "empty lines, skipped: 1" in caplog.text
     assert f"lines longer than 4 tokens, {'cut' if expected else 'skipped'}: 1" in caplog.text
     assert "heard: 1" in caplog.text
+
+
+def test_the_teacher_translates_sources_with_noise_and_they_become_the_students(shouting, tmp_path):
+    sources = write(tmp_path / "text.en", ["one.", "two.", "three."])
+    noise = Noise(noise_no_final_stop=1, noise_title_case=1)
+    for size in (3, 2):  # of blocks; the noise does not depend on it
+        decode.decode_text(TeacherOptions("x"), [sources], tmp_path / f"out{size}", block_sentences=size, noise=noise)
+        found = list(in_order(ShardFolder(tmp_path / f"out{size}")))
+        assert [sentence.notes["text"] for sentence in found] == ["One", "Two", "Three"]
+        assert [sentence.hypotheses[0].text for sentence in found] == ["ONE", "TWO", "THREE"]
+    with pytest.raises(UserError, match="noise"):
+        decode.decode_text(TeacherOptions("x"), [sources], tmp_path / "out2", block_sentences=2)
+    with pytest.raises(UserError, match="--noise-typos is 2; it must be from 0 to 1"):
+        decode.decode_text(TeacherOptions("x"), [sources], tmp_path / "out", noise=Noise(noise_typos=2))
 
 
 @pytest.mark.parametrize(
