@@ -50,9 +50,13 @@ class ProbingKDConfig(InterpolationConfig):
     )
 
 
+def _of_top_k(chunk: Chunk, words: Tensor, log_q: Tensor) -> Tensor:
+    return top_k_cross_entropy(chunk.student.log_p_of(words), log_q)
+
+
 PROBES: dict[str, Callable[[Chunk, ProbingKDConfig], Tensor]] = {
     "all": lambda chunk, cfg: chunk.teacher.divergence(chunk.student),
-    "top-k": lambda chunk, cfg: top_k_cross_entropy(chunk.student_log_p, *chunk.teacher.top(cfg.probing_top_k)),
+    "top-k": lambda chunk, cfg: _of_top_k(chunk, *chunk.teacher.top(cfg.probing_top_k)),
     "no-top-1": lambda chunk, cfg: kl_divergence(chunk.student_log_p, without_top_1(chunk.teacher_log_q, chunk.gold)),
 }
 

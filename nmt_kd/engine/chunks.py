@@ -30,7 +30,7 @@ FLOAT16_WEIGHT_SCALE = 16.0
 FLOAT16_MOST_TOKENS = 1024  # per sum; a sum over more tokens could overflow
 
 # The number of logits in a chunk: few enough for a CPU's cache, or enough to keep a GPU busy.
-CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
+CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**25}
 # With fewer tokens per chunk, loading the output weights takes longer than computing with them.
 FEWEST_TOKENS = 64
 

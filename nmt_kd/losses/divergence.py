@@ -86,22 +86,23 @@ def _log_mass_outside(log_p: Tensor, words: Tensor) -> Tensor:
     return log_p.scatter(-1, words, -math.inf).logsumexp(-1)
 
 
-def top_k_cross_entropy(student_log_p: Tensor, words: Tensor, log_q: Tensor) -> Tensor:
+def top_k_cross_entropy(log_p: Tensor, log_q: Tensor) -> Tensor:
     """Return `-sum_{v in top-k(q)} q_v log p_v`, [tokens], without renormalisation (TIE-KD paper, section 3).
 
-    `words` and `log_q` are the teacher's top k and their log-probabilities, [tokens, k]; `student_log_p` is
-    [tokens, V]. With k = 1, this is `-q(t_1) log p(t_1)`, without any correlation between words; with k = V, it is
-    word-level distillation in its cross-entropy form.
+    `log_p` and `log_q` are both models' log-probabilities of the teacher's top k, [tokens, k]. With k = 1, this is
+    `-q(t_1) log p(t_1)`, without any correlation between words; with k = V, it is word-level distillation in its
+    cross-entropy form.
     """
-    return -(log_q.detach().exp() * student_log_p.gather(-1, words)).sum(-1)
+    return -(log_q.detach().exp() * log_p).sum(-1)
 
 
 def truncated_cross_entropy(student_log_p: Tensor, words: Tensor, log_q: Tensor, temperature: float = 1.0) -> Tensor:
     """Return `T^2 (-sum_{v in top-k(q)} r_v log p_v)`, [tokens], where `r` is the teacher's renormalised top k.
 
     `r = softmax(z_t / T)` over the teacher's top k logits alone and `p = softmax(z_s / T)` over the vocabulary
-    (multilingual distillation, Tan et al., 2019, eq. 2, as in the authors' code). Arguments are as in
-    `top_k_cross_entropy`; the normaliser of `log_q` cancels, so that these may be logits too.
+    (multilingual distillation, Tan et al., 2019, eq. 2, as in the authors' code). `words` and `log_q` are the teacher's
+    top k and their log-probabilities, [tokens, k], or logits, because their normaliser cancels; `student_log_p` is
+    [tokens, V].
     """
     share = log_probabilities(log_q.detach(), temperature).exp()
     scaled = at_least_float32(student_log_p) / temperature

@@ -26,6 +26,7 @@ from nmt_kd.losses.top_k import top_k_indices
 
 logger = logging.getLogger(__name__)
 
+FEW_WORDS = 16  # that one kernel can compare with each column; scatter_add is another kernel
 NUMBERS = ("log_normaliser", "total")  # the cached properties of `Logits` that are leaves
 
 
@@ -58,7 +59,7 @@ class Logits:
     @cached_property
     def total(self) -> Tensor:
         """`sum_v z_v`, [tokens]."""
-        return self._leaf(self.values.detach().sum(-1, dtype=_precision(self.values)))
+        return self._leaf(self._total())
 
     def of_words(self, words: Tensor) -> Tensor:
         """Return the logits of some words, both [tokens, n]."""
@@ -141,6 +142,9 @@ class Logits:
         # of the most probable word, so that no logarithm is large; faster than logsumexp, since p is needed later
         return self.values.detach().amax(-1) - self.probabilities.amax(-1).log()
 
+    def _total(self) -> Tensor:
+        return self.values.detach().sum(-1, dtype=_precision(self.values))
+
     def _gap_to(self, teacher: "Logits") -> Tensor:
         return weighted_gap(teacher.probabilities, teacher.values.detach(), self.values.detach())
 
@@ -161,8 +165,15 @@ class Logits:
 class CompiledLogits(Logits):
     """The same, with kernels by torch.compile, which read the logits and store nothing as large."""
 
+    @cached_property
+    def _log_normaliser_and_total(self) -> tuple[Tensor, Tensor]:
+        return compiled(_log_normaliser_and_total)(self.values.detach())
+
     def _log_normaliser(self) -> Tensor:
-        return compiled(_log_normaliser)(self.values.detach())
+        return self._log_normaliser_and_total[0]
+
+    def _total(self) -> Tensor:
+        return self._log_normaliser_and_total[1]
 
     def _gap_to(self, teacher: Logits) -> Tensor:
         return compiled(_gap)(teacher.values.detach(), teacher.log_normaliser.detach(), self.values.detach())
@@ -184,8 +195,8 @@ def weighted_gap(q: Tensor, teacher: Tensor, student: Tensor) -> Tensor:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _log_normaliser(z: Tensor) -> Tensor:
-    return at_least_float32(z).logsumexp(-1)
+def _log_normaliser_and_total(z: Tensor) -> tuple[Tensor, Tensor]:
+    return at_least_float32(z).logsumexp(-1), at_least_float32(z).sum(-1)
 
 
 def _softmax(z: Tensor, log_normaliser: Tensor) -> Tensor:
@@ -200,15 +211,17 @@ def _gradient(z, log_normaliser, of_normaliser, of_total, teachers, words, of_wo
     gradient = _softmax(z, log_normaliser) * of_normaliser.unsqueeze(-1) + of_total.unsqueeze(-1)
     for teacher, its_log_normaliser, of_gap in teachers:
         gradient = gradient + _softmax(teacher, its_log_normaliser) * of_gap.unsqueeze(-1)
-    if words is not None:
+    if words is not None and words.size(-1) > FEW_WORDS:
+        gradient = gradient.scatter_add(-1, words, of_words)
+    elif words is not None:
         column = torch.arange(z.size(-1), device=z.device)
-        for word, of_word in zip(words.unbind(-1), of_words.unbind(-1), strict=True):  # scatter_add would be a kernel
+        for word, of_word in zip(words.unbind(-1), of_words.unbind(-1), strict=True):
             gradient = gradient + torch.where(column == word.unsqueeze(-1), of_word.unsqueeze(-1), 0.0)
     return gradient.to(z.dtype)
 
 
 @functools.cache
-def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def compiled(function: Callable) -> Callable:
     """Return the function compiled for tensors of any number of tokens."""
     return torch.compile(function, dynamic=True)
 
@@ -219,7 +232,7 @@ def can_compile() -> bool:
     if torch._dynamo.config.disable:
         return False
     try:
-        compiled(_log_normaliser)(torch.zeros(2, 64, device="cuda"))
+        compiled(_log_normaliser_and_total)(torch.zeros(2, 64, device="cuda"))
     except Exception as error:  # whatever is missing: Triton, a C compiler, a supported GPU
         reason = str(error).strip().splitlines() or [type(error).__name__]
         logger.warning(f"torch.compile does not work here, so the losses are slower: {reason[0]}")

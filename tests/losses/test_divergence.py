@@ -15,10 +15,17 @@ from nmt_kd.losses.divergence import (
 )
 from nmt_kd.losses.precision import log_probabilities
 
+
+def of_top_k(log_p, teacher, top_k):
+    """The cross-entropy of the teacher's top k, given its logits."""
+    words, log_q = WholeDistribution(teacher).top(top_k)
+    return top_k_cross_entropy(log_p.gather(-1, words), log_q)
+
+
 LOSSES = [
     kl_divergence,
     lambda p, q: kl_divergence(p, q, 2.0),
-    lambda p, q: top_k_cross_entropy(p, *WholeDistribution(q).top(2)),
+    lambda p, q: of_top_k(p, q, 2),
     lambda p, q: scaled_logit_error(p, q, 0.5),
     lambda p, q: truncated_cross_entropy(p, *WholeDistribution(q).top(3), 0.6),
 ]
@@ -98,7 +105,7 @@ def test_the_divergence_is_zero_for_equal_distributions_even_if_the_logits_are_s
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-@pytest.mark.parametrize("loss", [kl_divergence, lambda p, q: top_k_cross_entropy(p, *WholeDistribution(q).top(3))])
+@pytest.mark.parametrize("loss", [kl_divergence, lambda p, q: of_top_k(p, q, 3)])
 def test_extreme_logits_give_the_exact_loss_in_float32(dtype, loss):
     """Either the teacher is certain, or both models are undecided: either the entropy or the divergence is 0."""
     student = torch.tensor([[6e4, -6e4, 0.0], [-6e4, 6e4, 0.0], [0.0, 0.0, 0.0]], dtype=dtype)
@@ -119,13 +126,13 @@ def test_the_top_k_cross_entropy_matches_the_equation_token_by_token(top_k):
         return -sum(q[word] * math.log(p[word]) for word in top)
 
     student, teacher = random_logits()
-    ours = top_k_cross_entropy(log_probabilities(student), *WholeDistribution(teacher).top(top_k))
+    ours = of_top_k(log_probabilities(student), teacher, top_k)
     torch.testing.assert_close(ours, each_token(slow_form, student, teacher), rtol=1e-11, atol=1e-12)
 
 
 def test_ties_in_the_top_k_cross_entropy_never_count_a_word_twice():
     student, teacher = torch.randn(20, 5, dtype=torch.float64), torch.randint(2, (20, 5)).double()
-    losses = top_k_cross_entropy(log_probabilities(student), *WholeDistribution(teacher).top(3))
+    losses = of_top_k(log_probabilities(student), teacher, 3)
     for ours, *rows in zip(losses.tolist(), student.tolist(), teacher.tolist(), strict=True):
         p, q = map(softmax, rows)
         most = sorted(q)[-3:]
@@ -136,9 +143,7 @@ def test_ties_in_the_top_k_cross_entropy_never_count_a_word_twice():
 def test_the_top_k_cross_entropy_of_all_words_is_the_divergence_plus_the_teachers_entropy():
     log_p, log_q = map(log_probabilities, random_logits())
     entropy = -(log_q.exp() * log_q).sum(-1)
-    torch.testing.assert_close(
-        top_k_cross_entropy(log_p, *WholeDistribution(log_q).top(9)), kl_divergence(log_p, log_q) + entropy
-    )
+    torch.testing.assert_close(of_top_k(log_p, log_q, 9), kl_divergence(log_p, log_q) + entropy)
 
 
 def test_the_mass_of_the_first_choice_moves_to_the_reference_token():

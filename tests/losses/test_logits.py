@@ -1,9 +1,12 @@
 """The closed forms against the plain ones, in which autograd differentiates all log-probabilities."""
 
+import logging
 import math
 
 import pytest
 import torch
+import torch._inductor.metrics
+from torch._inductor import compile_fx
 
 from nmt_kd.losses import logits as module
 from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
@@ -162,7 +165,19 @@ def test_infinite_logits_are_not_hidden(form):
     assert gradient[1].isfinite().all()
 
 
-def test_the_compiled_form_compiles_and_agrees():
-    inputs = random_inputs(5, torch.float32)
-    for ours, theirs in zip(closed(CompiledLogits, *inputs), closed(Logits, *inputs), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+def test_the_compiled_form_agrees_and_moves_each_tensor_once(monkeypatch):
+    """scripts/pretended_gpu counts a compiled function as one kernel that reads its arguments and writes its result."""
+    log = compile_fx.inductor_metrics_log
+    monkeypatch.setattr(log, "level", logging.INFO)  # else the compiler does not count
+    monkeypatch.setattr(log, "propagate", False)
+    log.manager._clear_cache()
+    moved = torch._inductor.metrics.num_bytes_accessed
+    inputs = random_inputs(50, torch.float32)
+    with torch._inductor.config.patch(force_disable_caches=True):
+        ours = closed(CompiledLogits, *inputs)
+    for one, other in zip(ours, closed(Logits, *inputs), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    normaliser, gap, gradient = 1, 2, 3  # tensors as large as the logits; two models have a normaliser
+    logits = inputs[0].numel() * inputs[0].element_size()
+    moved = torch._inductor.metrics.num_bytes_accessed - moved
+    assert moved == pytest.approx((normaliser + gap + gradient) * logits, rel=0.1)
