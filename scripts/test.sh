@@ -19,20 +19,22 @@ if [ $# -gt 0 ]; then
     run "${pytest[@]}" "$@"
     exit
 fi
-# Run the tests that fork separately: forking a process in which other tests have left library threads can hang.
+# Run the tests that fork separately: forking a process in which other tests have left library threads can hang. With
+# them runs the pretended GPU, whose results come from one process, for which all test processes would wait.
 unset OMP_WAIT_POLICY
-mapfile -t forking < <(grep -rlE "^from (worker|test_training) import" tests --include="test_*.py" | sort)
+mapfile -t apart < <(grep -rlE "^from (worker|test_training) import" tests --include="test_*.py" | sort)
+apart+=(tests/gpu)
 if [ -n "$dry_run" ]; then
-    run "${pytest[@]}" --numprocesses 1 "${forking[@]}"
+    run "${pytest[@]}" --numprocesses 1 "${apart[@]}"
 else
-    of_forking=$(mktemp)
-    trap 'rm -f "$of_forking"' EXIT
-    "${pytest[@]}" --numprocesses 1 "${forking[@]}" >"$of_forking" 2>&1 &
+    of_those=$(mktemp)
+    trap 'rm -f "$of_those"' EXIT
+    "${pytest[@]}" --numprocesses 1 "${apart[@]}" >"$of_those" 2>&1 &
 fi
 failed=
-run "${pytest[@]}" tests/scripts tests "${forking[@]/#/--ignore=}" || failed=yes # first those that take longest
+run "${pytest[@]}" tests/scripts tests "${apart[@]/#/--ignore=}" || failed=yes # first those that take longest
 if [ -z "$dry_run" ]; then
     wait $! || failed=yes
-    cat "$of_forking"
+    cat "$of_those"
 fi
 [ -z "$failed" ]

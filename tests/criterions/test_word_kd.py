@@ -6,8 +6,7 @@ from conftest import train_here
 from torch.nn import functional
 
 from nmt_kd.errors import UserError
-from nmt_kd.losses.divergence import kl_divergence
-from nmt_kd.losses.divergence_kinds import DIVERGENCES
+from nmt_kd.losses.logits import Logits
 
 STUDENT = ["--max-update", "4", "--dropout", "0.1", "--label-smoothing", "0.1", "--disable-validation"]
 
@@ -129,8 +128,9 @@ def test_from_forward_to_the_divergence_the_code_takes_few_steps(build, sample, 
     def noting(*arguments):
         names = [frame.name for frame in traceback.extract_stack()]
         paths.append(names[len(names) - names[::-1].index("forward") : -1])
-        return kl_divergence(*arguments)
+        return divergence(*arguments)
 
-    monkeypatch.setitem(DIVERGENCES, "kl", noting)
+    divergence = Logits.kl_divergence_from
+    monkeypatch.setattr(Logits, "kl_divergence_from", noting)
     criterion(student, sample)
     assert paths[0] == ["objective", "token_losses", "divergence", "divergence"]
