@@ -167,7 +167,7 @@ def main() -> None:
                     failed[name] = str(error)
                 continue
             except Exception as error:  # the others are predicted all the same
-                failed[name] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+                failed[name] = f"{type(error).__name__}: {(str(error).splitlines() or ['no message'])[0]}"
                 continue
             found[name] = figures(steps, memory, precision)
             most = steps.train.record.bytes_by_place.most_common(args.operations)

@@ -116,7 +116,7 @@ def _stored(top: TopDistribution) -> Positions:
     known = numpy.ones(len(words), bool) if top.known is None else top.known.cpu().numpy()
     if numpy.isnan(log_q[known]).any():
         raise UserError(
-            "the teacher's predictions are NaN; in half precision its activations may overflow: add --no-fp16, or give "
-            "another teacher with --teacher-path"
+            "the teacher's predictions are NaN; if it computes in half precision, as on a GPU, add --no-fp16; "
+            "otherwise, give another teacher with --teacher-path"
         )
     return Positions.of(words, log_q, log_rest, top.vocabulary_size).only(known)

@@ -26,7 +26,7 @@ class CollaterWithPredictions:
 
     def __call__(self, items: list) -> dict:
         sample = self.collate(items)
-        if not sample:  # nothing to predict
+        if not sample or "net_input" not in sample:  # nothing to predict, or batches of several language pairs
             return sample
         found = self.cache.look_up(self.cache.sentences_of(sample), self.training)
         return {**sample, _key(self.cache): vars(found)}

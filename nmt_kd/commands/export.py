@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shortlist",
         metavar="FOLDER",
-        help="folder with binarised data, best what the student was trained on: align its words with eflomal, and "
-        "consider only the target words that a sentence's words are aligned with",
+        help="folder with binarised data, preferably the student's training data; eflomal aligns it, and decoding then "
+        "considers only frequent target words and those aligned with the words of the source",
     )
     parser.add_argument("--teacher", help="checkpoint to compare with; separate those of an ensemble with ':'")
     parser.add_argument(

@@ -212,7 +212,7 @@ class DistillationCriterion(FairseqCriterion):
 
     def objective(self, chunk: Chunk, weights: Weights) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of a chunk's tokens, [tokens], and the values to log, [tokens] each."""
-        terms = self.token_losses(chunk)
+        terms = self.token_losses(chunk)  # first: the cross-entropy uses all log-probabilities only if these have
         logged = {}
         if not chunk.batch.auxiliary:
             cross_entropy, logged["nll_loss"] = chunk.student.cross_entropy(chunk.gold, self.cfg.label_smoothing)

@@ -30,6 +30,7 @@ class RDrop(DistillationCriterion):
             return {}
         (second,) = chunk.peers
         divergence = symmetric_kl_divergence(chunk.student_log_p, second.log_p)
+        # after the divergence, whose log-probabilities it uses
         cross_entropy, _ = second.cross_entropy(chunk.gold, self.cfg.label_smoothing)
         return {"second_ce_loss": cross_entropy, "r_drop_loss": divergence}
 

@@ -96,8 +96,8 @@ class SelectiveKD(DistillationCriterion):
     def from_all_workers(self, scores: Tensor) -> Tensor:
         """Return the scores of all workers, in order of rank; every worker must call this.
 
-        Each sends the number of its scores together with as many of them as the largest batch so far had; where a batch
-        is larger, which all workers see in these numbers, they send them again.
+        Each worker sends the number of its scores and, in the same collective, as many scores as the largest batch so
+        far had. If a batch is larger, all workers see that and repeat the exchange with more room.
         """
         workers = distributed_utils.get_data_parallel_world_size() if torch.distributed.is_initialized() else 1
         if workers == 1:

@@ -1,4 +1,4 @@
-"""Noise on sources, such as users type: a student that is trained on a teacher's translations of it copes with it."""
+"""Add noise such as users type to sources, so that a student trained on their translations copes with it."""
 
 from dataclasses import dataclass, fields
 from random import Random
@@ -15,7 +15,9 @@ class Noise:
 
     noise_upper_case: float = option(0.0, "share of sources to write in upper case; Firefox: 0.07", SHARE)
     noise_title_case: float = option(0.0, "share of sources to write with capitalised words; Firefox: 0.05", SHARE)
-    noise_typos: float = option(0.0, "share of sources with a typo in every tenth word; Firefox: 0.05", SHARE)
+    noise_typos: float = option(
+        0.0, "share of sources with typos, one plus one for every ten words; Firefox: 0.05", SHARE
+    )
     noise_no_final_stop: float = option(0.0, "share of sources whose final stop is removed; Firefox: 0.2", SHARE)
 
     def settings(self, seed: int) -> dict[str, float]:

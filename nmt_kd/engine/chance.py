@@ -10,9 +10,8 @@ from nmt_kd.errors import UserError
 
 
 class ChanceCheck:
-    """Raises UserError if a teacher predicts the first tokens no better than chance, so was trained on other data.
-
-    So it does for predictions that are NaN.
+    """Raises UserError if a teacher predicts the first tokens no better than chance, so was trained on other
+    data, or if its predictions are NaN.
     """
 
     TOKENS = 1000

@@ -215,8 +215,9 @@ class SummedLoss:
             if exact:
                 of_weight.addmm_(of_logits.t(), features, alpha=1 / scale)
             elif adds_half_products_in_float32(of_logits.device):
+                in_half = features.to(of_logits.dtype)  # float32 under autocast
                 torch.addmm(
-                    of_weight, of_logits.t(), features, alpha=1 / scale, out_dtype=of_weight.dtype, out=of_weight
+                    of_weight, of_logits.t(), in_half, alpha=1 / scale, out_dtype=of_weight.dtype, out=of_weight
                 )
             else:
                 weight_scale = FLOAT16_WEIGHT_SCALE if of_logits.dtype == torch.float16 else 1.0

@@ -76,8 +76,8 @@ def notes_on_quality(results: list[Result]) -> list[str]:
     if any(result.bleu_change_without_vnni is not None for result in results):
         here = "has VNNI" if has_vnni() else "has no VNNI either"
         notes.append(
-            "int8 was also measured in a process limited to AVX2, as on CPUs without VNNI, which multiply bytes in "
-            f"another way (this CPU {here})."
+            "int8 was also measured in a process limited to AVX2, as on CPUs without VNNI, whose int8 products are "
+            f"computed differently (this CPU {here})."
         )
     for result in results:
         lost = losses(result)

@@ -1,4 +1,4 @@
-"""Translate as on a CPU without VNNI, whose products of bytes are computed in another way."""
+"""Translate as on a CPU without VNNI, which computes int8 products differently."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ from nmt_kd.exporting.runnable import PROGRAM
 logger = logging.getLogger(__name__)
 
 CPU_INFO = Path("/proc/cpuinfo")
-WITHOUT_VNNI = {  # read when the libraries are loaded, hence the process of its own
+WITHOUT_VNNI = {  # read when the libraries are loaded, so a separate process is needed
     "CT2_FORCE_CPU_ISA": "AVX2",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",

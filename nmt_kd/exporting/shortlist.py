@@ -64,6 +64,7 @@ def _write_text(task: TranslationTask, corpus: str, source: Path, target: Path) 
         task.load_dataset("train")
     finally:
         task.cfg.data = kept
+    _check_dictionaries(task, corpus)
     dataset = task.datasets.pop("train")
     with source.open("w", encoding="utf-8") as sources, target.open("w", encoding="utf-8") as targets:
         for number in range(len(dataset)):
@@ -73,6 +74,21 @@ def _write_text(task: TranslationTask, corpus: str, source: Path, target: Path) 
                 (targets, task.target_dictionary, "target"),
             ):
                 file.write(" ".join(dictionary.symbols[token] for token in pair[side].tolist()[:-1]) + "\n")
+
+
+def _check_dictionaries(task: TranslationTask, corpus: str) -> None:
+    for language, dictionary in (
+        (task.cfg.source_lang, task.source_dictionary),
+        (task.cfg.target_lang, task.target_dictionary),
+    ):
+        path = Path(corpus) / f"dict.{language}.txt"
+        if not path.is_file():
+            raise UserError(f"{path} does not exist; give --shortlist a folder that fairseq-preprocess has written")
+        if task.load_dictionary(str(path)).symbols != dictionary.symbols:
+            raise UserError(
+                f"{path} is not the student's dictionary; give --shortlist a folder that was binarised with the "
+                "student's dictionaries"
+            )
 
 
 def _lines(path: Path) -> Iterator[str]:

@@ -21,10 +21,10 @@ COLUMNS = {
     "milliseconds_alone": "one sentence, ms",
     "bleu": "BLEU",
     "bleu_change": "BLEU change",
-    "bleu_change_without_vnni": "without VNNI",
+    "bleu_change_without_vnni": "BLEU change without VNNI",
     "chrf": "chrF",
     "chrf_change": "chrF change",
-    "chrf_change_without_vnni": "without VNNI",
+    "chrf_change_without_vnni": "chrF change without VNNI",
     "identical_percent": "identical to fairseq, %",
     "as_good_percent": "as good as fairseq, %",
 }
@@ -78,7 +78,7 @@ class Summary:
     signatures: dict[str, str]  # sacrebleu's, by metric
     machine: str
     results: list[Result]
-    recommended: str  # the system that translate.py is by default
+    recommended: str  # the system that translate.py uses by default
     notes: list[str]
 
     def as_json(self, files: list[str]) -> str:

@@ -16,8 +16,6 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
-import ctranslate2
-
 FOLDER = Path(__file__).resolve().parent
 SETTINGS = "settings.json"
 SHORTLIST = "vmap.txt"  # CTranslate2's name for it
@@ -44,6 +42,8 @@ class Student:
         `threads` batches are translated at once. With `shortlist`, only likely target words are considered, if the
         folder has a list of them; the default is what the export recommends.
         """
+        import ctranslate2
+
         self.settings: dict[str, Any] = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         path = folder / (model or self.settings["model"])
         self.translator = ctranslate2.Translator(str(path), device="cpu", inter_threads=threads, intra_threads=1)
@@ -121,16 +121,20 @@ def main() -> None:
     parser.add_argument(
         "--shortlist",
         action=argparse.BooleanOptionalAction,
-        help="consider only likely target words, if listed",
+        help="consider only the target words in the model's shortlist, if it has one",
     )
     parser.add_argument("--lines", type=int, default=256, help="lines to read before translating them, for each thread")
     parser.add_argument("--subwords", action="store_true", help="input and output are split into subwords already")
     args = parser.parse_args()
+    if min(args.threads, args.lines, 1 if args.beam is None else args.beam) < 1:
+        parser.error("--threads, --lines and --beam must be 1 or more")
     try:
         student = Student(FOLDER, args.model, args.beam, args.threads, args.shortlist)
-    except (ImportError, OSError, RuntimeError, ValueError) as error:
-        raise SystemExit(f"translate.py: error: {error}; install what {FOLDER / 'requirements.txt'} lists") from None
-    size = 1 if sys.stdin.isatty() else max(1, args.lines) * args.threads
+    except ImportError as error:
+        raise SystemExit(f"translate.py: error: {error}; run: pip install -r {FOLDER / 'requirements.txt'}") from None
+    except (OSError, RuntimeError, ValueError) as error:
+        raise SystemExit(f"translate.py: error: {error}") from None
+    size = 1 if sys.stdin.isatty() else args.lines * args.threads
     lines = (line.decode("utf-8", errors="replace").rstrip("\r\n") for line in sys.stdin.buffer)
     while block := list(islice(lines, size)):
         if args.subwords:

@@ -92,7 +92,7 @@ class Logits:
 
     def cross_entropy(self, gold: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
         """Return `label_smoothed_cross_entropy` and the negative log-likelihood, both [tokens]."""
-        if "log_p" in vars(self):  # another loss has needed it, and will write a gradient for all words anyway
+        if "log_p" in vars(self):  # computed for another loss, whose gradient has a value for each word anyway
             return label_smoothed_cross_entropy(self.log_p, gold, label_smoothing)
         nll = -self.log_p_of(gold.unsqueeze(-1)).squeeze(-1)
         if label_smoothing == 0:
@@ -231,8 +231,12 @@ def can_compile() -> bool:
     """Whether torch.compile works on this machine's GPU and TORCH_COMPILE_DISABLE is not set; if not, say why, once."""
     if torch._dynamo.config.disable:
         return False
+    z, number = torch.zeros(2, 64, dtype=torch.float16, device="cuda"), torch.zeros(2, device="cuda")
+    word, of_word = torch.zeros(2, 1, dtype=torch.long, device="cuda"), number.unsqueeze(-1)
     try:
-        compiled(_log_normaliser_and_total)(torch.zeros(2, 64, device="cuda"))
+        compiled(_log_normaliser_and_total)(z)
+        compiled(_gap)(z, number, z)
+        compiled(_gradient)(z, number, number, number, [(z, number, number)], word, of_word)
     except Exception as error:  # whatever is missing: Triton, a C compiler, a supported GPU
         reason = str(error).strip().splitlines() or [type(error).__name__]
         logger.warning(f"torch.compile does not work here, so the losses are slower: {reason[0]}")

@@ -20,7 +20,7 @@ TRAINING = ["--optimizer", "sgd", "--lr", "0.001", "--clip-norm", "1.0"]
 
 
 def take_updates(workplace: Workplace, system: System, precision: str) -> Record:
-    """Build a system, make two updates, and return what the second one cost.
+    """Build a system, make two updates, and return what the second one did.
 
     Raises what an update raises, and RuntimeError if the trainer skips one.
     """

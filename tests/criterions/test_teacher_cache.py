@@ -169,3 +169,9 @@ def test_what_the_data_loader_needs_reaches_workers_that_are_not_forked(cache, t
     (key,) = set(expected) - set(dataset.collater(items))
     copied = pickle.loads(pickle.dumps(made))
     torch.testing.assert_close(copied(items)[key], expected[key], rtol=0, atol=0)
+
+
+def test_batches_of_several_language_pairs_are_left_to_the_training_step(cache, task):
+    nested = {"de-en": {"net_input": {}}, "fr-en": {"net_input": {}}}
+    made = CollaterWithPredictions(lambda items: nested, TeacherCache.open(str(cache), task), True)
+    assert made([]) is nested

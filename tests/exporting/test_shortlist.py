@@ -1,6 +1,7 @@
 """A shortlist allows the words that a source word is aligned with; exports measure it and use it if it loses little."""
 
 import json
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -66,3 +67,12 @@ def test_a_missing_corpus_or_library_is_named(corpus, seq_kd_teacher, tmp_path, 
     with pytest.raises(UserError, match=expected):
         export_student(corpus, seq_kd_teacher, tmp_path / "out", shortlist_corpus=str(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_corpus_with_other_dictionaries_is_refused(corpus, data, seq_kd_teacher, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "eflomal", SimpleNamespace(Aligner=Aligner))
+    other = shutil.copytree(data, tmp_path / "other")
+    path = other / "dict.de.txt"
+    path.write_text("".join(reversed(path.read_text(encoding="utf-8").splitlines(keepends=True))), encoding="utf-8")
+    with pytest.raises(UserError, match=r"dict\.de\.txt is not the student's dictionary; give --shortlist a folder "):
+        export_student(corpus, seq_kd_teacher, tmp_path / "out", shortlist_corpus=str(other))

@@ -37,7 +37,7 @@ class Reverser:
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """An export whose subwords are words."""
-    monkeypatch.setattr(translate.ctranslate2, "Translator", Reverser)
+    monkeypatch.setattr("ctranslate2.Translator", Reverser)
     monkeypatch.setattr(translate, "_subwords", lambda path: (str.split, " ".join))
     monkeypatch.setattr(translate, "FOLDER", tmp_path)
     (tmp_path / "settings.json").write_text(json.dumps(SETTINGS))
@@ -128,6 +128,21 @@ def test_bpe_codes_split_and_join_words(tmp_path):
     split, join = translate._subwords(tmp_path / "subwords.codes")
     assert split("fern er") == ["f@@", "ern", "e@@", "r"]
     assert join(["f@@", "ern", "e@@", "r"]) == "fern er"
+
+
+@pytest.mark.parametrize("flags", [("--threads", "0"), ("--lines", "-1"), ("--beam", "0")])
+def test_numbers_below_one_are_refused(folder, monkeypatch, capsys, flags):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "ab", *flags)
+    assert capsys.readouterr().err.endswith("error: --threads, --lines and --beam must be 1 or more\n")
+
+
+def test_a_missing_library_is_named_with_what_installs_it(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ctranslate2", None)
+    with pytest.raises(
+        SystemExit, match=r"^translate.py: error: .*ctranslate2.*; run: pip install -r .*requirements.txt"
+    ):
+        run(monkeypatch, "ab")
 
 
 def test_a_missing_file_is_an_error_in_one_line(tmp_path, monkeypatch):
