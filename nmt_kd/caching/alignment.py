@@ -25,7 +25,7 @@ class Start:
 def common_starts(student: Spelled, teacher: Spelled) -> list[Start]:
     """Return the positions of the student's sentence at which the teacher's has a boundary, too.
 
-    Subword models may normalise characters, so the two texts can differ; positions inside a difference have no match.
+    Subword models may normalise characters, so the texts can differ; positions where they differ have no match.
     """
     place = _places(student.text, teacher.text)
     text = teacher.text

@@ -44,7 +44,7 @@ def build_cache(
 
     Computes the missing blocks, or this worker's share of them, and logs its progress. `task` reads the data. By
     default, `block_sentences` is chosen so that a subset has 200 blocks at most. The files do not depend on the
-    workers; the machine and `max_tokens` change only the last bits of what is computed. Runs on a GPU if there is one,
+    workers; the machine and `max_tokens` change only the last bits of the results. Runs on a GPU if there is one,
     and by default in half precision there (`fp16`), as the files are. Raises UserError if the source does not fit the
     data, or `out` was made with other settings.
     """

@@ -19,7 +19,7 @@ class PackedPredictions:
 
     @classmethod
     def of(cls, positions: Positions, kept: numpy.ndarray) -> "PackedPredictions":
-        """Pack predictions, one sentence after the other, for the positions `kept`, bool [batch, length]."""
+        """Pack consecutive sentences' predictions into the positions where `kept`, bool [batch, length], is true."""
 
         def padded(values: numpy.ndarray, dtype: type) -> Tensor:
             result: numpy.ndarray = numpy.zeros((*kept.shape, *values.shape[1:]), dtype)
@@ -42,7 +42,7 @@ class PackedPredictions:
     def unpacked(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return the most probable words, their log-probabilities, and the log of the mass of all other words.
 
-        These are int64 and float32 [batch, length, k], and float32 [batch, length]; the last is -inf if there are no
-        other words, and NaN where there is no prediction.
+        The shapes are int64 [batch, length, k], float32 [batch, length, k] and float32 [batch, length]. The last is
+        -inf if there are no other words, and NaN where there is no prediction.
         """
         return self.words.long(), self.log_q.float(), self.bits_of_log_rest.view(torch.float32)

@@ -1,8 +1,8 @@
 """Look up cached predictions while fairseq makes batches, in the workers of its data loader, instead of in a step.
 
-fairseq's data loader calls its data set's `collater` in its workers. Here these also put the predictions for a batch
-into fairseq's sample, so that they are pinned and copied to a GPU like the rest of it, without waiting. The samples of
-a task that makes its batches in another way have none, and then a step looks them up.
+fairseq's data loader calls its data set's `collater` in its workers. Here, the workers also add the predictions to
+fairseq's sample, which is pinned and copied to a GPU without waiting. If a task makes its batches in another way, its
+samples have no predictions, and the training step looks them up.
 """
 
 import functools

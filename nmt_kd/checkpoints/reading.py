@@ -92,8 +92,8 @@ def _harmless_types() -> dict[str, Callable]:
 def read_checkpoint_file(path: str | Path, mapped: bool = False) -> dict:
     """Read a fairseq checkpoint as data, without fairseq's upgrades of old layouts.
 
-    Nothing in the file is executed. With `mapped`, a tensor is read from the file when it is first used, so that
-    processes share it, and what is not used is not read; the file must not change meanwhile. Raises UserError if the
+    Nothing in the file is executed. With `mapped`, tensors are memory-mapped: processes share them, and unused ones
+    are never read. The file must not change while they are in use. Raises UserError if the
     file is missing, empty, damaged or not a fairseq checkpoint, or if it contains a type that is not on the allow-list.
     """
     path = Path(path)
@@ -160,7 +160,7 @@ def read_checkpoint(path, arg_overrides=None, load_on_all_ranks=False) -> dict:
 def read_model(path: str | Path) -> dict:
     """Read a checkpoint like `read_checkpoint`, without the optimiser's state, which is most of the file.
 
-    The model's tensors are mapped (see `read_checkpoint_file`): copy what is to be kept.
+    The model's tensors are memory-mapped (see `read_checkpoint_file`); copy those that must outlive the file.
     """
     state = read_checkpoint_file(path, mapped=True)
     state.pop("last_optimizer_state", None)

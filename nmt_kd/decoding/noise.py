@@ -21,7 +21,7 @@ class Noise:
     noise_no_final_stop: float = option(0.0, "share of sources whose final stop is removed; Firefox: 0.2", SHARE)
 
     def settings(self, seed: int) -> dict[str, float]:
-        """Return what the noise depends on, nothing if there is none."""
+        """Return the settings that determine the noise; an empty dict if there is no noise."""
         shares = {field.name: value for field in fields(self) if (value := getattr(self, field.name))}
         return {**shares, "noise_seed": seed} if shares else {}
 

@@ -1,4 +1,4 @@
-"""The page of an exported student: what it costs and what it gives, beside the teacher, with samples."""
+"""The HTML page that compares an exported student's cost and quality with the teacher's, with samples."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The part of an export that translates: a program, its settings, what it needs, and the subword model."""
+"""The runnable part of an export: a program with its settings and requirements, and the subword model."""
 
 import json
 import shutil

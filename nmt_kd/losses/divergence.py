@@ -46,7 +46,7 @@ def coarse_divergence(log_p: Tensor, log_q: Tensor, log_rest: Tensor) -> Tensor:
 def coarse_log_probabilities(log_p: Tensor, log_q: Tensor, log_rest: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return both models' log-probabilities of the teacher's top k words and of the bucket, [tokens, k + 1] each.
 
-    Without `log_rest` there is no bucket, because k is V. The bucket has at least the probability `SMALLEST_REST` in
+    If k is V, `log_rest` is None and there is no bucket. The bucket has at least the probability `SMALLEST_REST` in
     both models, so that every divergence is finite even if the teacher excludes all other words. Arguments are as in
     `coarse_divergence`.
     """

@@ -8,11 +8,11 @@
     patches.apply()  # before fairseq and nmt_kd are imported
     from pretended_gpu import ...
 
-| module      | what it is for                                                       |
+| module      | purpose                                                              |
 |-------------|----------------------------------------------------------------------|
 | `guard`     | registers the device with torch; needs g++ once                      |
-| `patches`   | replaces what torch does without a GPU by what it does with one      |
-| `recorder`  | runs operations without values, and records what they would cost     |
+| `patches`   | makes torch behave as it does with a GPU                             |
+| `recorder`  | runs operations without values and records their costs               |
 | `transfers` | operations for which the CPU waits for the GPU                       |
 | `values`    | the integers and masks that follow from a batch, such as padding     |
 | `dtypes`    | operations with dtypes that are wrong, slow or not precise enough    |

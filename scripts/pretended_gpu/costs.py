@@ -9,9 +9,15 @@ LAUNCH = 6e-6  # seconds that Python and torch need to start a kernel
 COMPUTE_SHARE, MEMORY_SHARE = 0.6, 0.8  # of the peak, that good kernels reach
 
 NO_KERNEL = {"_local_scalar_dense", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
-WRITES_ALL = {"copy_", "fill_", "zero_"}  # without reading what was there
+WRITES_ALL = {"copy_", "fill_", "zero_"}  # without reading the old content
 PICKS = {"gather", "index_select", "index", "embedding"}  # read as much as they write
-SCATTERS_IN_PLACE = {"scatter_", "scatter_add_", "index_add_", "index_copy_", "index_put_"}  # write what they read
+SCATTERS_IN_PLACE = {
+    "scatter_",
+    "scatter_add_",
+    "index_add_",
+    "index_copy_",
+    "index_put_",
+}  # write as much as read
 
 
 @dataclass(frozen=True)

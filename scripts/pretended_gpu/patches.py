@@ -1,4 +1,4 @@
-"""Replace what torch does without a GPU by what it does with one. Apply this before fairseq is imported.
+"""Make torch behave as it does with a GPU. Apply this before fairseq is imported.
 
 Everything here changes torch for the whole process, which must do nothing else.
 """

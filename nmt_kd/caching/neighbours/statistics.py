@@ -33,7 +33,7 @@ class Statistics:
         )
 
     def summary(self) -> str:
-        """Return a line for the log, "" if there are no positions."""
+        """Return a line for the log, or "" if there are no positions."""
         if not self.positions:
             return ""
         mean = {name: value / self.positions for name, value in self.sums.items()}
