@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nmt_kd.losses.logits import Logits
+from nmt_kd.losses.precision import accumulation_dtype
 
 # In float16 the gradient of a rare word's logit, about 1e-7, would underflow. These factors scale up the gradients of
 # logits and weights; powers of two make this exact. The second is smaller because that gradient sums over many tokens.
@@ -140,7 +141,7 @@ class SummedLoss:
         projections = view.projections
         first = projections[0]
         tokens, device = first.features.size(0), first.features.device
-        dtype = torch.promote_types(self._loss.dtype, _accumulation_dtype(first.features))
+        dtype = torch.promote_types(self._loss.dtype, accumulation_dtype(first.features))
         # a zero is made where it is needed, because a GPU would wait for its copy
         self._loss = (
             self._loss.to(dtype) if self._loss.device == device else torch.zeros((), dtype=dtype, device=device)
@@ -148,7 +149,7 @@ class SummedLoss:
         wanted = [torch.is_grad_enabled() and bool(projection.trained) for projection in projections]
         for tensor in (tensor for projection in projections for tensor in projection.trained):
             if torch.is_grad_enabled() and tensor not in self._gradients:
-                self._gradients[tensor] = torch.zeros_like(tensor, dtype=_accumulation_dtype(tensor))
+                self._gradients[tensor] = torch.zeros_like(tensor, dtype=accumulation_dtype(tensor))
         chunk_tokens = self._chunk_tokens or default_chunk_tokens(first.vocabulary_size, device)
         for rows in chunk_slices(tokens, chunk_tokens):
             self._projections = projections
@@ -205,7 +206,7 @@ class SummedLoss:
             return
         features = projection.features[rows]
         of_weight = self._gradients.get(projection.weight)
-        exact = of_logits.dtype == _accumulation_dtype(of_logits)
+        exact = of_logits.dtype == accumulation_dtype(of_logits)
         if of_features is not None:
             if exact:
                 of_features[rows].addmm_(of_logits, projection.weight, alpha=1 / scale)
@@ -266,7 +267,3 @@ class _WithGradients(torch.autograd.Function):
 def _logits(projection: Projection, rows: slice, trained: bool) -> Logits:
     """Return the logits of some tokens."""
     return Logits.of(projection.logits(rows), trained)
-
-
-def _accumulation_dtype(tensor: Tensor) -> torch.dtype:
-    return torch.float64 if tensor.dtype == torch.float64 else torch.float32

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy, smoothed
-from nmt_kd.losses.precision import at_least_float32, log_probabilities
+from nmt_kd.losses.precision import accumulation_dtype, at_least_float32, log_probabilities
 from nmt_kd.losses.top_k import top_k_indices
 
 logger = logging.getLogger(__name__)
@@ -136,14 +136,14 @@ class Logits:
     @cached_property
     def probabilities(self) -> Tensor:
         """p, [tokens, V], without gradients."""
-        return self.values.detach().softmax(-1, dtype=_precision(self.values))
+        return self.values.detach().softmax(-1, dtype=accumulation_dtype(self.values))
 
     def _log_normaliser(self) -> Tensor:
         # of the most probable word, so that no logarithm is large; faster than logsumexp, since p is needed later
         return self.values.detach().amax(-1) - self.probabilities.amax(-1).log()
 
     def _total(self) -> Tensor:
-        return self.values.detach().sum(-1, dtype=_precision(self.values))
+        return self.values.detach().sum(-1, dtype=accumulation_dtype(self.values))
 
     def _gap_to(self, teacher: "Logits") -> Tensor:
         return weighted_gap(teacher.probabilities, teacher.values.detach(), self.values.detach())
@@ -242,7 +242,3 @@ def can_compile() -> bool:
         logger.warning(f"torch.compile does not work here, so the losses are slower: {reason[0]}")
         return False
     return True
-
-
-def _precision(values: Tensor) -> torch.dtype:
-    return torch.float64 if values.dtype == torch.float64 else torch.float32
