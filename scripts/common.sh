@@ -68,7 +68,7 @@ load_data_config() {
     data=$1
     test_sets=(test)
     average=()  # evaluate checkpoint_best.pt unless the settings ask for an average of checkpoints
-    corpora=() tokenising=() bpe_operations='' vocabulary_size='' own_text=() text_folder='' held_out=() clean=''
+    corpora=() tokenising=() bpe_operations='' vocabulary_size='' subword_algorithm=bpe own_text=() text_folder='' held_out=() clean=''
     # shellcheck source=/dev/null
     . "$file"
     [ -z "$text_folder" ] || own_text=("$text_folder") # settings written by an earlier version
@@ -143,7 +143,8 @@ subword_setting() {
     elif [ -n "$bpe_operations" ]; then
         echo "$bpe_operations BPE operations"
     else
-        echo "$vocabulary_size subwords"
+        # BPE is the default, which earlier versions did not name
+        echo "$vocabulary_size $([ "$subword_algorithm" = bpe ] || echo "$subword_algorithm ")subwords"
     fi
 }
 

@@ -167,7 +167,7 @@ tokenise() {
 }
 
 split_subwords() {
-    local size=(--vocabulary-size "$vocabulary_size")
+    local size=(--vocabulary-size "$vocabulary_size" --algorithm "$subword_algorithm")
     [ -z "$bpe_operations" ] || size=(--bpe-operations "$bpe_operations")
     [ -z "$model" ] || size=(--bpe-codes "$model/bpecodes")
     python "$root/scripts/subwords.py" "$sentences" "$1" --languages "$source_lang" "$target_lang" "${size[@]}" \

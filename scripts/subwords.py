@@ -4,7 +4,8 @@
     python scripts/subwords.py TEXT_DIR OUT_DIR --languages en de --bpe-operations 32000
     python scripts/subwords.py TEXT_DIR OUT_DIR --languages en de --bpe-codes teacher/bpecodes
 
-The first command learns a sentencepiece model with this vocabulary size, for plain text; the second learns subword-nmt
+The first command learns a sentencepiece model with this vocabulary size, for plain text (BPE, or with `--algorithm
+unigram` a unigram model); the second learns subword-nmt
 BPE codes with this number of merges, for tokenised text; the third uses existing BPE codes. Reads
 TEXT_DIR/SPLIT.LANGUAGE; writes OUT_DIR/SPLIT.LANGUAGE, one sentence per line, and OUT_DIR/subwords.model or
 OUT_DIR/subwords.codes.
@@ -27,14 +28,14 @@ from parallel import add_workers_option, chunks, map_in_order
 MAX_CACHED_WORDS = 1_000_000  # per process; a crawled corpus has tens of millions of distinct words
 
 
-def train_subwords(text_files: list[Path], model_prefix: Path, vocabulary_size: int) -> None:
-    """Train one sentencepiece BPE model on all files, covering every character of the training text."""
+def train_subwords(text_files: list[Path], model_prefix: Path, vocabulary_size: int, algorithm: str) -> None:
+    """Train one sentencepiece model on all files, covering every character of the training text."""
     try:
         sentencepiece.SentencePieceTrainer.train(
             input=[str(path) for path in text_files],
             model_prefix=str(model_prefix),
             vocab_size=vocabulary_size,
-            model_type="bpe",
+            model_type=algorithm,
             character_coverage=1.0,
             minloglevel=3,  # its errors are in the exception
         )
@@ -118,6 +119,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--splits", nargs="+", default=["train", "valid", "test"])
     kind = parser.add_mutually_exclusive_group(required=True)
     kind.add_argument("--vocabulary-size", type=int, help="size of the sentencepiece vocabulary to learn")
+    parser.add_argument("--algorithm", choices=["bpe", "unigram"], default="bpe", help="of sentencepiece (default: bpe)")
     kind.add_argument("--bpe-operations", type=int, help="number of BPE merges to learn")
     kind.add_argument("--bpe-codes", type=Path, help="file with existing BPE codes")
     add_workers_option(parser)
@@ -126,7 +128,7 @@ def main(arguments: list[str] | None = None) -> None:
     args.out_dir.mkdir(parents=True, exist_ok=True)
     training_text = [args.text_dir / f"train.{language}" for language in args.languages]
     if args.vocabulary_size:
-        train_subwords(training_text, args.out_dir / "subwords", args.vocabulary_size)
+        train_subwords(training_text, args.out_dir / "subwords", args.vocabulary_size, args.algorithm)
         encode = partial(encode_sentencepiece, args.out_dir / "subwords.model")
     else:
         if args.bpe_codes:

@@ -4,19 +4,23 @@
 
 source_lang=en
 target_lang=de
-vocabulary_size=6000
+vocabulary_size=4000
+test_sets=(test_2016_flickr test_2017_flickr)
 
+# the learning rate falls linearly to almost nothing, so that models are trained out in few updates
+max_tokens=2000
+effective_tokens=2000
 teacher_model=($(transformer 3 3 256 1024 4))
-teacher_training=(--max-update 2000 --lr 0.001 --warmup-updates 800 --dropout 0.3)
+teacher_training=(--max-update 3000 $(linear_decay 3000 400) --lr 0.0015 --dropout 0.2)
 student_model=($(transformer 3 2 64 256 4))
-student_training=(--max-update 2000 --lr 0.003 --warmup-updates 800 --dropout 0.1)
+student_training=(--max-update 2000 $(linear_decay 2000 300) --lr 0.004 --dropout 0.1)
 
 multi30k_url=https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw
 
-# write {train,valid,test}.{en,de} to the folder $1, from MULTI30K_DIR or the public repository
+# write {train,valid,test,test_2017_flickr}.{en,de} to the folder $1, from MULTI30K_DIR or the public repository
 write_text() {
     local split language file
-    for split in train:train valid:val test:test_2016_flickr; do
+    for split in train:train valid:val test:test_2016_flickr test_2017_flickr:test_2017_flickr; do
         for language in en de; do
             file=${split#*:}.$language.gz
             if [ -n "${MULTI30K_DIR:-}" ]; then

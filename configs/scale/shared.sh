@@ -13,3 +13,8 @@ choose_by_bleu() {
         --eval-bleu-args "{\"beam\":$1,\"lenpen\":$2}" \
         --best-checkpoint-metric bleu --maximize-best-checkpoint-metric
 }
+
+# linear_decay UPDATES WARMUP: the flags of a learning rate that falls linearly from the end of the warm-up to the last update
+linear_decay() {
+    echo --lr-scheduler polynomial_decay --total-num-update "$1" --warmup-updates "$2" --end-learning-rate 1e-5
+}
