@@ -80,8 +80,9 @@ load_data_config() {
 load_method_config() {
     local file="$root/configs/methods/$1.sh"
     [ -f "$file" ] || fail "unknown method '$1'; choose from: $(config_names methods)"
-    # some methods train on a decoded corpus, in the reverse direction, or with a criterion that has no teacher
-    corpus= reversed= without_teacher=
+    # some methods train on a decoded corpus, in the reverse direction, with a criterion that has no teacher, or a model
+    # that cannot be evaluated, for the reason in $not_evaluated
+    corpus= reversed= without_teacher= not_evaluated=
     # shellcheck source=/dev/null
     . "$file"
 }

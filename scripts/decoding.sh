@@ -129,7 +129,7 @@ decode_in_parallel() {
     # a run that failed before it decoded anything leaves only its settings, which may have changed since
     contains "$folder/shards" "*" || rm -rf "$folder"
     for ((worker = 0; worker < workers; worker++)); do
-        LOCAL_RANK=$worker "$@" --num-shards "$workers" --shard-id "$worker" \
+        LOCAL_RANK=$worker python "$root/scripts/measure.py" "$folder.cost.json" "$@" --num-shards "$workers" --shard-id "$worker" \
             > >(tee -a "$folder.log" | grep --line-buffered -E "sentences/s|[Ee]rror: ") 2>&1 &
         pids+=($!)
     done

@@ -50,8 +50,8 @@ is_stale() {
     echo "  recomputing ${1##*/} ($changed)"
 }
 
-if [ -n "$reversed" ]; then
-    say "$data: not evaluating $method_name, because it translates into $source_lang"
+if [ -n "$not_evaluated" ]; then
+    say "$data: not evaluating $method_name, because $not_evaluated"
     exit
 fi
 choose_device

@@ -9,6 +9,7 @@
 #
 #   SEEDS="1 2 3"   train every student once per seed (default: 1); folders of other seeds have names such as tie_kd.seed2
 #   TEACHER=PATH    use this teacher instead of training one
+#   JOBS=N          train and evaluate N students at the same time, on a CPU with one thread each (default: 1)
 . "$(dirname "$0")/common.sh"
 read_arguments "$@"
 [ ${#names[@]} -eq 2 ] || fail "name a data set ($(config_names data)) and an experiment ($(config_names experiments))"
@@ -20,24 +21,57 @@ flags=()
 [ -z "$dry_run" ] || flags=(--dry-run)
 folders=()
 given_teacher=${TEACHER:-} default_teacher=teacher
+declare -A costs_of=() # by store: the files with the costs of making it
+jobs=${JOBS:-1} pids=()
+[[ $jobs =~ ^[1-9][0-9]*$ ]] || fail "JOBS=$jobs must be a number of 1 or more"
+[ "$jobs" = 1 ] || export OMP_NUM_THREADS=1
+trap '[ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true' EXIT
+trap 'exit 130' INT TERM
 
 script() { bash "$root/scripts/$1.sh" "${@:2}"; }
 
-# one NAME METHOD [FLAG...]: train and evaluate one run, in the folder NAME
-one() {
+# start NAME COMMAND...: run a command at once or, with JOBS, beside others
+start() {
+    if [ "$jobs" = 1 ] || [ -n "$dry_run" ]; then
+        "${@:2}"
+        return
+    fi
+    while [ ${#pids[@]} -ge "$jobs" ]; do wait_for_one; done
+    say "$data: training and evaluating $1 (log: $work/logs/$1.log)"
+    mkdir -p "$work/logs"
+    "${@:2}" >"$work/logs/$1.log" 2>&1 &
+    pids+=($!)
+}
+
+# wait until one of the commands that were started has ended
+wait_for_one() {
+    local ended kept=() pid
+    wait -n -p ended "${pids[@]}" || fail "a job failed: $(tail -qn 1 "$(ls -t "$work"/logs/*.log | head -1)"); rerun to resume"
+    for pid in "${pids[@]}"; do [ "$pid" = "$ended" ] || kept+=("$pid"); done
+    pids=("${kept[@]}")
+}
+
+wait_for_all() { while [ ${#pids[@]} -gt 0 ]; do wait_for_one; done; }
+
+train_and_evaluate() {
     local name=$1 method=$2
     shift 2
     export SYSTEM=$name
     script train "$data" "$method" "${flags[@]}" -- "$@" "${extra[@]}"
-    [ -z "$reversed" ] || return 0
-    script evaluate "$data" "$method" "${flags[@]}"
-    folders+=("$work/$name")
+    [ -n "$not_evaluated" ] || script evaluate "$data" "$method" "${flags[@]}"
+}
+
+# one NAME METHOD [FLAG...]: train and evaluate one run, in the folder NAME
+one() {
+    start "$1" train_and_evaluate "$@"
+    [ -n "$not_evaluated" ] || folders+=("$work/$1")
+    [ -n "$dry_run" ] || { mkdir -p "$work/$1/records" && printf '%s\n' "${paid[@]}" >"$work/$1/records/paid"; }
 }
 
 # system NAME METHOD [FLAG...]: train and evaluate a system of the experiment, with the system $default_teacher as teacher.
-# After `CORPUS=best-2`, train it on that corpus instead of the method's.
+# After `CORPUS=best-2`, train it on that corpus instead of the method's; after `STORE=NAME`, from that store.
 system() {
-    local name=$1 method_name=$2 seed
+    local name=$1 method_name=$2 seed paid=()
     shift 2
     load_method_config "$method_name"
     if [ -n "$given_teacher" ] && [ "$name" = "$default_teacher" ]; then
@@ -46,9 +80,20 @@ system() {
     fi
     export TEACHER=${given_teacher:-$work/$default_teacher/checkpoint_best.pt}
     corpus=${CORPUS:-$corpus}
-    [ -z "$corpus" ] || script distill "$data" "$corpus" "${flags[@]}"
+    if [ -n "$corpus" ]; then
+        wait_for_all
+        script distill "$data" "$corpus" "${flags[@]}"
+        paid+=("$work/decoded.cost.json")
+        [[ +$corpus+ != *+bt+* ]] || paid+=("$work/decoded-reverse.cost.json")
+    fi
+    unset TEACHER_CACHE
+    if [ -n "${STORE:-}" ]; then
+        export TEACHER_CACHE=$work/stores/$STORE
+        mapfile -t -O "${#paid[@]}" paid <<<"${costs_of[$STORE]}"
+    fi
     if [ "$role" = teacher ]; then
         one "$name" "$method_name" "$@"
+        wait_for_all
         return
     fi
     for seed in ${SEEDS:-1}; do
@@ -60,10 +105,50 @@ system() {
     done
 }
 
+# store NAME COMMAND FLAG...: write the folder stores/NAME with nmt-kd COMMAND (cache, datastore or neighbours)
+store() {
+    local folder=$work/stores/$1 costs=$work/stores/$1.cost.json made_of word of_data changed
+    wait_for_all
+    costs_of[$1]=$costs
+    for word in "${@:3}"; do # other stores, and students of this experiment, are part of the price
+        case $word in
+        "$work"/stores/*) costs_of[$1]+=$'\n'${costs_of[${word##*/}]} ;;
+        "$work/$default_teacher"/* | "$work"/masked_teacher/*) ;;
+        "$work"/*/checkpoint_best.pt) costs_of[$1]+=$'\n'${word%/*}/records/cost.json ;;
+        esac
+    done
+    local command=(nmt-kd "$2" "$work/data-bin" "$folder" "${@:3}")
+    if [ -n "$dry_run" ]; then
+        run "${command[@]}"
+        return
+    fi
+    mapfile -t of_data < <(files_of data "$work/data-bin"/{train,valid,dict}.*)
+    made_of=("command=$2" "${of_data[@]}" -- "${@:3}")
+    changed=$(differences "$folder/record.json" "${made_of[@]}")
+    [ -z "$changed" ] || fail "$folder was made otherwise ($changed); remove it, or restore the earlier settings"
+    [ ! -f "$folder/record.json" ] || return 0
+    say "$data: writing $folder (log: $folder.log)"
+    mkdir -p "$work/stores"
+    run python "$root/scripts/measure.py" "$costs" "${command[@]}" >>"$folder.log" 2>&1 ||
+        fail "nmt-kd $2 failed; see $folder.log, then rerun to resume"
+    python "$root/scripts/record.py" write "$folder/record.json" "${made_of[@]}"
+}
+
+# other_teacher DATA: train the teacher of another data set
+other_teacher() {
+    wait_for_all
+    (
+        unset SYSTEM TEACHER
+        script prepare "$1" "${flags[@]}"
+        script train "$1" teacher "${flags[@]}" -- "${extra[@]}"
+    )
+}
+
 NMT_KD_DEVICE=$(device) # once, because importing torch takes seconds
 export NMT_KD_DEVICE
 script prepare "$data" "${flags[@]}"
 # shellcheck source=/dev/null
 . "$file"
+wait_for_all
 say "$data: writing the report on $experiment"
 run nmt-kd report "${folders[@]}" --output "$work/reports/$experiment"

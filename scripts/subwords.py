@@ -119,7 +119,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--splits", nargs="+", default=["train", "valid", "test"])
     kind = parser.add_mutually_exclusive_group(required=True)
     kind.add_argument("--vocabulary-size", type=int, help="size of the sentencepiece vocabulary to learn")
-    parser.add_argument("--algorithm", choices=["bpe", "unigram"], default="bpe", help="of sentencepiece (default: bpe)")
+    parser.add_argument(
+        "--algorithm", choices=["bpe", "unigram"], default="bpe", help="of sentencepiece (default: bpe)"
+    )
     kind.add_argument("--bpe-operations", type=int, help="number of BPE merges to learn")
     kind.add_argument("--bpe-codes", type=Path, help="file with existing BPE codes")
     add_workers_option(parser)

@@ -159,6 +159,6 @@ fi
 say "$data: training ${save_dir##*/} on $all_workers $device (log: $save_dir/train.log)"
 run mkdir -p "$save_dir"
 python "$root/scripts/record.py" write "$record" "${made_of[@]}"
-run "${command[@]}" 2>&1 | tee -a "$save_dir/train.log" | python "$root/scripts/progress.py" ||
+run python "$root/scripts/measure.py" "$save_dir/records/cost.json" "${command[@]}" 2>&1 | tee -a "$save_dir/train.log" | python "$root/scripts/progress.py" ||
     fail "training failed; see $save_dir/train.log"
 touch "$save_dir/finished"

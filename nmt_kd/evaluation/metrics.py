@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import numpy
 from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.metrics.base import Metric, Score, Signature
 from sacrebleu.metrics.bleu import BLEUScore
@@ -84,6 +85,43 @@ class SegmentMean(Metric):
         return signature
 
     # sacrebleu's other metrics collect their statistics sentence by sentence; this one scores all sentences at once.
+
+    def _preprocess_segment(self, sent):
+        raise NotImplementedError
+
+    def _extract_reference_info(self, refs):
+        raise NotImplementedError
+
+    def _compute_segment_statistics(self, hypothesis, ref_kwargs):
+        raise NotImplementedError
+
+
+class SumOfRuns(Metric):
+    """A metric over several runs of a system: a hypothesis is a tuple with each run's translation of a sentence.
+
+    A sentence's statistics are the sums over its translations, so the score is that of all runs' translations together.
+    """
+
+    def __init__(self, metric: Metric):
+        super().__init__()
+        self.metric = metric
+        self.num_refs = metric.num_refs
+
+    def _extract_corpus_statistics(self, hypotheses, references):
+        runs = [self.metric._extract_corpus_statistics(run, references) for run in zip(*hypotheses, strict=True)]
+        return numpy.sum(runs, axis=0)
+
+    def _aggregate_and_compute(self, stats):
+        return self._compute_score_from_stats(numpy.sum(stats, axis=0))
+
+    def _compute_score_from_stats(self, stats):
+        return self.metric._compute_score_from_stats(list(stats))
+
+    def get_signature(self) -> Signature:
+        """Return the signature of the metric."""
+        return self.metric.get_signature()
+
+    # The statistics of the runs come from the metric, which does not ask this class for these.
 
     def _preprocess_segment(self, sent):
         raise NotImplementedError

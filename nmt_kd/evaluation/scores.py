@@ -9,6 +9,7 @@ from sacrebleu.metrics.base import Metric
 from sacrebleu.significance import PairedTest, Result
 
 from nmt_kd.errors import UserError
+from nmt_kd.evaluation.metrics import SumOfRuns
 from nmt_kd.evaluation.tables import Table
 
 logger = logging.getLogger(__name__)
@@ -59,8 +60,8 @@ def score_systems(
 ) -> list[SystemScore]:
     """Score every run of every system with every metric, and test each system against the `baseline`, if given.
 
-    The tests are sacrebleu's paired bootstrap and approximate randomisation. If there are several runs, the first is
-    tested against the baseline's first, the second against its second and so on, and the largest p-value is reported.
+    The tests are sacrebleu's paired bootstrap and approximate randomisation. They sample sentences; those of several
+    runs are sampled together, so that a p-value says whether the runs as a whole differ on other sentences like these.
     Raises UserError if the baseline is not among the systems or differs from one of them in its number of runs.
     """
     _check_baseline(systems, baseline)
@@ -89,7 +90,7 @@ def _check_baseline(systems: dict[str, Runs], baseline: str | None) -> None:
         if len(runs) != len(systems[baseline]):
             raise UserError(
                 f"{system} has {len(runs)} runs, the baseline {baseline} has {len(systems[baseline])}; "
-                "runs are compared in pairs, so give every system the same number"
+                "give every system the same number"
             )
 
 
@@ -99,16 +100,15 @@ def _p_values(
     others = [system for system in systems if system != baseline]
     if baseline is None or not others:
         return {}
-    highest = dict.fromkeys(others, 0.0)
-    for run in range(len(systems[baseline])):
-        named: list[tuple[str, Sequence[str]]] = [(system, systems[system][run]) for system in (baseline, *others)]
-        _, results = PairedTest(named, {"metric": metric}, None, test_type=kind, n_samples=samples)()
-        (found,) = [values for name, values in results.items() if name != "System"]
-        for system, result in zip(others, found[1:], strict=True):
-            assert isinstance(result, Result)
-            assert result.p_value is not None  # only the baseline's result has none
-            highest[system] = max(highest[system], result.p_value)
-    return highest
+    named = [(system, list(zip(*systems[system], strict=True))) for system in (baseline, *others)]
+    test = PairedTest(named, {"metric": SumOfRuns(metric)}, None, test_type=kind, n_samples=samples)
+    (found,) = [values for name, values in test()[1].items() if name != "System"]
+    p_values = {}
+    for system, result in zip(others, found[1:], strict=True):
+        assert isinstance(result, Result)
+        assert result.p_value is not None  # only the baseline's result has none
+        p_values[system] = result.p_value
+    return p_values
 
 
 def as_table(scores: Sequence[SystemScore], digits: dict[str, int]) -> Table:

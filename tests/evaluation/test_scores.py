@@ -7,10 +7,10 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy
 import pytest
 from conftest import run_command
 from sacrebleu.metrics import BLEU, CHRF
-from sacrebleu.metrics.base import Metric
 
 from nmt_kd.cli import main
 from nmt_kd.errors import UserError
@@ -167,19 +167,36 @@ def test_several_runs_have_a_mean_and_a_deviation(references, systems):
     assert found.bootstrap_p is None
 
 
-def test_with_several_runs_the_least_significant_pair_counts(references, systems):
-    metric: dict[str, Metric] = {"chrf": CHRF(references=[references])}
+def p_values(systems, metric):
+    return {row.system: row for row in score_systems(systems, {"metric": metric}, "plain", 200, 200)}
 
-    def test(chosen):
-        return {row.system: row for row in score_systems(chosen, metric, "plain", 200, 200)}
 
-    single = [test({name: [runs[index]] for name, runs in systems.items()}) for index in (0, 1)]
-    both = test(systems)
+@pytest.mark.parametrize("metric", [CHRF, BLEU])
+def test_runs_are_tested_together_on_the_same_sampled_sentences(references, systems, metric):
+    found = p_values(systems, metric(references=[references]))
+
+    def score(runs, sentences):
+        lines = [run[number] for run in runs for number in sentences]
+        return metric().corpus_score(lines, [[references[number] for number in sentences] * len(runs)]).score
+
+    everything = range(SENTENCES)
     for name in ("word_kd", "again"):
-        assert both[name].bootstrap_p == max(run[name].bootstrap_p for run in single)
-        assert both[name].randomisation_p == max(run[name].randomisation_p for run in single)
-    assert both["word_kd"].mark == "**"
-    assert both["again"].mark == ""
+        drawn = numpy.random.default_rng(12345).choice(SENTENCES, size=(200, SENTENCES))
+        gains = numpy.array([abs(score(systems[name], of) - score(systems["plain"], of)) for of in drawn])
+        gain = abs(score(systems[name], everything) - score(systems["plain"], everything))
+        slowly = (1 + sum(gains - gains.mean() >= gain)) / 201
+        assert found[name].bootstrap_p == pytest.approx(slowly, abs=1.5 / 201)  # sacrebleu's sums are in float32
+    assert found["word_kd"].mark == "**"
+    assert found["again"].mark == ""
+
+
+def test_a_run_that_is_given_twice_is_as_significant_as_once(references, systems):
+    metric = CHRF(references=[references])
+    once = p_values({name: runs[:1] for name, runs in systems.items()}, metric)
+    twice = p_values({name: runs[:1] * 2 for name, runs in systems.items()}, metric)
+    for name in ("word_kd", "again"):
+        assert twice[name].bootstrap_p == pytest.approx(once[name].bootstrap_p, abs=1.5 / 201)
+        assert twice[name].randomisation_p == pytest.approx(once[name].randomisation_p, abs=1.5 / 201)
 
 
 @pytest.mark.parametrize(
@@ -231,5 +248,5 @@ def test_wrong_arguments_are_refused(files, changes, message):
 
 
 def test_systems_with_more_or_fewer_runs_than_the_baseline_are_refused(references, systems):
-    with pytest.raises(UserError, match="word_kd has 1 runs, the baseline plain has 2; runs are compared in pairs"):
+    with pytest.raises(UserError, match="word_kd has 1 runs, the baseline plain has 2; give every system"):
         score_systems({"plain": systems["plain"], "word_kd": systems["word_kd"][:1]}, {}, "plain")
