@@ -4,8 +4,8 @@
 #   bash scripts/experiment.sh DATA EXPERIMENT [--dry-run] [-- FAIRSEQ_TRAIN_FLAG...]
 #   bash scripts/experiment.sh wmt14_en_de ablation
 #
-# EXPERIMENT is a file name in configs/experiments. The report is written to runs/DATA/reports/EXPERIMENT. Systems that
-# another experiment has trained are reused. Rerun to resume.
+# EXPERIMENT is a file name in configs/experiments, or the path of a file like those. The report is written to
+# runs/DATA/reports/EXPERIMENT. Systems that another experiment has trained are reused. Rerun to resume.
 #
 #   SEEDS="1 2 3"   train every student once per seed (default: 1); folders of other seeds have names such as tie_kd.seed2
 #   TEACHER=PATH    use this teacher instead of training one
@@ -16,6 +16,9 @@ read_arguments "$@"
 load_data_config "${names[0]}"
 experiment=${names[1]}
 file=$root/configs/experiments/$experiment.sh
+if [[ $experiment == */* ]] && [ -f "$experiment" ]; then
+    file=$experiment experiment=$(basename "$experiment" .sh)
+fi
 [ -f "$file" ] || fail "unknown experiment '$experiment'; choose from $(config_names experiments)"
 flags=()
 [ -z "$dry_run" ] || flags=(--dry-run)

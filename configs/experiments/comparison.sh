@@ -1,7 +1,55 @@
-# All methods on one code base: the table of docs/results.md. Rows that need no teacher while they train come first.
-default_teacher=teacher
-top_8=$work/$default_teacher/checkpoint_best.pt
+# All methods on one code base, for the table of docs/results.md: first those that learn from stores of predictions.
+checkpoint_of() { echo "$work/$1/checkpoint_best.pt"; }
+
 system teacher teacher
 system plain plain
-store teacher cache --teacher-path "$work/teacher/checkpoint_best.pt" --top-k 8
+
+# word-level distillation from stores: of the teacher, ...
+store teacher cache --teacher-path "$(checkpoint_of teacher)" --top-k 8
 STORE=teacher system word_kd_stored word_kd
+
+# ... of one with other subwords, ...
+other_teacher multi30k_unigram
+unigram=${NMT_KD_RUNS:-$root/runs}/multi30k_unigram
+store other_vocabulary cache --source other-vocabulary --teacher-path "$unigram/teacher/checkpoint_best.pt" --top-k 8 \
+    --other-vocabulary-data "$unigram/data-bin" --other-vocabulary-subwords "$unigram/subwords/subwords.model" \
+    --other-vocabulary-student-subwords "$work/subwords/subwords.model"
+STORE=other_vocabulary system word_kd_other_vocabulary word_kd
+
+# ... of the neighbours of plain's states, ...
+store datastore datastore --teacher-path "$(checkpoint_of plain)"
+store neighbours neighbours --teacher-path "$(checkpoint_of plain)" --knn-datastore "$work/stores/datastore" --knn-k 64
+store knn cache --source knn --teacher-path "$(checkpoint_of plain)" --knn-neighbours "$work/stores/neighbours" --top-k 16
+STORE=knn system knn_kd word_kd
+
+# ... and of a masked model
+system masked_teacher masked_teacher
+store masked cache --source masked --teacher-path "$(checkpoint_of masked_teacher)" --top-k 8
+STORE=masked system word_kd_masked word_kd
+
+# other methods from the teacher's store
+STORE=teacher system selective_kd_stored selective_kd
+STORE=teacher system probing_kd_stored probing_kd
+STORE=teacher system word_kd_js_stored word_kd --kd-divergence js
+
+# methods that train on the teacher's translations
+system seq_kd seq_kd
+system seq_kd_base seq_kd_base
+CORPUS=mbr system seq_kd_mbr seq_kd
+CORPUS=best-4 system seq_kd_best_4 seq_kd
+
+# methods without a teacher
+system r_drop r_drop
+system seer_forcing seer_forcing
+system online_kd online_kd
+
+# methods that run the teacher
+system word_kd word_kd
+system annealing_kd annealing_kd
+system ckd ckd
+system tie_kd tie_kd
+system seq_kd_tie_kd seq_kd_tie_kd
+
+# the reverse teacher, for back-translations
+system reverse_teacher reverse_teacher
+CORPUS=base+kd+bt system seq_kd_base_bt seq_kd

@@ -1,0 +1,208 @@
+"""Print a table that compares methods over several seeds: scores, significance, agreement, calibration and cost.
+
+    python scripts/comparison.py runs/multi30k plain word_kd tie_kd [--json FILE]
+    python scripts/comparison.py --from FILE [--systems plain word_kd]
+
+The runs of a system are the folders NAME, NAME.seed2, NAME.seed3 and so on, as scripts/experiment.sh names them; those
+that are not evaluated are left out. The first command also writes the figures to runs/multi30k/comparison.json, or to
+another FILE; the second prints the table of such a file.
+
+- All test sets are pooled. p-values are the larger of those of sacrebleu's paired bootstrap and approximate
+  randomisation, over all seeds together, against the systems named by --baselines.
+- The calibration error is that of the most probable word at each position of the test sets.
+- The cost is CPU time, relative to the baseline's: training with validation, and writing the stores and decoding the
+  corpora that a system is trained on, but not training the teacher. It does not depend on how busy the machine was.
+- The time to the baseline's quality is the CPU time until the validation loss is that of the fully trained baseline,
+  relative to the baseline's own; a dash means never.
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from nmt_kd.errors import UserError
+from nmt_kd.evaluation.metrics import bleu_and_chrf
+from nmt_kd.evaluation.runs import Point, Run
+from nmt_kd.evaluation.scores import score_systems
+from nmt_kd.evaluation.tables import NONE, Table, as_markdown, number
+
+TRIALS = 1000  # of each significance test
+METRICS = ("BLEU", "chrF")
+
+
+def runs_of(work: Path, system: str) -> list[Run]:
+    """Return the evaluated runs of a system, in the order of their seeds."""
+    folders = [work / system, *sorted(work.glob(f"{system}.seed*"), key=lambda path: (len(path.name), path.name))]
+    return [Run(folder) for folder in folders if (folder / "translations.txt").is_file()]
+
+
+def pooled(run: Run, what: str) -> list[str]:
+    """Return the hypotheses or references of all test sets of a run."""
+    return [line for evaluation in run.evaluations.values() for line in getattr(evaluation, what) or []]
+
+
+# -- figures ----------------------------------------------------------------------------------------------------------
+
+
+def training_cost(run: Run) -> dict[str, float]:
+    """Return what scripts/measure.py recorded of a training."""
+    return json.loads((run.folder / "records/cost.json").read_text(encoding="utf-8"))
+
+
+def preparation_seconds(run: Run) -> float:
+    """Return the CPU seconds of making the stores and corpora that a run was trained on."""
+    paid = run.folder / "records/paid"
+    files = {Path(line) for line in paid.read_text(encoding="utf-8").splitlines() if line} if paid.is_file() else set()
+    return sum(json.loads(file.read_text(encoding="utf-8"))["cpu_seconds"] for file in files)
+
+
+def share_until(curve: list[Point], loss: float) -> float | None:
+    """Return the share of the updates after which the loss is reached, between two points of the curve; None: never."""
+    last = curve[-1].updates
+    before: Point | None = None
+    for point in curve:
+        if point.value <= loss:
+            if before is None or before.value == point.value:
+                return point.updates / last
+            way = (before.value - loss) / (before.value - point.value)
+            return (before.updates + way * (point.updates - before.updates)) / last
+        before = point
+    return None
+
+
+def mean_of(runs: list[Run], measure: Callable[[Run], float | None]) -> float | None:
+    """Return the mean over those runs for which the measure exists."""
+    values = [value for run in runs if (value := measure(run)) is not None]
+    return statistics.mean(values) if values else None
+
+
+def agreement(name: str) -> Callable[[Run], float | None]:
+    """Return a function that averages a figure of `nmt-kd agreement` over the tokens of all test sets of a run."""
+
+    def measure(run: Run) -> float | None:
+        found = [evaluation.agreement for evaluation in run.evaluations.values()]
+        if not all(each and each.get(name) is not None for each in found):
+            return None
+        return sum(each[name] * each["tokens"] for each in found) / sum(each["tokens"] for each in found)
+
+    return measure
+
+
+def row(system: str, runs: list[Run], base: list[Run]) -> dict:
+    """Return the figures of a system, relative to the runs `base` of the baseline, without significance."""
+    references = pooled(runs[0], "references")
+    scores = {
+        name: [metric.corpus_score(pooled(run, "hypotheses"), references=None).score for run in runs]
+        for name, metric in bleu_and_chrf(references).items()
+    }
+    base_seconds = statistics.mean(training_cost(run)["cpu_seconds"] for run in base)
+    final = statistics.mean(run.curve("loss")[-1].value for run in base)
+    base_share = mean_of(base, lambda run: share_until(run.curve("loss"), final))
+
+    def cost(run: Run) -> float:
+        return (training_cost(run)["cpu_seconds"] + preparation_seconds(run)) / base_seconds
+
+    def time_to_base(run: Run) -> float | None:
+        share = share_until(run.curve("loss"), final)
+        if share is None or base_share is None:
+            return None
+        seconds = share * training_cost(run)["cpu_seconds"] + preparation_seconds(run)
+        return seconds / (base_share * base_seconds)
+
+    has_costs = all((run.folder / "records/cost.json").is_file() for run in runs)
+    return {
+        "system": system,
+        "runs": len(runs),
+        "updates": runs[0].updates,
+        "parameters": runs[0].parameters,
+        "scores": scores,
+        "agreement": mean_of(runs, agreement("teacher_agreement")),
+        "calibration_error": mean_of(runs, agreement("student_calibration_error")),
+        "cost": mean_of(runs, cost) if has_costs else None,
+        "time_to_baseline": mean_of(runs, time_to_base) if has_costs else None,
+        "memory_mb": mean_of(runs, lambda run: training_cost(run)["peak_mb"]) if has_costs else None,
+    }
+
+
+def p_values(runs: dict[str, list[Run]], baseline: str) -> Iterator[tuple[str, dict[str, float]]]:
+    """Yield each other system and its p-value by metric, over the seeds that it shares with the baseline."""
+    base = runs[baseline]
+    metrics = bleu_and_chrf(pooled(base[0], "references"))
+    for count in sorted({min(len(found), len(base)) for found in runs.values()}):
+        group = {name: found for name, found in runs.items() if min(len(found), len(base)) == count or name == baseline}
+        systems = {name: [pooled(run, "hypotheses") for run in found[:count]] for name, found in group.items()}
+        if len(systems) == 1:
+            continue
+        for score in score_systems(systems, metrics, baseline, TRIALS, TRIALS):
+            if score.bootstrap_p is not None and score.randomisation_p is not None:
+                yield score.system, {score.metric: max(score.bootstrap_p, score.randomisation_p)}
+
+
+def compare(work: Path, systems: list[str], baselines: list[str]) -> list[dict]:
+    """Return the figures of all systems that have been evaluated; the first baseline is that of the costs."""
+    runs = {system: found for system in systems if (found := runs_of(work, system))}
+    for baseline in baselines[:1]:
+        if baseline not in runs:
+            raise UserError(f"{work / baseline} is not evaluated yet; run: bash scripts/evaluate.sh DATA {baseline}")
+    rows = {system: row(system, found, runs[baselines[0]]) for system, found in runs.items()}
+    for baseline in baselines:
+        if baseline not in runs:
+            continue
+        for system, found in p_values(runs, baseline):
+            rows[system].setdefault("p", {}).setdefault(baseline, {}).update(found)
+    return list(rows.values())
+
+
+# -- the table --------------------------------------------------------------------------------------------------------
+
+
+def mean_and_deviation(values: list[float]) -> str:
+    """Format scores as their mean and, if there are several, their standard deviation."""
+    deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{deviation}"
+
+
+def table(rows: list[dict]) -> Table:
+    """Return the table of figures; a dash is a figure that does not exist or was not measured."""
+    baselines = list(dict.fromkeys(name for each in rows for name in each.get("p", {})))
+    header = ["system", "seeds", *METRICS]
+    header += [f"p against {baseline}, BLEU / chrF" for baseline in baselines]
+    header += ["agreement, %", "calibration error, %", "cost", "time to plain's loss", "memory, MB"]
+    cells = []
+    for each in rows:
+        line = [each["system"], str(each["runs"]), *(mean_and_deviation(each["scores"][name]) for name in METRICS)]
+        for baseline in baselines:
+            found = each.get("p", {}).get(baseline)
+            line.append(" / ".join(f"{found[name]:.3f}" for name in METRICS) if found else NONE)
+        line += [number(each[name]) for name in ("agreement", "calibration_error", "cost", "time_to_baseline")]
+        line.append(number(each["memory_mb"] and round(each["memory_mb"])))
+        cells.append(line)
+    return Table(header, cells)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path, nargs="?", help="folder of a data set with its runs")
+    parser.add_argument("systems", nargs="*", help="names of systems")
+    parser.add_argument("--baselines", nargs="+", default=["plain", "word_kd"], help="(default: plain word_kd)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="file for the figures")
+    parser.add_argument("--from", dest="stored", type=Path, metavar="FILE", help="print the table of these figures")
+    args = parser.parse_args()
+    if args.stored:
+        rows = json.loads(args.stored.read_text(encoding="utf-8"))
+    elif args.work and args.systems:
+        try:
+            rows = compare(args.work, args.systems, args.baselines)
+        except UserError as error:
+            raise SystemExit(f"comparison.py: error: {error}") from None
+        output = args.json or args.work / "comparison.json"
+        output.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    else:
+        parser.error("name a folder and systems, or give stored figures with --from")
+    print(as_markdown(table(rows)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""scripts/experiment.sh makes stores, notes what systems cost, and runs systems beside each other."""
+
+import json
+import time
+
+import pytest
+from scripts_runs import Workplace, workplace
+
+STORES = """
+system plain plain
+store states datastore --teacher-path "$work/plain/checkpoint_best.pt"
+store knn cache --source knn --teacher-path "$work/plain/checkpoint_best.pt" --knn-datastore "$work/stores/states"
+STORE=knn system knn_kd word_kd
+"""
+
+
+@pytest.fixture
+def place(tmp_path) -> Workplace:
+    return workplace(tmp_path)
+
+
+def experiment(place, text: str, **environment):
+    file = place.folder / "own.sh"
+    file.write_text(text, encoding="utf-8")
+    return place.script("experiment", "multi30k", file, **environment)
+
+
+def test_a_system_trains_from_a_store_that_is_made_once(place):
+    for _ in range(2):
+        result = experiment(place, STORES)
+        assert result.returncode == 0, result.stderr
+    made = [call for call in place.calls if call.startswith(("nmt-kd datastore", "nmt-kd cache"))]
+    assert [call.split()[1] for call in made] == ["datastore", "cache"]
+    assert made[1].split()[3] == str(place.work / "stores/knn")
+    (trained,) = [call for call in place.calls if call.endswith("--cpu") and f"{place.work}/knn_kd" in call and "--arch" in call]
+    assert f"--teacher-cache {place.work}/stores/knn" in trained
+    assert "--teacher-path" not in trained
+
+
+def test_a_run_notes_the_costs_of_its_store_and_of_what_the_store_is_made_from(place):
+    assert experiment(place, STORES).returncode == 0
+    paid = (place.work / "knn_kd/records/paid").read_text().split()
+    assert {file.removeprefix(f"{place.work}/") for file in paid} == {
+        "stores/knn.cost.json",
+        "stores/states.cost.json",
+        "plain/records/cost.json",
+    }
+    assert all("cpu_seconds" in json.loads(open(file).read()) for file in paid)
+    assert (place.work / "plain/records/paid").read_text().split() == []
+
+
+def test_a_store_made_otherwise_is_refused(place):
+    assert experiment(place, STORES).returncode == 0
+    result = experiment(place, STORES.replace("--source knn", "--source knn --knn-k 4"))
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"experiment.sh: error: {place.work}/stores/knn was made otherwise (--knn-k: not set -> 4); remove it, or restore "
+        "the earlier settings\n"
+    )
+
+
+def test_a_store_that_fails_ends_in_one_line(place):
+    result = experiment(place, STORES, FAIL="yes")
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"experiment.sh: error: nmt-kd datastore failed; see {place.work}/stores/states.log, then rerun to resume\n"
+    )
+
+
+def test_students_run_beside_each_other_and_stores_wait_for_them(place):
+    slow = place.programs / "fairseq-generate"
+    slow.write_text(slow.read_text().replace("\n", "\nsleep 2\n", 1), encoding="utf-8")
+    began = time.monotonic()
+    result = experiment(place, STORES.partition("store")[0] + "store late datastore\n", SEEDS="1 2 3", JOBS="3")
+    assert result.returncode == 0, result.stderr
+    assert time.monotonic() - began < 3 * 2 * 2  # two test sets, three seeds
+    assert place.calls[-2] == f"nmt-kd datastore {place.work}/data-bin {place.work}/stores/late"
+    assert all((place.work / name / "translations.txt").exists() for name in ("plain", "plain.seed2", "plain.seed3"))
+
+
+def test_a_student_that_fails_beside_others_ends_the_experiment(place):
+    result = experiment(place, "system plain plain --max-update x\nsystem again plain\n", JOBS="2")
+    assert result.returncode == 1
+    assert "plain" in result.stderr.splitlines()[-1]
+    assert result.stderr.splitlines()[-1].endswith("rerun to resume")
+
+
+@pytest.mark.parametrize("jobs", ["0", "two"])
+def test_a_wrong_number_of_jobs_is_refused(place, jobs):
+    result = experiment(place, "system plain plain", JOBS=jobs)
+    assert result.returncode == 1
+    assert result.stderr == f"experiment.sh: error: JOBS={jobs} must be a number of 1 or more\n"
