@@ -4,8 +4,8 @@ Every system translates a sample of its training sources, spread evenly over the
 translation is its training target. It is memorised extractively if a prefix of at most 75 % of its words is already
 translated as the whole target (Dankers and Raunak, 2025). With --test-sources, every system also translates a test set:
 an oscillatory hallucination is a translation whose most frequent bigram occurs more than 10 times, and at least 5 times
-more than the most frequent one of its source; with repeated 4-grams, at least twice more than in its source (Raunak et
-al., 2021). With --test-references, BLEU and chrF are measured too, and with noise, how much of them is lost.
+more than the most frequent one of its source; a repeated 4-gram occurs at least 2 times more than any of its source
+(Raunak et al., 2021). With --test-references, BLEU and chrF are measured too, and with noise, how much of them is lost.
 
 Several checkpoints under one name are several runs of one system; their mean and standard deviation are shown. With a
 baseline, each share is divided by the baseline's and tested with the exact McNemar test over the sentences: ** means
@@ -44,6 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target-subword-model", type=Path, help="subword model of the target side (default: --subword-model)"
     )
+    parser.add_argument(
+        "--source-lang", help="language of the sources, as the systems name it (default: their only one)"
+    )
+    parser.add_argument("--target-lang", help="language to translate into (default: their only one)")
     parser.add_argument("--sources", type=Path, required=True, help="sources of the training set, as text")
     parser.add_argument(
         "--references", type=Path, required=True, help="targets of the original training set, before distillation"
