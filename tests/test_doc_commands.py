@@ -28,6 +28,8 @@ def workplace(corpus, data, seq_kd_teacher, tmp_path_factory) -> Path:
         "teacher.pt",
         "teacher2.pt",
         "student.pt",
+        "plain.pt",
+        "seq_kd.pt",
         *(f"checkpoints/checkpoint{epoch}.pt" for epoch in range(1, 6)),
     ):
         _copy(seq_kd_teacher, folder / name)
@@ -46,6 +48,7 @@ def workplace(corpus, data, seq_kd_teacher, tmp_path_factory) -> Path:
     shutil.rmtree(folder / "masked")
     for language in ("en", "de"):
         _copy(corpus / f"text/test.{language}", folder / f"test.{language}")
+        _copy(corpus / f"text/train.{language}", folder / f"train.{language}")
     _copy(corpus / "text/valid.en", folder / "monolingual.en")
     save(
         folder / "opus-mt-en-de",

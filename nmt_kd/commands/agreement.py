@@ -3,11 +3,13 @@
 Agreement is the share of target tokens for which both models have the same first choice. The top-k edit distance is the
 mean Levenshtein distance between the two lists of most probable symbols. The top-k ranking distance is the mean number
 of places by which the student moves each of the teacher's top k symbols, at most k. A model's accuracy is the share of
-tokens whose reference is its first choice.
+tokens whose reference is its first choice. Its calibration error is the expected calibration error (Guo et al., 2017)
+over ten bins of its highest probability: the mean difference between its accuracy and its confidence.
 
-All measures are reported over all target tokens, including </s>, and in buckets: by the teacher's highest probability;
-by the lengths of the source and target sentence, in subword tokens including </s>; and by the frequency rank of the
-reference token in the dictionary, 1 being the most frequent. The special symbols </s> and <unk> have no rank.
+All measures are reported over all target tokens, including </s>, and all but the last in buckets: by the teacher's
+highest probability; by the lengths of the source and target sentence, in subword tokens including </s>; and by the
+frequency rank of the reference token in the dictionary, 1 being the most frequent. The special symbols </s> and <unk>
+have no rank.
 """
 
 import argparse

@@ -17,6 +17,7 @@ from nmt_kd.errors import UserError
 from nmt_kd.evaluation import scores
 from nmt_kd.evaluation.comet import comet_metrics
 from nmt_kd.evaluation.metrics import METRICS, SegmentMean, as_multi_bleu
+from nmt_kd.evaluation.named_runs import named_runs
 from nmt_kd.evaluation.tables import FORMATS
 from nmt_kd.evaluation.texts import check_same_length, read_lines
 
@@ -73,7 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     logging.getLogger("sacrebleu").setLevel(logging.ERROR)  # it warns about tokenised text, which multi-bleu needs
-    files = _named_files(args.systems)
+    runs_of = named_runs(args.systems, "FILE")
+    files = {name: [Path(path) for path in runs] for name, runs in runs_of.items()}
     references = [read_lines(path) for path in args.references]
     texts = {path: read_lines(path) for paths in files.values() for path in paths}
     sources = {args.sources: read_lines(args.sources)} if args.sources else {}
@@ -92,16 +94,6 @@ def run(args: argparse.Namespace) -> None:
     print(FORMATS[args.format](scores.as_table(found, digits)))
     if args.format == "text":
         print(*_footnotes(args, systems, metrics), sep="\n")
-
-
-def _named_files(systems: list[str]) -> dict[str, list[Path]]:
-    files: dict[str, list[Path]] = {}
-    for system in systems:
-        name, equals, path = system.partition("=")
-        if not (name and equals and path):
-            raise UserError(f"--systems is {system!r}; it must be NAME=FILE")
-        files.setdefault(name, []).append(Path(path))
-    return files
 
 
 def _footnotes(args: argparse.Namespace, systems: dict[str, scores.Runs], metrics: dict[str, Metric]) -> list[str]:

@@ -21,9 +21,12 @@ from nmt_kd.evaluation.agreement_measures import (
     frequency_ranks,
     groupings,
 )
+from nmt_kd.evaluation.calibration import CalibrationSums
 from nmt_kd.options import require
 from nmt_kd.progress import Progress
 from nmt_kd.workers import precision_on
+
+STUDENT_CORRECT, TEACHER_CORRECT = COUNTS.index("student_correct"), COUNTS.index("teacher_correct")
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,16 @@ class Measures:
 
 @dataclass(frozen=True)
 class Agreement:
-    """The measures over all target tokens and over each bucket."""
+    """The measures over all target tokens and over each bucket.
+
+    The calibration errors are those over all tokens, in %: they have bins of their own, by the model's confidence.
+    """
 
     top_k: int
     total: Measures
     buckets: dict[Grouping, dict[str, Measures]]  # the inner keys are bucket labels
+    student_calibration_error: float | None
+    teacher_calibration_error: float | None
 
     def as_dict(self) -> dict:
         """Return the overall measures by name, `top_k`, and `buckets`, nested as grouping, bucket label, measure."""
@@ -62,7 +70,13 @@ class Agreement:
             grouping.name: {label: asdict(measures) for label, measures in found.items()}
             for grouping, found in self.buckets.items()
         }
-        return {**asdict(self.total), "top_k": self.top_k, "buckets": buckets}
+        return {
+            **asdict(self.total),
+            "student_calibration_error": self.student_calibration_error,
+            "teacher_calibration_error": self.teacher_calibration_error,
+            "top_k": self.top_k,
+            "buckets": buckets,
+        }
 
 
 def measure_agreement(
@@ -92,6 +106,7 @@ def measure_agreement(
     like = torch.zeros((), device=device, dtype=precision_on(device, fp16))
     ranks = frequency_ranks(dictionary).to(device)
     sums = BucketSums(groupings(bounds or Bounds(), len(dictionary) - dictionary.nspecial), device)
+    calibration = CalibrationSums(len(models), device)
     with torch.no_grad():
         for sample in _batches(task, subset, max_tokens, models):
             sample = utils.move_to_cuda(sample) if device.type == "cuda" else sample
@@ -102,13 +117,14 @@ def measure_agreement(
             counts, confidence = compare_models(student, teacher, gold, top_k)
             sentence = token_index // target.size(1)
             numbers = {
-                "teacher_confidence": confidence,
+                "teacher_confidence": confidence[:, 1],
                 "source_length": source.ne(task.source_dictionary.pad()).sum(1)[sentence],
                 "target_length": target.ne(dictionary.pad()).sum(1)[sentence],
                 "frequency_rank": ranks[gold],
             }
             sums.add(counts, numbers)
-    return summarise(sums, top_k)
+            calibration.add(confidence, counts[:, [STUDENT_CORRECT, TEACHER_CORRECT]])
+    return summarise(sums, top_k, calibration)
 
 
 def _batches(task, subset: str, max_tokens: int, models: list[Teacher]) -> Iterator[dict]:
@@ -137,8 +153,8 @@ def _batches(task, subset: str, max_tokens: int, models: list[Teacher]) -> Itera
         progress.add(1)
 
 
-def summarise(sums: BucketSums, top_k: int) -> Agreement:
-    """Turn `sums` into measures, for lists of `top_k` symbols."""
+def summarise(sums: BucketSums, top_k: int, calibration: CalibrationSums) -> Agreement:
+    """Turn the sums into measures, for lists of `top_k` symbols; `calibration` is that of student and teacher."""
     tokens = int(sums.total[0])
     buckets = {
         grouping: {
@@ -147,7 +163,7 @@ def summarise(sums: BucketSums, top_k: int) -> Agreement:
         }
         for grouping in sums.groupings
     }
-    return Agreement(top_k, _measures(sums.total, tokens, top_k), buckets)
+    return Agreement(top_k, _measures(sums.total, tokens, top_k), buckets, *calibration.errors())
 
 
 def _measures(row: Tensor, all_tokens: int, top_k: int) -> Measures:

@@ -71,7 +71,7 @@ def displacement(teacher_top: Tensor, student_ranking: Tensor) -> Tensor:
 
 
 def compare(student_logits: Tensor, teacher_logits: Tensor, gold: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
-    """Return the COUNTS of each token, [tokens, 6], and the teacher's highest probability, [tokens].
+    """Return the COUNTS of each token, [tokens, 6], and the highest probabilities of student and teacher, [tokens, 2].
 
     Both logits are [tokens, V]; `gold` [tokens] are the gold tokens.
     """
@@ -85,7 +85,8 @@ def compare(student_logits: Tensor, teacher_logits: Tensor, gold: Tensor, top_k:
         teacher[:, 0] == gold,
         student[:, 0] == gold,
     ]
-    return torch.stack([count.long() for count in counts], dim=1), log_probabilities(teacher_logits).amax(-1).exp()
+    confidence = [log_probabilities(logits).amax(-1).exp() for logits in (student_logits, teacher_logits)]
+    return torch.stack([count.long() for count in counts], dim=1), torch.stack(confidence, dim=1)
 
 
 def compare_models(

@@ -22,14 +22,17 @@ def as_table(agreement: Agreement) -> Table:
         f"top-{agreement.top_k} ranking distance",
         "teacher accuracy, %",
         "student accuracy, %",
+        "teacher calibration error, %",
+        "student calibration error, %",
     ]
-    rows = [("all", agreement.total)]
+    errors = agreement.teacher_calibration_error, agreement.student_calibration_error
+    rows = [["all", *_cells(agreement.total, *errors)]]
     for grouping, buckets in agreement.buckets.items():
-        rows += [(f"{grouping.title}: {label}", measures) for label, measures in buckets.items()]
-    return Table(header, [[name, *_cells(measures)] for name, measures in rows])
+        rows += [[f"{grouping.title}: {label}", *_cells(measures)] for label, measures in buckets.items()]
+    return Table(header, rows)
 
 
-def _cells(measures: Measures) -> list[str]:
+def _cells(measures: Measures, teacher_error: float | None = None, student_error: float | None = None) -> list[str]:
     figures = [
         measures.share,
         measures.teacher_agreement,
@@ -37,6 +40,8 @@ def _cells(measures: Measures) -> list[str]:
         measures.ranking_distance,
         measures.teacher_accuracy,
         measures.student_accuracy,
+        teacher_error,
+        student_error,
     ]
     return [f"{measures.tokens:,}", *("" if figure is None else f"{figure:.2f}" for figure in figures)]
 

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from sacrebleu.metrics.base import Metric
 from sacrebleu.significance import PairedTest, Result
 
-from nmt_kd.errors import UserError
 from nmt_kd.evaluation.metrics import SumOfRuns
+from nmt_kd.evaluation.named_runs import check_baseline
 from nmt_kd.evaluation.tables import Table
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def score_systems(
     runs are sampled together, so that a p-value says whether the runs as a whole differ on other sentences like these.
     Raises UserError if the baseline is not among the systems or differs from one of them in its number of runs.
     """
-    _check_baseline(systems, baseline)
+    check_baseline(systems, baseline)
     scores = []
     for name, metric in metrics.items():
         logger.info(f"scoring {sum(map(len, systems.values()))} files with {name}")
@@ -79,19 +79,6 @@ def score_systems(
             for system in systems
         ]
     return scores
-
-
-def _check_baseline(systems: dict[str, Runs], baseline: str | None) -> None:
-    if baseline is None:
-        return
-    if baseline not in systems:
-        raise UserError(f"unknown baseline {baseline!r}; choose from {', '.join(systems)}")
-    for system, runs in systems.items():
-        if len(runs) != len(systems[baseline]):
-            raise UserError(
-                f"{system} has {len(runs)} runs, the baseline {baseline} has {len(systems[baseline])}; "
-                "give every system the same number"
-            )
 
 
 def _p_values(

@@ -9,6 +9,7 @@ import torch
 from conftest import train_here
 from fairseq import checkpoint_utils
 from test_agreement_measures import slow_displacement, slow_edit_distance, slow_ranking
+from test_calibration import slow_calibration_error
 
 from nmt_kd.cli import main
 from nmt_kd.engine.teacher import Teacher
@@ -56,6 +57,7 @@ def slow_form(task, paths, subset, top_k):
                     "teacher": second[0] == gold,
                     "student": first[0] == gold,
                     "confidence": 1 / sum(math.exp(logit - max(theirs)) for logit in theirs),
+                    "student_confidence": 1 / sum(math.exp(logit - max(ours)) for logit in ours),
                     "source": len(dataset[index]["source"]),
                     "target": len(dataset[index]["target"]),
                     "rank": by_frequency.index(gold) + 1 if gold in words else 0,
@@ -97,7 +99,12 @@ def test_every_measure_matches_counting_position_by_position(student_path, teach
         return slow_measures([token for token in tokens if holds(token)], len(tokens), top_k)
 
     buckets = ours.pop("buckets")
-    assert ours == {**of(lambda token: True), "top_k": top_k}
+    calibration = {
+        "student_calibration_error": [(token["student_confidence"], token["student"]) for token in tokens],
+        "teacher_calibration_error": [(token["confidence"], token["teacher"]) for token in tokens],
+    }
+    errors = {name: pytest.approx(slow_calibration_error(pairs)) for name, pairs in calibration.items()}
+    assert ours == {**of(lambda token: True), "top_k": top_k, **errors}
     assert buckets["teacher_confidence"] == {
         "(0, 0.05]": of(lambda token: token["confidence"] <= 0.05),
         "(0.05, 0.1]": of(lambda token: 0.05 < token["confidence"] <= 0.1),
@@ -127,6 +134,14 @@ def test_a_model_agrees_with_itself_at_any_batch_size(teacher_path, data):
         assert total.tokens > 13
 
 
+def test_batches_do_not_change_the_calibration_errors(student_path, teacher_path, data, in_float64):
+    few, many = (measure(student_path, teacher_path, data, max_tokens=tokens) for tokens in (100, 4000))
+    for name in ("student_calibration_error", "teacher_calibration_error"):
+        assert 0 < getattr(few, name) < 100
+        assert getattr(few, name) == pytest.approx(getattr(many, name), abs=1e-8)
+    assert few.student_calibration_error != few.teacher_calibration_error
+
+
 def test_with_top_1_lists_both_distances_equal_the_share_of_disagreement(student_path, teacher_path, data):
     total = measure(student_path, teacher_path, data, top_k=1).total
     assert 100 * total.edit_distance == pytest.approx(100 - total.teacher_agreement)
@@ -148,7 +163,9 @@ def test_buckets_sum_to_the_total(student_path, teacher_path, data):
 def test_chunks_and_batches_change_nothing(student_path, teacher_path, data, in_float64, monkeypatch):
     whole = measure(student_path, teacher_path, data, max_tokens=4000)
     monkeypatch.setattr("nmt_kd.evaluation.agreement_measures.default_chunk_tokens", lambda *sizes: 3)
-    assert asdict(measure(student_path, teacher_path, data, max_tokens=4000).total) == asdict(whole.total)
+    in_chunks = measure(student_path, teacher_path, data, max_tokens=4000)
+    assert asdict(in_chunks.total) == asdict(whole.total)
+    assert in_chunks.student_calibration_error == pytest.approx(whole.student_calibration_error, abs=1e-8)
 
 
 def test_an_ensemble_is_compared_as_one_model(student_path, teacher_path, data, in_float64):

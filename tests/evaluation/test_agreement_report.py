@@ -7,7 +7,10 @@ from nmt_kd.errors import UserError
 from nmt_kd.evaluation.agreement import summarise
 from nmt_kd.evaluation.agreement_measures import Bounds, BucketSums, groupings
 from nmt_kd.evaluation.agreement_report import as_table, check_can_draw, draw
+from nmt_kd.evaluation.calibration import CalibrationSums
 from nmt_kd.evaluation.tables import FORMATS
+
+MODELS = ("teacher", "student")
 
 
 @pytest.fixture
@@ -18,16 +21,22 @@ def agreement():
     numbers = {grouping.name: torch.ones(8, dtype=torch.long) for grouping in sums.groupings}
     numbers["teacher_confidence"] = torch.tensor([0.3] * 2 + [0.9] * 6)
     sums.add(torch.tensor(token), numbers)
-    return summarise(sums, top_k=5)
+    calibration = CalibrationSums(2, torch.device("cpu"))
+    correct = torch.tensor([[0, 0]] * 2 + [[1, 1]] * 6)
+    calibration.add(torch.tensor([[0.5, 0.25]] * 2 + [[0.75, 0.875]] * 6), correct)
+    return summarise(sums, 5, calibration)
 
 
 def test_the_table_has_a_row_for_all_tokens_and_for_each_bucket(agreement):
     table = as_table(agreement)
     assert len(table.rows) == 1 + 3 + 4 + 4 + 3
     assert table.header[4:6] == ["top-5 edit distance", "top-5 ranking distance"]
-    assert table.rows[0] == ["all", "8", "100.00", "75.00", "1.75", "0.90", "75.00", "75.00"]
-    assert table.rows[1] == ["teacher's confidence: (0, 0.4]", "2", "25.00", "0.00", "4.00", "1.80", "0.00", "0.00"]
-    assert table.rows[2] == ["teacher's confidence: (0.4, 0.7]", "0", "0.00", *[""] * 5]
+    assert table.header[6:] == [f"{of} {what}, %" for what in ("accuracy", "calibration error") for of in MODELS]
+    first = ["all", "8", "100.00", "75.00", "1.75", "0.90", "75.00", "75.00"]
+    assert table.rows[0] == [*first, "15.62", "31.25"]  # (2 * 0.25 + 6 * 0.125) / 8 and (2 * 0.5 + 6 * 0.25) / 8
+    second = ["teacher's confidence: (0, 0.4]", "2", "25.00", "0.00", "4.00", "1.80", "0.00", "0.00"]
+    assert table.rows[1] == [*second, "", ""]  # a bucket has no bins of its own
+    assert table.rows[2] == ["teacher's confidence: (0.4, 0.7]", "0", "0.00", *[""] * 7]
     for write in FORMATS.values():
         assert "frequency rank: special symbols" in write(table)
 

@@ -1,0 +1,127 @@
+"""Measure what distillation costs: memorised training targets, hallucinations, and robustness to noise.
+
+Every system translates a sample of its training sources, spread evenly over the files. An exact match is a source whose
+translation is its training target. It is memorised extractively if a prefix of at most 75 % of its words is already
+translated as the whole target (Dankers and Raunak, 2025). With --test-sources, every system also translates a test set:
+an oscillatory hallucination is a translation whose most frequent bigram occurs more than 10 times, and at least 5 times
+more than the most frequent one of its source; a repeated 4-gram occurs at least 2 times more than any of its source
+(Raunak et al., 2021). With --test-references, BLEU and chrF are measured too, and with noise, how much of them is lost.
+
+Several checkpoints under one name are several runs of one system; their mean and standard deviation are shown. With a
+baseline, each share is divided by the baseline's and tested with the exact McNemar test over the sentences: ** means
+p < 0.01, * means p < 0.05. Systems are named as nmt-kd decode --teacher names them.
+"""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from nmt_kd.decoding.noise import Noise
+from nmt_kd.errors import UserError
+from nmt_kd.evaluation.audit_report import as_dict, as_table, compare_audits
+from nmt_kd.evaluation.audited import Material, audit_systems, spread
+from nmt_kd.evaluation.named_runs import check_baseline, named_runs
+from nmt_kd.evaluation.tables import FORMATS
+from nmt_kd.evaluation.texts import check_same_length, read_lines
+from nmt_kd.options import AT_LEAST_1, add_flags, check_options, require, values_of
+from nmt_kd.translators.search import Search
+from nmt_kd.translators.translator import TeacherOptions
+
+EXAMPLE = (
+    "nmt-kd audit --systems plain=plain.pt seq_kd=seq_kd.pt --data data-bin --subword-model subwords.model "
+    "--sources train.en --references train.de --test-sources test.en --baseline plain"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    search = Search()
+    parser.add_argument(
+        "--systems", nargs="+", required=True, metavar="NAME=CHECKPOINT", help="models; repeat a name for several runs"
+    )
+    parser.add_argument("--data", help="fairseq: folder with the dictionaries that the systems were trained with")
+    parser.add_argument("--subword-model", type=Path, help="sentencepiece model or BPE codes of the systems")
+    parser.add_argument(
+        "--target-subword-model", type=Path, help="subword model of the target side (default: --subword-model)"
+    )
+    parser.add_argument(
+        "--source-lang", help="language of the sources, as the systems name it (default: their only one)"
+    )
+    parser.add_argument("--target-lang", help="language to translate into (default: their only one)")
+    parser.add_argument("--sources", type=Path, required=True, help="sources of the training set, as text")
+    parser.add_argument(
+        "--references", type=Path, required=True, help="targets of the original training set, before distillation"
+    )
+    parser.add_argument(
+        "--sentences", type=int, default=2000, help="number of training pairs in the sample (default: %(default)s)"
+    )
+    parser.add_argument("--test-sources", type=Path, help="sources of a test set, to look for hallucinations")
+    parser.add_argument("--test-references", type=Path, help="references of the test set, to measure BLEU and chrF")
+    parser.add_argument("--baseline", metavar="NAME", help="system to compare the others with")
+    parser.add_argument("--beam", type=int, default=1, help="beam size (default: %(default)s, as in the papers)")
+    parser.add_argument(
+        "--lenpen",
+        type=float,
+        default=search.lenpen,
+        help="length penalty: scores are divided by length to this power (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-len", type=int, default=search.max_len, help="longest translation in tokens (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--compute-type",
+        default="default",
+        help="precision: float32 or float16, with CTranslate2 also int8, ... (default: the model's)",
+    )
+    parser.add_argument(
+        "--max-tokens", type=int, default=12000, help="source tokens in a batch, with padding (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=search.seed, help="seed of the noise (default: %(default)s)")
+    parser.add_argument(
+        "--format", choices=[*FORMATS, "json"], default="text", help="format of the output (default: %(default)s)"
+    )
+    add_flags(parser.add_argument_group("noise on the test sources"), Noise)
+
+
+def run(args: argparse.Namespace) -> None:
+    systems = named_runs(args.systems, "CHECKPOINT")
+    check_baseline(systems, args.baseline)
+    for name in ("sentences", "beam", "max_tokens"):
+        require(AT_LEAST_1.holds(getattr(args, name)), f"--{name.replace('_', '-')}", getattr(args, name), "1 or more")
+    material = _material(args)
+    search = Search(beam=args.beam, lenpen=args.lenpen, max_len=args.max_len)
+    options = TeacherOptions(teacher="", search=search, **values_of(TeacherOptions, args))
+    audit = compare_audits(audit_systems(systems, options, material), args.baseline)
+    if args.format == "json":
+        sample = {"training_pairs": len(material.pairs), "test_sentences": len(material.test_sources)}
+        print(json.dumps({**sample, "baseline": args.baseline, "systems": as_dict(audit)}, indent=1))
+        return
+    print(FORMATS[args.format](as_table(audit, args.baseline)))
+    if args.format == "text":
+        print(*_footnotes(args, material), sep="\n")
+
+
+def _material(args: argparse.Namespace) -> Material:
+    noise = Noise(**values_of(Noise, args))
+    check_options(asdict(noise), Noise)
+    is_noisy = bool(noise.settings(args.seed))
+    if args.test_references and not args.test_sources:
+        raise UserError("--test-references needs the sources of the test set; give them with --test-sources")
+    if is_noisy and not args.test_references:
+        raise UserError("noise needs a test set to measure what it costs; give --test-sources and --test-references")
+    training = {path: read_lines(path) for path in (args.sources, args.references)}
+    check_same_length(training)
+    test = {path: read_lines(path) for path in (args.test_sources, args.test_references) if path}
+    if test:
+        check_same_length(test)
+    pairs = list(zip(training[args.sources], training[args.references], strict=True))
+    sources = test.get(args.test_sources, [])
+    noised = [noise(text.strip(), args.seed, number) for number, text in enumerate(sources)] if is_noisy else []
+    return Material(spread(pairs, args.sentences), sources, test.get(args.test_references, []), noised)
+
+
+def _footnotes(args: argparse.Namespace, material: Material) -> list[str]:
+    notes = ["", f"{len(material.pairs):,} training pairs, {len(material.test_sources):,} test sentences"]
+    if args.baseline:
+        notes.append(f"p: exact McNemar test over the sentences against {args.baseline}; ** p < 0.01, * p < 0.05")
+    return notes

@@ -1,0 +1,30 @@
+"""Systems as the user names them: several runs, such as those of several seeds, can have the same name."""
+
+from collections.abc import Mapping, Sequence, Sized
+
+from nmt_kd.errors import UserError
+
+
+def named_runs(arguments: Sequence[str], what: str) -> dict[str, list[str]]:
+    """Return the runs of each system, given as `NAME=WHAT`. Raises UserError for an argument of another form."""
+    runs: dict[str, list[str]] = {}
+    for argument in arguments:
+        name, equals, run = argument.partition("=")
+        if not (name and equals and run):
+            raise UserError(f"--systems is {argument!r}; it must be NAME={what}")
+        runs.setdefault(name, []).append(run)
+    return runs
+
+
+def check_baseline(systems: Mapping[str, Sized], baseline: str | None) -> None:
+    """Raise UserError if the baseline is not among the systems or differs from one of them in its number of runs."""
+    if baseline is None:
+        return
+    if baseline not in systems:
+        raise UserError(f"unknown baseline {baseline!r}; choose from {', '.join(systems)}")
+    for system, runs in systems.items():
+        if len(runs) != len(systems[baseline]):
+            raise UserError(
+                f"{system} has {len(runs)} runs, the baseline {baseline} has {len(systems[baseline])}; "
+                "give every system the same number"
+            )
