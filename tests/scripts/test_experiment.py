@@ -2,9 +2,10 @@
 
 import json
 import time
+from pathlib import Path
 
 import pytest
-from scripts_runs import Workplace, workplace
+from runs import Workplace, workplace
 
 STORES = """
 system plain plain
@@ -32,7 +33,7 @@ def test_a_system_trains_from_a_store_that_is_made_once(place):
     made = [call for call in place.calls if call.startswith(("nmt-kd datastore", "nmt-kd cache"))]
     assert [call.split()[1] for call in made] == ["datastore", "cache"]
     assert made[1].split()[3] == str(place.work / "stores/knn")
-    (trained,) = [call for call in place.calls if call.endswith("--cpu") and f"{place.work}/knn_kd" in call and "--arch" in call]
+    (trained,) = [call for call in place.calls if f"--save-dir {place.work}/knn_kd " in call]
     assert f"--teacher-cache {place.work}/stores/knn" in trained
     assert "--teacher-path" not in trained
 
@@ -45,7 +46,7 @@ def test_a_run_notes_the_costs_of_its_store_and_of_what_the_store_is_made_from(p
         "stores/states.cost.json",
         "plain/records/cost.json",
     }
-    assert all("cpu_seconds" in json.loads(open(file).read()) for file in paid)
+    assert all("cpu_seconds" in json.loads(Path(file).read_text()) for file in paid)
     assert (place.work / "plain/records/paid").read_text().split() == []
 
 
@@ -54,8 +55,8 @@ def test_a_store_made_otherwise_is_refused(place):
     result = experiment(place, STORES.replace("--source knn", "--source knn --knn-k 4"))
     assert result.returncode == 1
     assert result.stderr == (
-        f"experiment.sh: error: {place.work}/stores/knn was made otherwise (--knn-k: not set -> 4); remove it, or restore "
-        "the earlier settings\n"
+        f"experiment.sh: error: {place.work}/stores/knn was made otherwise (--knn-k: not set -> 4); remove it, or "
+        "restore the earlier settings\n"
     )
 
 

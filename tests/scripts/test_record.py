@@ -72,7 +72,7 @@ def test_changed_settings_data_and_method_are_named(place):
 def test_a_changed_vocabulary_is_refused_by_every_script(place):
     (place.work / "subwords/settings").write_text("500 subwords\n")
     message = (
-        "has 500 subwords, but the settings say 6000 subwords; restore the setting, or prepare the data again with: "
+        "has 500 subwords, but the settings say 4000 subwords; restore the setting, or prepare the data again with: "
     )
     for name, *arguments in (TRAIN, ("distill", "multi30k", "kd")):
         assert message in place.refused(name, *arguments)

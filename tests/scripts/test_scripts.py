@@ -211,7 +211,7 @@ def test_multi30k_is_prepared_from_a_folder_and_a_second_run_does_nothing(tmp_pa
                 )
     environment = {"MULTI30K_DIR": str(source), "NMT_KD_RUNS": str(tmp_path / "runs")}
     too_many = script("prepare", "multi30k", **environment)
-    assert too_many.returncode != 0  # so few sentences have no 6000 subwords
+    assert too_many.returncode != 0  # so few sentences have no 4000 subwords
     text = tmp_path / "runs/multi30k/text"
     assert len((text / "train.en").read_text().splitlines()) == 400
     assert len((text / "test.de").read_text().splitlines()) == 3
