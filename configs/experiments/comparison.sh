@@ -16,14 +16,16 @@ store other_vocabulary cache --source other-vocabulary --teacher-path "$unigram/
     --other-vocabulary-student-subwords "$work/subwords/subwords.model"
 STORE=other_vocabulary system word_kd_other_vocabulary word_kd
 
-# ... of the neighbours of plain's states, ...
+# ... of the neighbours of plain's states and of plain itself, half each, which predict the validation set best, ...
 store datastore datastore --teacher-path "$(checkpoint_of plain)"
-store neighbours neighbours --teacher-path "$(checkpoint_of plain)" --knn-datastore "$work/stores/datastore" --knn-k 64
-store knn cache --source knn --teacher-path "$(checkpoint_of plain)" --knn-neighbours "$work/stores/neighbours" --top-k 16
+store neighbours neighbours --teacher-path "$(checkpoint_of plain)" --knn-datastore "$work/stores/datastore" --knn-k 64 \
+    --knn-index faiss
+store knn cache --source knn --teacher-path "$(checkpoint_of plain)" --knn-neighbours "$work/stores/neighbours" --top-k 16 \
+    --knn-share 0.5
 STORE=knn system knn_kd word_kd
 
 # ... and of a masked model
-system masked_teacher masked_teacher
+system masked_teacher masked_teacher --max-update 2000 --total-num-update 2000
 store masked cache --source masked --teacher-path "$(checkpoint_of masked_teacher)" --top-k 8
 STORE=masked system word_kd_masked word_kd
 

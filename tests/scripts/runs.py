@@ -41,7 +41,10 @@ case $command in
 agreement) echo '{"teacher_agreement": 50.0}' ;;
 average) echo average >"$folder" ;;
 decode | import) mkdir -p "$folder/shards" && echo {} >"$folder/manifest.json" && echo "$*" >"$folder/shards/0.jsonl" ;;
-cache | datastore | neighbours) [ -z "$FAIL" ] || { echo "no memory"; exit 1; }; mkdir -p "$3" && echo {} >"$3/manifest.json" ;;
+cache | datastore | neighbours)
+    [ -z "$FAIL" ] || { echo "no memory"; exit 1; }
+    mkdir -p "$3" && echo {} >"$3/manifest.json"
+    ;;
 assemble) mkdir -p "$folder" && cat "${2%=*}/shards/"* >"$folder/train.en-de.de.bin" ;;
 esac
 """,
