@@ -1,0 +1,41 @@
+"""The tables of results in the documents show the figures that scripts/comparison.py has stored."""
+
+import json
+import re
+import statistics
+
+import comparison
+import pytest
+from conftest import ROOT
+from doc_pages import TEXTS
+
+from nmt_kd.evaluation.tables import as_markdown
+
+STORED = {row["system"]: row for row in json.loads((ROOT / "docs/comparison.json").read_text(encoding="utf-8"))}
+README_ROWS = re.findall(
+    r"^\| [^|]* \| `(\w+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", TEXTS["README.md"], re.MULTILINE
+)
+
+
+def test_the_table_of_methods_is_that_of_the_stored_figures():
+    assert as_markdown(comparison.table(list(STORED.values()))) in TEXTS["docs/results.md"]
+
+
+def test_the_readme_has_five_rows_of_the_table():
+    assert len(README_ROWS) == 6  # and the teacher's
+
+
+@pytest.mark.parametrize("row", README_ROWS, ids=[name for name, *_ in README_ROWS])
+def test_the_readmes_figures_are_the_stored_ones(row):
+    name, parameters, bleu, chrf, cost = row
+    found = STORED[name]
+    assert parameters == f"{found['parameters']:,}"
+    assert bleu == comparison.mean_and_deviation(found["scores"]["BLEU"])
+    assert chrf == comparison.mean_and_deviation(found["scores"]["chrF"])
+    assert cost == ("-" if found["cost"] is None else f"{found['cost']:.2f}")
+
+
+def test_every_stored_figure_belongs_to_a_system_of_the_experiment():
+    text = (ROOT / "configs/experiments/comparison.sh").read_text(encoding="utf-8")
+    assert set(STORED) <= set(re.findall(r"system (\w+) ", text))
+    assert all(statistics.mean(row["scores"]["BLEU"]) > 0 for row in STORED.values())
