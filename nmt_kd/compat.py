@@ -14,6 +14,7 @@ from fairseq.data import data_utils
 from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 from fairseq.tasks import FairseqTask
+from fairseq.trainer import Trainer
 
 from nmt_kd.storage.atomic import atomic_file
 
@@ -28,6 +29,7 @@ def apply() -> None:
     copy_atomically()
     stop_finished_training()
     keep_batches_after_restart()
+    validate_beside_training()
     train_in_bf16_without_tpus()
     silence_known_warnings()
 
@@ -109,10 +111,26 @@ def keep_batches_after_restart() -> None:
     FairseqTask.get_batch_iterator = get_iterator_with_batches_of_first_epoch
 
 
+def validate_beside_training() -> None:
+    """Make fairseq validate on the training set with other batches than those it trains on.
+
+    fairseq keeps one iterator for each data set: with `--valid-subset train`, a validation would use up the training's
+    batches, so that the first epoch is skipped, and a resumed training goes on with the next epoch.
+    """
+    get_valid_iterator = Trainer.get_valid_iterator
+
+    @functools.wraps(get_valid_iterator)
+    def get_own_iterator(self, subset, disable_iterator_cache=False):
+        is_training_set = subset == self.cfg.dataset.train_subset
+        return get_valid_iterator(self, subset, disable_iterator_cache or is_training_set)
+
+    Trainer.get_valid_iterator = get_own_iterator
+
+
 def train_in_bf16_without_tpus() -> None:
     """Make --bf16 train on GPUs and CPUs.
 
-    fairseq takes --bf16 to mean a TPU, and then fails to import torch_xla on any other machine. On a CPU, the backward
+    fairseq takes --bf16 to mean a TPU, and fails for want of torch_xla on other machines. On a CPU, the backward
     pass of torch's fused attention takes three times as long in bfloat16 as that of its plain form, which then runs.
     """
     call_main = distributed_utils.call_main

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import sentencepiece
 from fairseq.data.data_utils import post_process
@@ -39,6 +40,10 @@ def without_unknown(subwords: str) -> tuple[str, int]:
     return " ".join(known), len(symbols) - len(known)
 
 
+class SubwordNMTMissingError(UserError):
+    """subword-nmt is not installed."""
+
+
 @dataclass(frozen=True)
 class SubwordModel:
     """A sentencepiece model or BPE codes of subword-nmt."""
@@ -71,10 +76,22 @@ class SubwordModel:
         """Join subwords into text, as fairseq-generate's --remove-bpe does."""
         return join_subwords(subwords, self.kind)
 
+    def words(self, subwords: list[str]) -> list[list[str]]:
+        """Return the subwords of each word."""
+        words: list[list[str]] = []
+        starts = True
+        for subword in subwords:
+            if starts or subword.startswith("\u2581"):
+                words.append([])
+            words[-1].append(subword)
+            starts = self.kind == "subword_nmt" and not subword.endswith("@@")
+        return words
+
     def check(self, sources: list[str], data: str) -> None:
         """Raise UserError if splitting the text of `sources`, given in subwords, does not yield the same subwords."""
-        split = self._splitter()
-        if split is None:
+        try:
+            split = self.splitter()
+        except SubwordNMTMissingError:
             logger.warning(f"subword-nmt is not installed, so {self.path} is not checked against the text of {data}")
             return
         known = [source for source in sources if UNKNOWN not in source.split(" ")]
@@ -87,21 +104,10 @@ class SubwordModel:
 
     def splitter(self) -> Callable[[str], str]:
         """Return a function that splits text into subwords joined by spaces; UserError if subword-nmt is missing."""
-        split = self._splitter()
-        if split is None:
-            raise UserError(f"subword-nmt is needed to split text by {self.path}; pip install 'nmt-kd[recipes]'")
-        return split
-
-    def _splitter(self) -> Callable[[str], str] | None:
         if self.kind == "sentencepiece":
             processor = sentencepiece.SentencePieceProcessor(model_file=str(self.path))
             return lambda text: " ".join(processor.encode(text, out_type=str))
-        try:
-            from subword_nmt.apply_bpe import BPE
-        except ImportError:
-            return None
-        with self.path.open(encoding="utf-8") as codes:
-            bpe = BPE(codes)
+        bpe = load_bpe(self.path)
 
         def split(text: str) -> str:
             if len(bpe.cache) > MAX_CACHED_WORDS:
@@ -109,6 +115,18 @@ class SubwordModel:
             return bpe.process_line(text)
 
         return split
+
+
+def load_bpe(codes: Path) -> Any:
+    """Return subword-nmt's object for these codes; UserError if subword-nmt is missing."""
+    try:
+        from subword_nmt.apply_bpe import BPE
+    except ImportError:
+        raise SubwordNMTMissingError(
+            f"subword-nmt is needed to split text by {codes}; pip install 'nmt-kd[recipes]'"
+        ) from None
+    with codes.open(encoding="utf-8") as lines:
+        return BPE(lines)
 
 
 def _are_bpe_codes(path: Path) -> bool:

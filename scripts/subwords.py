@@ -4,11 +4,10 @@
     python scripts/subwords.py TEXT_DIR OUT_DIR --languages en de --bpe-operations 32000
     python scripts/subwords.py TEXT_DIR OUT_DIR --languages en de --bpe-codes teacher/bpecodes
 
-The first command learns a sentencepiece model with this vocabulary size, for plain text (BPE, or with `--algorithm
-unigram` a unigram model); the second learns subword-nmt
-BPE codes with this number of merges, for tokenised text; the third uses existing BPE codes. Reads
-TEXT_DIR/SPLIT.LANGUAGE; writes OUT_DIR/SPLIT.LANGUAGE, one sentence per line, and OUT_DIR/subwords.model or
-OUT_DIR/subwords.codes.
+The first command learns a sentencepiece model with this vocabulary size, for plain text (BPE, or a unigram model with
+--algorithm unigram); the second learns subword-nmt BPE codes with this number of merges, for tokenised text; the third
+uses existing BPE codes. Reads TEXT_DIR/SPLIT.LANGUAGE; writes OUT_DIR/SPLIT.LANGUAGE, one sentence per line, and
+OUT_DIR/subwords.model or OUT_DIR/subwords.codes.
 """
 
 import argparse
@@ -28,7 +27,7 @@ from parallel import add_workers_option, chunks, map_in_order
 MAX_CACHED_WORDS = 1_000_000  # per process; a crawled corpus has tens of millions of distinct words
 
 
-def train_subwords(text_files: list[Path], model_prefix: Path, vocabulary_size: int, algorithm: str) -> None:
+def train_subwords(text_files: list[Path], model_prefix: Path, vocabulary_size: int, algorithm: str = "bpe") -> None:
     """Train one sentencepiece model on all files, covering every character of the training text."""
     try:
         sentencepiece.SentencePieceTrainer.train(

@@ -1,9 +1,20 @@
+import importlib.util
 import shutil
+import sys
 
 import numpy
 import pytest
+import torch
+from conftest import TINY_TRANSFORMER, TRAINING, Run, parse_training
 from fairseq.data import data_utils
+from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
+from fairseq_cli import train
+from worker import Worker
+
+from nmt_kd import compat
+
+IN_BF16 = [*TINY_TRANSFORMER, *TRAINING, "--criterion", "cross_entropy", "--bf16", "--max-update", "2"]
 
 
 @pytest.mark.parametrize("sentences", [0, 1, 7, 8, 13, 500])
@@ -38,3 +49,37 @@ def test_an_interrupted_copy_leaves_the_earlier_checkpoint_intact(tmp_path, monk
     assert PathManager.copy(str(new), str(last), overwrite=True)
     assert last.read_bytes() == b"a newer checkpoint"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint_1_500.pt", "checkpoint_last.pt"]
+
+
+def test_bf16_trains_on_a_cpu_and_leaves_a_checkpoint(data, tmp_path):
+    Worker(train.cli_main, [data, *IN_BF16, "--save-dir", tmp_path], tmp_path / "log").finish()
+    state = Run(tmp_path).checkpoint()
+    assert state["optimizer_history"][-1]["num_updates"] == 2
+    for weights in state["model"].values():  # which fairseq saves in float32
+        assert weights.isfinite().all()
+        assert weights.equal(weights.bfloat16().float())
+
+
+def test_fairseq_on_its_own_cannot_train_in_bf16_without_a_tpu(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(distributed_utils, "call_main", distributed_utils.call_main.__wrapped__)
+    monkeypatch.setattr(sys, "argv", ["fairseq-train", *map(str, [data, *IN_BF16, "--save-dir", tmp_path])])
+    with pytest.raises(AttributeError, match="xla_device"):
+        train.cli_main()
+
+
+@pytest.mark.parametrize("has_tpu", [False, True])
+def test_bf16_means_a_tpu_only_where_there_may_be_one(has_tpu, data, monkeypatch):
+    find_spec, called, flash = importlib.util.find_spec, [], []
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *rest: has_tpu or None if name == "torch_xla" else find_spec(name, *rest),
+    )
+    monkeypatch.setattr(torch.backends.cuda, "enable_flash_sdp", flash.append)
+    monkeypatch.setattr(distributed_utils, "call_main", lambda cfg, main: called.append(cfg.common.tpu))
+    compat.train_in_bf16_without_tpus()
+    cfg = parse_training([data, *IN_BF16])
+    assert cfg.common.tpu
+    distributed_utils.call_main(cfg, None)
+    assert called == [has_tpu]
+    assert flash == ([] if has_tpu else [False])

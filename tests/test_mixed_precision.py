@@ -8,7 +8,7 @@ from conftest import METHODS, method_flags, train_here
 MODES = {
     "fp16": {"fp16": True, "fp16_no_flatten_grads": True},
     "memory-efficient-fp16": {"fp16": True, "memory_efficient_fp16": True},
-    "bf16": {"bf16": True},  # the flag --bf16 means TPUs; through fairseq-hydra-train it is this setting
+    "bf16": {"bf16": True},  # without the fix in nmt_kd/compat.py, the flag --bf16 would also mean a TPU
 }
 # Rounding changes what a student samples; without validation, online_kd would not distil.
 FLAGS = {"gkd": ["--gkd-lambda", "0"], "online_kd": ["--online-patience", "0"]}

@@ -98,6 +98,17 @@ def test_a_finished_model_can_be_trained_further_with_a_fresh_optimiser(data, tm
     assert len(run.statistics["train_inner"]) == 2
 
 
+def test_validation_on_the_training_set_leaves_the_training_as_it_is(data, tmp_path):
+    flags = ["--criterion", "cross_entropy", "--max-update", "4", "--validate-interval-updates", "2"]
+    runs = [train_here(data, tmp_path / name, *flags, "--valid-subset", name) for name in ("valid", "train")]
+    assert_same_parameters(*runs)
+    places = [run.checkpoint()["extra_state"]["train_iterator"] for run in runs]
+    assert places[0] == places[1]
+    assert (places[0]["epoch"], places[0]["iterations_in_epoch"]) == (1, 4)
+    validations = [record for record in runs[1].statistics["train"] if "train_lr" not in record]
+    assert [record["train_num_updates"] for record in validations] == ["2", "4"]
+
+
 def two_workers(data, save_dir, backend, *flags) -> list[Worker]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

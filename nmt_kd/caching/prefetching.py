@@ -22,7 +22,7 @@ class CollaterWithPredictions:
 
     collate: Callable[[list], dict]
     cache: TeacherCache
-    training: bool  # whether it is a batch to train on
+    training: bool  # whether it is a batch of the subset to train on, on which fairseq may also validate
 
     def __call__(self, items: list) -> dict:
         sample = self.collate(items)

@@ -29,6 +29,7 @@ class TeacherCache:
         self.top_k: int = settings["top_k"]
         self._vocabulary_size: int = settings["vocabulary_size"]
         self._subsets: dict[str, _Subset] = {}
+        self._validated: set[str] = set()  # the subsets that validation is known to use
         self._last = ""  # the subset in which validation sentences were last found
 
     @classmethod
@@ -60,9 +61,10 @@ class TeacherCache:
             )
         return cls(Path(folder), settings, task.cfg.data, paddings(task))
 
-    def check(self, subset: str) -> None:
-        """Raise UserError unless the cache has all predictions for a subset."""
+    def validate_on(self, subset: str) -> None:
+        """Look in a subset during validation, too; raises UserError unless the cache has all predictions for it."""
         self.subset(subset)
+        self._validated.add(subset)
 
     def sentences_of(self, sample: dict) -> Sentences:
         """Return the sentences of fairseq's `sample`, for `look_up`."""
@@ -71,8 +73,9 @@ class TeacherCache:
     def look_up(self, sentences: Sentences, training: bool) -> PackedPredictions:
         """Return the teacher's predictions for the sentences of a batch.
 
-        In `training` the sentences are looked up in the subset "train", otherwise in all other subsets. Raises
-        UserError if they are not the sentences that were cached, or a file is missing or damaged.
+        In `training` the sentences are looked up in the subset "train", otherwise in all other subsets, and in "train"
+        only if `validate_on` has named it. Raises UserError if they are not the sentences that were cached, or a file
+        is missing or damaged.
         """
         subset = self._subset_of_training(sentences) if training else self._subset_of_validation(sentences)
         return PackedPredictions.of(subset.positions(sentences), sentences.kept)
@@ -87,7 +90,8 @@ class TeacherCache:
     def _subset_of_validation(self, sentences: Sentences) -> "_Subset":
         cached = (path.parent.name for path in self.folder.glob("*/manifest.json"))
         names = sorted(
-            (name for name in cached if name != TRAINING_SUBSET), key=lambda name: (name != self._last, name)
+            (name for name in cached if name != TRAINING_SUBSET or name in self._validated),
+            key=lambda name: (name != self._last, name),
         )
         if not names:
             raise UserError(f"{self.folder} has no predictions for a validation subset; {self._make('valid')}")

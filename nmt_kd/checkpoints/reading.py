@@ -14,7 +14,8 @@ import pickle
 import re
 import typing
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy
@@ -165,6 +166,17 @@ def read_model(path: str | Path) -> dict:
     state = read_checkpoint_file(path, mapped=True)
     state.pop("last_optimizer_state", None)
     return _upgraded(state)
+
+
+@contextmanager
+def mapping(path: str | Path) -> Iterator[None]:
+    """Make other packages memory-map the checkpoint at `path` when they read it within the block."""
+    load = torch.load
+    torch.load = functools.partial(load, mmap=zipfile.is_zipfile(path))
+    try:
+        yield
+    finally:
+        torch.load = load
 
 
 def _upgraded(state: dict, arg_overrides=None) -> dict:

@@ -25,9 +25,11 @@ from nmt_kd.decoding.opened import Student, languages_of, open_decodings
 from nmt_kd.decoding.originals import Originals
 from nmt_kd.decoding.parts import Source, parse_sources
 from nmt_kd.decoding.selection import SIMILARITIES
+from nmt_kd.decoding.subword_sampling import SamplingOptions, SubwordSampling
 from nmt_kd.decoding.utilities import ChrfUtility, CometQuality, CometUtility, ReverseScorer, Scorer
 from nmt_kd.decoding.writing import binarise, check_output, write_corpus
 from nmt_kd.errors import UserError
+from nmt_kd.options import add_flags, values_of
 from nmt_kd.storage.atomic import atomic_folder
 from nmt_kd.subword_model import SubwordModel
 from nmt_kd.translators.opening import open_translator
@@ -65,11 +67,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mbr-comet", metavar="MODEL", help="for mbr: a COMET model, as a folder or a name on the hub, instead of chrF"
     )
     parser.add_argument("--qe-comet", metavar="MODEL", help="for qe: a reference-free COMET model")
-    parser.add_argument("--workers", type=int, default=1, help="processes for binarising (default: %(default)s)")
-    text = parser.add_argument_group("for folders with text, written by nmt-kd decode or nmt-kd import")
-    text.add_argument(
-        "--subword-model", type=Path, help="sentencepiece model or BPE codes that split the student's data"
+    parser.add_argument(
+        "--workers", type=int, default=1, help="processes for splitting and binarising (default: %(default)s)"
     )
+    parser.add_argument(
+        "--subword-model",
+        type=Path,
+        help="sentencepiece model or BPE codes that split the student's data; needed for text and --subword-sampling",
+    )
+    sampling = parser.add_argument_group("several copies of the corpus, whose sources are split into other subwords")
+    add_flags(sampling, SamplingOptions)
+    text = parser.add_argument_group("for folders with text, written by nmt-kd decode or nmt-kd import")
     text.add_argument(
         "--references",
         nargs="+",
@@ -131,9 +139,11 @@ def run(args: argparse.Namespace) -> None:
     _check_models(args, sources)
     languages = languages_of(sources)
     source_lang, target_lang = args.source_lang or languages[0], args.target_lang or languages[1]
-    split = None
+    model = split = None
     if args.subword_model:
-        split = _student_model(args.subword_model, args.data, source_lang, target_lang).splitter()
+        model = _student_model(args.subword_model, args.data, source_lang, target_lang)
+        split = model.splitter()
+    sampling = SubwordSampling.open(model, values_of(SamplingOptions, args))
     named = bool(args.source_lang or args.target_lang)
     student = Student(args.data, source_lang, target_lang, named, split, args.references)
     decodings = open_decodings(sources, student)
@@ -142,8 +152,15 @@ def run(args: argparse.Namespace) -> None:
     corpus.compute_scores()
     with atomic_folder(args.output) as output:
         count = write_corpus(corpus.candidates(), output / "text", dictionaries, filters, corpus.report)
+        counts = None
+        if sampling:
+            texts = [output / f"text/train.{language}" for language in dictionaries]
+            counts = sampling.write_copies(*texts, frozenset(student.dictionaries[0].symbols), args.workers)
+            count *= sampling.options.subword_copies
         binarise(output / "text", args.data, output, source_lang, target_lang, args.workers)
     _print(corpus.report)
+    if counts:
+        print(counts)
     print(f"wrote {count:,} pairs to {args.output}, binarised, and as text to {args.output / 'text'}")
 
 

@@ -122,7 +122,7 @@ class DistillationCriterion(FairseqCriterion):
         )
         if not self.cfg.disable_validation:  # fail now, not after the first epoch
             for subset in self.cfg.valid_subset.split(","):
-                teacher.cache.check(subset)
+                teacher.cache.validate_on(subset)
         return teacher
 
     def prepare(self, model: BaseFairseqModel, sample: dict) -> dict:

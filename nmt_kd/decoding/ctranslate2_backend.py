@@ -10,6 +10,7 @@ import numpy
 import torch
 from fairseq.data import FairseqDataset
 
+from nmt_kd.checkpoints.reading import mapping
 from nmt_kd.decoding.fairseq_backend import FairseqBackend
 from nmt_kd.decoding.int8 import quantise
 from nmt_kd.decoding.shards import Hypothesis
@@ -149,7 +150,8 @@ def convert_checkpoint(
         if compute_type in INT8_ON_CPUS:
             load, compute_type = converter._load, None
             converter._load = lambda: quantise(load())
-        converter.convert(str(folder), quantization=compute_type, force=True)
+        with mapping(checkpoint):  # which leaves the optimiser's state, most of the file, on disk
+            converter.convert(str(folder), quantization=compute_type, force=True)
     except (ValueError, KeyError, AttributeError, TypeError, RuntimeError, FileNotFoundError) as error:
         raise UserError(f"CTranslate2 cannot convert {checkpoint}: {in_one_line(error)}; keep using fairseq") from None
 

@@ -117,7 +117,10 @@ class LoadedCheckpoints:
 
 
 def load_checkpoints(paths: list[Path], task: FairseqTask) -> LoadedCheckpoints:
-    """Load checkpoints as fairseq-generate does, and time it."""
+    """Load checkpoints as fairseq-generate does, without the state of the optimiser, and time it."""
     started = time.perf_counter()
-    models, _ = checkpoint_utils.load_model_ensemble([str(path) for path in paths], task=task)
+    models = []
+    for path in paths:
+        (model,), _ = checkpoint_utils.load_model_ensemble([str(path)], task=task, state=read_model(path))
+        models.append(model)
     return LoadedCheckpoints(paths, models, time.perf_counter() - started)

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from nmt_kd.checkpoints.dictionaries import check_dictionaries
-from nmt_kd.checkpoints.reading import file_hash, read_checkpoint
+from nmt_kd.checkpoints.reading import file_hash, read_model
 from nmt_kd.checkpoints.task import translation_task_on
 from nmt_kd.decoding.ctranslate2_backend import INT8_ON_CPUS, convert_checkpoint
 from nmt_kd.engine.loading import load_checkpoints
@@ -58,7 +58,7 @@ def export(
     measurement, output = measurement or Measurement(), output.resolve()
     check_options(asdict(measurement), Measurement)
     check_ctranslate2(str(checkpoint), compute_types, measurement)
-    state = read_checkpoint(checkpoint)
+    state = read_model(checkpoint)
     fingerprint = file_hash(checkpoint)
     check_output(output, fingerprint)
     task = translation_task_on(checkpoint, state["cfg"], data)

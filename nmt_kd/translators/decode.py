@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import count
 from pathlib import Path
 
 from nmt_kd.decoding.noise import Noise
@@ -33,9 +34,8 @@ class SourceRules:
     empty_lines: int = 0  # in all files, as are the following
     long_lines: int = 0
 
-    def check(self, record: Record) -> None:
+    def check(self, line: Line) -> None:
         """Count a line that is empty or too long; raises UserError if that is an error."""
-        (line,) = record
         text = line.text.strip()
         if not text:
             self._found(line, "empty", self.empty, "--empty-lines skip")
@@ -94,7 +94,16 @@ def decode_text(
     check_options(asdict(noise), Noise)
     translator = open_translator(options)
     rules = SourceRules(translator.length, translator.longest_source, empty, too_long)
-    text = TextFiles(sources, block_sentences, rules.check)
+    numbers = count()
+
+    def read_by_teacher(line: Line, number: int) -> str:
+        return noise(line.text.strip(), options.search.seed, number)
+
+    def check(record: Record) -> None:
+        (line,) = record
+        rules.check(replace(line, text=read_by_teacher(line, next(numbers))))
+
+    text = TextFiles(sources, block_sentences, check)
     rules.log_counts()
     noted = {"teacher_name": options.teacher, "source_files": [str(path) for path in sources]}
     folder = text_folder(output, "nmt-kd decode", noted)
@@ -117,16 +126,15 @@ def decode_text(
 
     def compute(block: int, progress: Progress) -> list[Decoded]:
         first = block * block_sentences
-        texts = (line.text.strip() for (line,) in text.block(block))
-        lines = [noise(line, options.search.seed, first + index) for index, line in enumerate(texts)]
+        lines = [read_by_teacher(line, first + index) for index, (line,) in enumerate(text.block(block))]
         decoded = decode_block(translator, rules, lines, first, options.search.seed + block)
         progress.add(len(lines))
         return decoded
 
     sentences = fill(folder, text.sizes, worker, workers, compute)
-    for what, count in translator.counts.items():
-        if count:
-            logger.warning(f"{what}: {count:,}")
+    for what, number in translator.counts.items():
+        if number:
+            logger.warning(f"{what}: {number:,}")
     logger.info(f"decoded {sentences:,} sentences; when all workers are done, run nmt-kd assemble {output}")
 
 

@@ -12,7 +12,7 @@ from fairseq.sequence_scorer import SequenceScorer
 from omegaconf import DictConfig, OmegaConf
 
 from nmt_kd.checkpoints.dictionaries import check_dictionaries
-from nmt_kd.checkpoints.reading import file_hash, read_checkpoint
+from nmt_kd.checkpoints.reading import file_hash, read_model
 from nmt_kd.checkpoints.task import translation_task_on
 from nmt_kd.data import batches_by_tokens, dictionary_checksum
 from nmt_kd.decoding.fairseq_backend import FairseqBackend
@@ -51,7 +51,7 @@ class FairseqTranslator:
 
     def __init__(self, options: TeacherOptions, data: str, subword_model: Path):
         paths = [Path(path) for path in options.teacher.split(":")]
-        states = [read_checkpoint(path) for path in paths]
+        states = [read_model(path) for path in paths]
         self.task = translation_task_on(paths[0], states[0]["cfg"], data)
         for path, state in zip(paths, states, strict=True):
             check_dictionaries(path, state, self.task)

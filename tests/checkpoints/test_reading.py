@@ -8,6 +8,7 @@ import pytest
 import torch
 from fairseq import checkpoint_utils
 
+from nmt_kd import cli
 from nmt_kd.checkpoints.reading import read_checkpoint_file, read_model
 from nmt_kd.errors import UserError
 
@@ -65,6 +66,26 @@ def test_a_model_is_mapped_without_the_state_of_the_optimiser(tmp_path):
     assert state["model"]["weight"].tolist() == [1, 1]
     assert "last_optimizer_state" not in state
     assert str(path) in Path("/proc/self/maps").read_text()
+
+
+def test_no_command_reads_the_state_of_the_optimiser(corpus, data, seq_kd_teacher, tmp_path, monkeypatch):
+    """Commands that decode or export map a checkpoint, of which only what they use is then read."""
+    read = []
+    load = torch.load
+
+    def observed(file, *args, mmap=False, **kwargs):
+        read.append(mmap)
+        return load(file, *args, mmap=mmap, **kwargs)
+
+    monkeypatch.setattr(torch, "load", observed)
+    subword_model = ["--data", data, "--subword-model", corpus / "pieces/subwords.model"]
+    decode = ["decode", "--teacher", f"{seq_kd_teacher}:{seq_kd_teacher}", "--sources", corpus / "text/test.en"]
+    export = ["export", seq_kd_teacher, "--teacher", seq_kd_teacher, "--compute-types", "float32", "--sentences", "4"]
+    for command in (decode, export):
+        cli.main([str(word) for word in (*command, *subword_model, "--output", tmp_path / command[0])])
+    assert len(read) > 6
+    assert all(read)
+    assert torch.load is observed
 
 
 @pytest.mark.parametrize("write", [torch.save, lambda state, path: path.write_bytes(pickle.dumps(state, protocol=2))])

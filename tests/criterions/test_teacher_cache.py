@@ -93,6 +93,21 @@ def test_a_subset_to_validate_on_that_is_not_cached_is_missed_before_the_trainin
     assert train_here(data, tmp_path, *flags, "--disable-validation").values("train_inner", "loss")
 
 
+def test_validation_on_the_training_set_is_possible_with_and_without_the_data_loader(
+    data, cache, tmp_path, monkeypatch
+):
+    flags = [*CACHED["word_kd"], *TRAINING, "--teacher-cache", cache, "--valid-subset", "train,valid"]
+    prefetching = train_here(data, tmp_path / "loader", *flags)
+    monkeypatch.setattr(cached_teacher, "prefetch", lambda *_: None)
+    by_step = train_here(data, tmp_path / "step", *flags)
+    assert prefetching.values("train_inner", "loss") == by_step.values("train_inner", "loss")
+    validations = [run.statistics["train"][0] for run in (prefetching, by_step)]
+    for name in ("train_loss", "train_kd_loss", "train_teacher_agreement"):
+        assert validations[0][name] == validations[1][name]
+    for name in ("valid_loss", "valid_kd_loss"):
+        assert prefetching.values("valid", name) == by_step.values("valid", name)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -7,6 +7,8 @@ import shlex
 import sys
 
 import pytest
+import sentencepiece
+import subwords
 from conftest import METHODS as CRITERIA
 from conftest import ROOT, parse_training, run_command
 
@@ -202,7 +204,7 @@ def test_flags_after_the_dashes_override_every_setting():
 def test_multi30k_is_prepared_from_a_folder_and_a_second_run_does_nothing(tmp_path):
     source = tmp_path / "multi30k"
     source.mkdir()
-    texts = {"train": 400, "val": 5, "test_2016_flickr": 3}
+    texts = {"train": 400, "val": 5, "test_2016_flickr": 3, "test_2017_flickr": 2}
     for split, size in texts.items():
         for language in ("en", "de"):
             with gzip.open(source / f"{split}.{language}.gz", "wt") as file:
@@ -215,7 +217,29 @@ def test_multi30k_is_prepared_from_a_folder_and_a_second_run_does_nothing(tmp_pa
     text = tmp_path / "runs/multi30k/text"
     assert len((text / "train.en").read_text().splitlines()) == 400
     assert len((text / "test.de").read_text().splitlines()) == 3
+    assert len((text / "test_2017_flickr.de").read_text().splitlines()) == 2
     assert not (tmp_path / "runs/multi30k/subwords").exists()
+
+
+def test_multi30k_is_split_by_bpe_or_by_a_unigram_model():
+    for name, algorithm, size in (("multi30k", "bpe", 4000), ("multi30k_unigram", "unigram", 7800)):
+        result = script("prepare", name, "--dry-run")
+        assert result.returncode == 0, result.stderr
+        (line,) = (line for line in result.stdout.splitlines() if "scripts/subwords.py" in line)
+        assert f"--vocabulary-size {size}" in line
+        assert f"--algorithm {algorithm}" in line
+
+
+@pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
+def test_subwords_are_those_of_the_algorithm_that_is_asked_for(algorithm, corpus, tmp_path):
+    words = [corpus / "text", tmp_path, "--languages", "en", "de", "--vocabulary-size", "150", "--algorithm", algorithm]
+    subwords.main([str(word) for word in words])
+    model = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "subwords.model"))
+    scores = [model.get_score(number) for number in range(3, len(model))]  # the ranks of merges, or log-probabilities
+    assert all(score == int(score) for score in scores) == (algorithm == "bpe")
+    assert len(model) == 150
+    text = (corpus / "text/test.en").read_text(encoding="utf-8").splitlines()
+    assert [model.decode(line.split(" ")) for line in (tmp_path / "test.en").read_text().splitlines()] == text
 
 
 def test_a_missing_file_of_multi30k_is_named_with_where_to_get_it(tmp_path):

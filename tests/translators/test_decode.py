@@ -180,6 +180,24 @@ def test_the_teacher_translates_sources_with_noise_and_they_become_the_students(
         decode.decode_text(TeacherOptions("x"), [sources], tmp_path / "out", noise=Noise(noise_typos=2))
 
 
+def test_lines_are_as_long_as_the_teacher_reads_them(monkeypatch, tmp_path):
+    class CountsCapitals(Upper):
+        def length(self, source):
+            return sum(map(str.isupper, source))
+
+    monkeypatch.setattr(decode, "open_translator", lambda options: CountsCapitals())
+    sources = write(tmp_path / "text.en", ["one", "three", "four"])
+    for word in ("error", "skip"):
+        decode.decode_text(TeacherOptions("x"), [sources], tmp_path / word, too_long=word)
+    shouted = Noise(noise_upper_case=1)
+    with pytest.raises(UserError, match=r"text\.en, line 2: longer than the 4 tokens that the teacher reads"):
+        decode.decode_text(TeacherOptions("x"), [sources], tmp_path / "noise", noise=shouted)
+    assert not (tmp_path / "noise").exists()
+    decode.decode_text(TeacherOptions("x"), [sources], tmp_path / "noise", too_long="skip", noise=shouted)
+    found = list(in_order(ShardFolder(tmp_path / "noise")))
+    assert [[item.text for item in sentence.hypotheses] for sentence in found] == [["ONE"], [], ["FOUR"]]
+
+
 @pytest.mark.parametrize(
     ("rules", "line", "message"),
     [
