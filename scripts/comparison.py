@@ -166,7 +166,8 @@ def mean_and_deviation(values: list[float]) -> str:
 
 def table(rows: list[dict]) -> Table:
     """Return the table of figures; a dash is a figure that does not exist or was not measured."""
-    baselines = list(dict.fromkeys(name for each in rows for name in each.get("p", {})))
+    tested_against = {name for each in rows for name in each.get("p", {})}
+    baselines = [each["system"] for each in rows if each["system"] in tested_against]
     header = ["system", "seeds", *METRICS]
     header += [f"p against {baseline}, BLEU / chrF" for baseline in baselines]
     header += ["agreement, %", "calibration error, %", "cost", "time to plain's loss", "memory, MB"]
