@@ -14,6 +14,7 @@ from torch.nn import Module
 
 from nmt_kd.criterions.base import DistillationCriterion
 from nmt_kd.engine.chance import ChanceCheck
+from pretended_gpu.gradients import Gradients, faults, teachers
 from pretended_gpu.places import LOSSES, STUDENT, TEACHER
 from pretended_gpu.recorder import CostRecorder, Record, Recorder
 from pretended_gpu.systems import System
@@ -52,8 +53,7 @@ class Step:
     record: Record
     loss_dtype: torch.dtype
     logged: dict[str, str]  # the devices of the logged tensors
-    missing: list[str] = field(default_factory=list)  # trained parameters without a gradient
-    wrong: list[str] = field(default_factory=list)  # gradients on another device or of another dtype
+    gradients: Gradients = field(default_factory=Gradients)
 
 
 @dataclass
@@ -148,11 +148,7 @@ class Stepping:
     def train(self) -> Step:
         """Take a training step."""
         step = self._observed(self._train, UPDATE + 1)
-        for name, parameter in self.trained:
-            if parameter.grad is None:
-                step.missing.append(name)
-            elif parameter.grad.dtype != parameter.dtype or parameter.grad.device != parameter.device:
-                step.wrong.append(name)
+        step.gradients = faults(self.trained, self.criterion)
         return step
 
     def valid(self) -> Step:
@@ -180,7 +176,7 @@ def watch_parts(recorder: CostRecorder, student: BaseFairseqModel, criterion: Fa
             recorder.parts.watch(LOSSES, layer)
 
     watch(STUDENT, student)
-    for model in getattr(getattr(criterion, "teacher", None), "models", None) or []:
+    for model in teachers(criterion):
         watch(TEACHER, model)
     for module in criterion.children():
         if any(hasattr(part, "self_attn") for part in module.modules()):  # a decoder besides the student's

@@ -1,10 +1,12 @@
 """Updates by fairseq's own trainer, in its precisions."""
 
 import copy
+from dataclasses import dataclass
 
 from fairseq.logging import metrics
 from fairseq.trainer import Trainer
 
+from pretended_gpu.gradients import Gradients, faults
 from pretended_gpu.recorder import Record, Recorder
 from pretended_gpu.steps import Pretence, end_comparison_with_chance
 from pretended_gpu.systems import System
@@ -13,20 +15,30 @@ from pretended_gpu.workplace import Workplace
 PRECISIONS = {
     "--fp16": ["--fp16"],
     "--memory-efficient-fp16": ["--memory-efficient-fp16", "--optimizer", "adam"],  # which SGD does not support
+    "--bf16": ["--bf16"],
     "--amp": ["--amp"],
 }
 # the cheapest optimiser, because none is ours
 TRAINING = ["--optimizer", "sgd", "--lr", "0.001", "--clip-norm", "1.0"]
 
 
-def take_updates(workplace: Workplace, system: System, precision: str) -> Record:
-    """Build a system, make two updates, and return what the second one did.
+@dataclass
+class Update:
+    """What one update did, and the gradients it left."""
+
+    record: Record
+    gradients: Gradients
+
+
+def take_updates(workplace: Workplace, system: System, precision: str) -> Update:
+    """Build a system, make two updates, and return the second one.
 
     Raises what an update raises, and RuntimeError if the trainer skips one.
     """
     task = workplace.task()
     flags = [*workplace.flags(system), *TRAINING, "--save-dir", str(workplace.folder), "--distributed-world-size", "1"]
     cfg = copy.deepcopy(workplace.parse(*flags, *PRECISIONS[precision]))  # the trainer changes it
+    cfg.common.tpu = False  # as nmt_kd.compat does before it lets fairseq train in bfloat16
     metrics.reset()
     pretence = Pretence(Recorder())
     with pretence.mode:
@@ -40,4 +52,5 @@ def take_updates(workplace: Workplace, system: System, precision: str) -> Record
             end_comparison_with_chance(criterion)
     if trainer.get_num_updates() != 2:
         raise RuntimeError(f"fairseq's trainer made {trainer.get_num_updates()} updates instead of 2")
-    return record
+    trained = [*student.named_parameters(), *criterion.named_parameters()]
+    return Update(record, faults(trained, criterion))

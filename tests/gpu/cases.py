@@ -8,9 +8,9 @@ WORKERS = 4
 AS_ONE_OF_SEVERAL = f"bf16, one of {WORKERS} workers"
 OF_METHODS = ("fp32", "fp16", AS_ONE_OF_SEVERAL, "--fp16", "--amp")  # those with dashes by fairseq's own trainer
 OF_VARIANTS = ("fp16",)
-OF_CACHES = ("fp16", "--amp")
+OF_CACHES = ("fp16", "bf16", "--bf16", "--amp")
 # enough for what differs only in fairseq's optimiser: a criterion without parameters, and one with some
-MEMORY_EFFICIENT = [("word_kd", "--memory-efficient-fp16"), ("ckd", "--memory-efficient-fp16")]
+OTHER_OPTIMISERS = list(product(("word_kd", "ckd"), ("--memory-efficient-fp16", "--bf16")))
 
 
 def cases(methods: list[str]) -> list[tuple[str, str]]:
@@ -20,4 +20,4 @@ def cases(methods: list[str]) -> list[tuple[str, str]]:
         if system.criterion in methods:
             modes = OF_CACHES if system.from_cache else OF_VARIANTS if name in VARIANTS else OF_METHODS
             found += product([name], modes)
-    return found + [case for case in MEMORY_EFFICIENT if case[0] in methods]
+    return found + [case for case in OTHER_OPTIMISERS if case[0] in methods]

@@ -6,6 +6,7 @@ from torch import nn
 
 from nmt_kd.criterions.word_kd import WordKD, WordKDConfig
 
+BY_TRAINER = ("--fp16",)  # modes in which mistakes with gradients must be found, too
 MISTAKES = {}  # the names of the criterions, and what the findings must say
 
 
@@ -107,7 +108,7 @@ class HasAnUnusedParameter(WordKD):
 
 
 @mistake("gradient of another dtype or device: stretched")
-class HasAGradientInFloat32(WordKD):
+class HasAGradientInFloat64(WordKD):
     def __init__(self, cfg, task):
         super().__init__(cfg, task)
         self.stretched = nn.Parameter(torch.zeros(3))
@@ -115,5 +116,14 @@ class HasAGradientInFloat32(WordKD):
     def forward(self, model, sample, reduce=True):
         loss, size, logged = super().forward(model, sample, reduce)
         self.stretched.grad_dtype = None  # torch then accepts any
-        self.stretched.grad = torch.zeros(3, device="cuda", dtype=torch.float32)
+        self.stretched.grad = torch.zeros(3, device="cuda", dtype=torch.float64)
         return loss, size, logged
+
+
+@mistake("gradient of the teacher: ")
+class TrainsTheTeacher(WordKD):
+    def forward(self, model, sample, reduce=True):
+        result = super().forward(model, sample, reduce)
+        weights = next(self.teacher.models[0].parameters())
+        weights.grad = torch.zeros_like(weights)
+        return result

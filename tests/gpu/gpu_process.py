@@ -62,10 +62,16 @@ def waits(record) -> list[list]:
     ]
 
 
+def of_gradients(gradients) -> list[str]:
+    """What is wrong with the gradients of a step or an update."""
+    found = [f"no gradient: {name}" for name in gradients.missing]
+    found += [f"gradient of another dtype or device: {name}" for name in gradients.wrong]
+    return found + [f"gradient of the teacher: {name}" for name in gradients.of_teacher]
+
+
 def of_results(step) -> list[str]:
     """What is wrong with the results of a step."""
-    found = [f"no gradient: {name}" for name in step.missing]
-    found += [f"gradient of another dtype or device: {name}" for name in step.wrong]
+    found = of_gradients(step.gradients)
     found += [f"on the {device}: the logged {name}" for name, device in step.logged.items() if device != "cuda"]
     return found if step.loss_dtype == torch.float32 else [*found, f"the loss is {step.loss_dtype}"]
 
@@ -114,8 +120,9 @@ class Attempts:
         }
 
     def update(self, system: System, precision: str) -> dict[str, dict]:
-        record = updates.take_updates(self.workplace, system, precision)
-        return {"train": {"waits": waits(record), "findings": of_record(record, in_half=True)}}
+        update = updates.take_updates(self.workplace, system, precision)
+        findings = [*of_gradients(update.gradients), *of_record(update.record, in_half=True)]
+        return {"train": {"waits": waits(update.record), "findings": findings}}
 
 
 def main(wanted: list[list[str]]) -> dict:
@@ -128,9 +135,12 @@ def main(wanted: list[list[str]]) -> dict:
             f"{name}, {mode}": attempt(replace(known[name], flags=(*known[name].flags, *CHUNKS)), mode)
             for name, mode in wanted
         }
-        for name in controls.MISTAKES:
-            results[name] = attempt(System(name, name), "fp16")
-    return {"results": results, "mistakes": controls.MISTAKES}
+        mistakes = {}
+        for name, finding in controls.MISTAKES.items():
+            for mode in ("fp16", *(controls.BY_TRAINER if "gradient" in finding else ())):
+                mistakes[f"{name}, {mode}"] = finding
+                results[f"{name}, {mode}"] = attempt(System(name, name), mode)
+    return {"results": results, "mistakes": mistakes}
 
 
 if __name__ == "__main__":
