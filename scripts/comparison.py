@@ -18,6 +18,7 @@ another FILE; the second prints the table of such a file.
 
 import argparse
 import json
+import logging
 import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -99,17 +100,19 @@ def row(system: str, runs: list[Run], base: list[Run]) -> dict:
     }
     base_seconds = statistics.mean(training_cost(run)["cpu_seconds"] for run in base)
     final = statistics.mean(run.curve("loss")[-1].value for run in base)
-    base_share = mean_of(base, lambda run: share_until(run.curve("loss"), final))
+
+    def seconds_to_final(run: Run) -> float | None:
+        share = share_until(run.curve("loss"), final)
+        return None if share is None else share * training_cost(run)["cpu_seconds"] + preparation_seconds(run)
+
+    base_seconds_to_final = mean_of(base, seconds_to_final)
 
     def cost(run: Run) -> float:
         return (training_cost(run)["cpu_seconds"] + preparation_seconds(run)) / base_seconds
 
     def time_to_base(run: Run) -> float | None:
-        share = share_until(run.curve("loss"), final)
-        if share is None or base_share is None:
-            return None
-        seconds = share * training_cost(run)["cpu_seconds"] + preparation_seconds(run)
-        return seconds / (base_share * base_seconds)
+        seconds = seconds_to_final(run)
+        return seconds / base_seconds_to_final if seconds and base_seconds_to_final else None
 
     has_costs = all((run.folder / "records/cost.json").is_file() for run in runs)
     return {
@@ -191,6 +194,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="file for the figures")
     parser.add_argument("--from", dest="stored", type=Path, metavar="FILE", help="print the table of these figures")
     args = parser.parse_args()
+    logging.getLogger("sacrebleu").setLevel(logging.WARNING)
     if args.stored:
         rows = json.loads(args.stored.read_text(encoding="utf-8"))
     elif args.work and args.systems:

@@ -4,6 +4,7 @@ import logging
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from sacrebleu.metrics.base import Metric
 from sacrebleu.significance import PairedTest, Result
@@ -87,7 +88,9 @@ def _p_values(
     others = [system for system in systems if system != baseline]
     if baseline is None or not others:
         return {}
-    named = [(system, list(zip(*systems[system], strict=True))) for system in (baseline, *others)]
+    named: list[tuple[str, Any]] = [
+        (system, list(zip(*systems[system], strict=True))) for system in (baseline, *others)
+    ]
     test = PairedTest(named, {"metric": SumOfRuns(metric)}, None, test_type=kind, n_samples=samples)
     (found,) = [values for name, values in test()[1].items() if name != "System"]
     p_values = {}
