@@ -154,8 +154,9 @@ def run(args: argparse.Namespace) -> None:
         count = write_corpus(corpus.candidates(), output / "text", dictionaries, filters, corpus.report)
         counts = None
         if sampling:
-            texts = [output / f"text/train.{language}" for language in dictionaries]
-            counts = sampling.write_copies(*texts, frozenset(student.dictionaries[0].symbols), args.workers)
+            source, target = (output / f"text/train.{language}" for language in dictionaries)
+            known = frozenset(student.dictionaries[0].symbols)
+            counts = sampling.write_copies(source, target, known, args.workers)
             count *= sampling.options.subword_copies
         binarise(output / "text", args.data, output, source_lang, target_lang, args.workers)
     _print(corpus.report)
