@@ -155,7 +155,8 @@ def run(args: argparse.Namespace) -> None:
         counts = None
         if sampling:
             source, target = (output / f"text/train.{language}" for language in dictionaries)
-            counts = sampling.write_copies(source, target, frozenset(student.dictionaries[0].symbols), args.workers)
+            known = frozenset(student.dictionaries[0].symbols)
+            counts = sampling.write_copies(source, target, known, args.workers)
             count *= sampling.options.subword_copies
         binarise(output / "text", args.data, output, source_lang, target_lang, args.workers)
     _print(corpus.report)
