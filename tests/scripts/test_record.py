@@ -31,7 +31,7 @@ def test_the_same_run_is_resumed_until_it_has_finished(place):
 @pytest.mark.parametrize(
     ("flags", "environment", "change"),
     [
-        (["--", "--lr", "0.5"], {}, "--lr: 0.003 -> 0.5"),
+        (["--", "--lr", "0.5"], {}, "--lr: 0.004 -> 0.5"),
         (["--", "--kd-alpha", "0.7", "--seed=2"], {}, "--seed: 1 -> 2; --kd-alpha: 0.5 -> 0.7"),
         (["--", "--share-decoder-input-output-embed"], {}, "--share-decoder-input-output-embed: not set -> set"),
         ([], {"CORPUS": "base+kd"}, "corpus: none -> base+kd"),
@@ -123,9 +123,9 @@ def test_another_machine_and_another_folder_may_resume(place):
     moved = runs.Workplace(place.folder.with_name("moved"), place.programs)
     shutil.copytree(place.folder, moved.folder, copy_function=shutil.copyfile)  # the times differ
     shutil.rmtree(place.folder)
-    environment = {"MAX_TOKENS": "1000", "NPROC": "3"}
+    environment = {"MAX_TOKENS": "500", "NPROC": "4"}
     result = moved.script(*TRAIN, "--", "--num-workers", "3", "--log-interval", "7", **environment)
-    assert "training word_kd on 3 cpu" in result.stdout
+    assert "training word_kd on 4 cpu" in result.stdout
     assert "differs" not in result.stderr
 
 
@@ -181,8 +181,8 @@ def test_a_run_of_an_earlier_version_is_compared_by_flags_and_log(place):
     assert "(method and flags: word_kd --kd-alpha 0.7 -> word_kd --kd-alpha 0.9)" in line
     settings = {
         "_name": None,
-        "optimization": {"_name": None, "lr": [0.003], "max_update": 2000},
-        "optimizer": {"_name": "adam", "adam_betas": "(0.9, 0.98)", "lr": [0.003]},
+        "optimization": {"_name": None, "lr": [0.004], "max_update": 2000},
+        "optimizer": {"_name": "adam", "adam_betas": "(0.9, 0.98)", "lr": [0.004]},
         "model": {"_name": "transformer", "share_all_embeddings": True, "dropout": 0.1, "kd_alpha": 0.7},
         "task": {"_name": "translation", "data": "/elsewhere/multi30k/data-bin"},
     }
@@ -190,7 +190,7 @@ def test_a_run_of_an_earlier_version_is_compared_by_flags_and_log(place):
     assert "is already trained" in place.done(*TRAIN, "--", "--kd-alpha", "0.7")
     settings["optimization"]["lr"] = settings["optimizer"]["lr"] = [0.5]
     (folder / "train.log").write_text(f"2026-01-01 10:00:00 | INFO | fairseq_cli.train | {settings}\n")
-    assert "(--lr: [0.5] -> 0.003)" in place.refused(*TRAIN, "--", "--kd-alpha", "0.7")
+    assert "(--lr: [0.5] -> 0.004)" in place.refused(*TRAIN, "--", "--kd-alpha", "0.7")
     shutil.copytree(place.work / "data-bin", place.work / "data-bin-kd")
     assert "(data: data-bin -> data-bin-kd)" in place.refused(*TRAIN, "--", "--kd-alpha", "0.7", CORPUS="kd")
 
@@ -397,7 +397,7 @@ def test_a_system_is_evaluated_without_a_teacher_and_compared_once_there_is_one(
     (place.work / "later").rename(place.work / "teacher")
     place.done(*EVALUATE)
     assert json.loads((place.work / "plain/agreement.json").read_text()) == {"teacher_agreement": 50.0}
-    assert [call.split()[0] for call in place.calls[1:]] == [f"{place.work}/data-bin", "nmt-kd"]
+    assert [call.split()[0] for call in place.calls[1:]] == [*[f"{place.work}/data-bin"] * 2, *["nmt-kd"] * 2]
 
 
 def test_results_of_another_checkpoint_search_or_teacher_are_not_reused(place):
@@ -408,7 +408,7 @@ def test_results_of_another_checkpoint_search_or_teacher_are_not_reused(place):
     assert place.calls == calls
     (place.work / "teacher/checkpoint_best.pt").write_text("trained again")
     assert "recomputing agreement.json (teacher: checkpoint_best.pt (SHA-256 " in place.done(*EVALUATE)
-    assert len(place.calls) == len(calls) + 1
+    assert len(place.calls) == len(calls) + 2  # for both test sets
     (place.work / "plain/checkpoint_best.pt").write_text("trained further")
     printed = place.done(*EVALUATE)
     assert "recomputing translations.txt (checkpoint: checkpoint_best.pt (SHA-256 " in printed
