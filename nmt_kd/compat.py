@@ -115,7 +115,7 @@ def validate_beside_training() -> None:
     """Make fairseq validate on the training set with other batches than those it trains on.
 
     fairseq keeps one iterator for each data set: with `--valid-subset train`, a validation would use up the training's
-    batches, so that the first epoch is skipped, and a resumed training goes on with the next epoch.
+    batches: the first epoch would be skipped, and a resumed training would skip another.
     """
     get_valid_iterator = Trainer.get_valid_iterator
 
@@ -130,8 +130,8 @@ def validate_beside_training() -> None:
 def train_in_bf16_without_tpus() -> None:
     """Make --bf16 train on GPUs and CPUs.
 
-    fairseq takes --bf16 to mean a TPU, and fails for want of torch_xla on other machines. On a CPU, the backward
-    pass of torch's fused attention takes three times as long in bfloat16 as that of its plain form, which then runs.
+    fairseq takes --bf16 to mean a TPU and fails on machines without torch_xla. On a CPU, torch's fused attention is
+    switched off, because its backward pass takes three times as long in bfloat16 as that of the plain form.
     """
     call_main = distributed_utils.call_main
 

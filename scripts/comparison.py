@@ -1,7 +1,7 @@
 """Print a table that compares methods over several seeds: scores, significance, agreement, calibration and cost.
 
     python scripts/comparison.py runs/multi30k plain word_kd tie_kd [--json FILE]
-    python scripts/comparison.py --from FILE [--systems plain word_kd]
+    python scripts/comparison.py --from FILE
 
 The runs of a system are the folders NAME, NAME.seed2, NAME.seed3 and so on, as scripts/experiment.sh names them; those
 that are not evaluated are left out. The first command also writes the figures to runs/multi30k/comparison.json, or to
@@ -11,7 +11,7 @@ another FILE; the second prints the table of such a file.
   randomisation, over all seeds together, against the systems named by --baselines.
 - The calibration error is that of the most probable word at each position of the test sets.
 - The cost is CPU time, relative to the baseline's: training with validation, and writing the stores and decoding the
-  corpora that a system is trained on, but not training the teacher. It does not depend on how busy the machine was.
+  corpora that a system is trained on, but not training the teacher. It hardly depends on other load.
 - The time to the baseline's quality is the CPU time until the validation loss is that of the fully trained baseline,
   relative to the baseline's own; a dash means never.
 """

@@ -1,4 +1,4 @@
-"""What is measured of a system in an audit, and what it is measured on."""
+"""The measures of an audit, and the texts that every system translates for it."""
 
 import logging
 from collections.abc import Callable, Sequence

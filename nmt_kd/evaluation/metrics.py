@@ -56,7 +56,20 @@ def bleu_and_chrf(references: list[str]) -> dict[str, Metric]:
     return {"BLEU": BLEU(references=[references]), "chrF": CHRF(references=[references])}
 
 
-class SegmentMean(Metric):
+class WholeCorpusMetric(Metric):
+    """A metric that collects its statistics from all sentences at once, unlike sacrebleu's own metrics."""
+
+    def _preprocess_segment(self, sent):
+        raise NotImplementedError
+
+    def _extract_reference_info(self, refs):
+        raise NotImplementedError
+
+    def _compute_segment_statistics(self, hypothesis, ref_kwargs):
+        raise NotImplementedError
+
+
+class SegmentMean(WholeCorpusMetric):
     """The mean of a sentence-level score, such as COMET."""
 
     def __init__(self, name: str, score_sentences: Callable[[Sequence[str]], list[float]]):
@@ -84,19 +97,8 @@ class SegmentMean(Metric):
         signature.update("model", self.name)
         return signature
 
-    # sacrebleu's other metrics collect their statistics sentence by sentence; this one scores all sentences at once.
 
-    def _preprocess_segment(self, sent):
-        raise NotImplementedError
-
-    def _extract_reference_info(self, refs):
-        raise NotImplementedError
-
-    def _compute_segment_statistics(self, hypothesis, ref_kwargs):
-        raise NotImplementedError
-
-
-class SumOfRuns(Metric):
+class SumOfRuns(WholeCorpusMetric):
     """A metric over several runs of a system: a hypothesis is a tuple with each run's translation of a sentence.
 
     A sentence's statistics are the sums over its translations, so the score is that of all runs' translations together.
@@ -120,17 +122,6 @@ class SumOfRuns(Metric):
     def get_signature(self) -> Signature:
         """Return the signature of the metric."""
         return self.metric.get_signature()
-
-    # The statistics of the runs come from the metric, which does not ask this class for these.
-
-    def _preprocess_segment(self, sent):
-        raise NotImplementedError
-
-    def _extract_reference_info(self, refs):
-        raise NotImplementedError
-
-    def _compute_segment_statistics(self, hypothesis, ref_kwargs):
-        raise NotImplementedError
 
 
 # Metrics by their names on the command line; each is built from the references and the command's arguments.
