@@ -13,6 +13,7 @@ from fairseq import checkpoint_utils
 from fairseq.data import data_utils
 from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
+from fairseq.models.nat import NATransformerDecoder
 from fairseq.tasks import FairseqTask
 from fairseq.trainer import Trainer
 
@@ -31,6 +32,7 @@ def apply() -> None:
     keep_batches_after_restart()
     validate_beside_training()
     train_in_bf16_without_tpus()
+    start_masked_models_from_translators()
     silence_known_warnings()
 
 
@@ -144,6 +146,26 @@ def train_in_bf16_without_tpus() -> None:
         return call_main(cfg, main, **kwargs)
 
     distributed_utils.call_main = call_main_without_tpu
+
+
+def start_masked_models_from_translators() -> None:
+    """Make `--finetune-from-model` start fairseq's masked models from ordinary translation models of the same shape.
+
+    The weights have the same names, but the embeddings of target lengths are missing, so fairseq would refuse the
+    checkpoint. They keep their initial values.
+    """
+    upgrade = NATransformerDecoder.upgrade_state_dict_named
+
+    @functools.wraps(upgrade)
+    def upgrade_and_add_lengths(self, state_dict, name):
+        upgrade(self, state_dict, name)
+        weight = f"{name}.embed_length.weight"
+        if weight not in state_dict:
+            logger.info("the checkpoint is of a translation model; its lengths are learnt from scratch")
+            state_dict[weight] = self.embed_length.weight.detach().clone()
+        return state_dict
+
+    NATransformerDecoder.upgrade_state_dict_named = upgrade_and_add_lengths
 
 
 def silence_known_warnings() -> None:

@@ -2,23 +2,26 @@
 
     python scripts/benchmark_growth.py --sentences 1000 10000 100000 1000000 --output growth
 
-The programs decode and assemble a distilled corpus, cache the teacher's predictions, and train for an epoch: plain, and
-with word_kd from the cache. The sentences are random, with 3 to 8 tokens, and the models are so small that a million
-sentences take minutes; memory does not depend on the quality of the teacher. Memory is the peak of the process
+The programs decode and assemble a distilled corpus, write stores of predictions of several kinds of teachers, and train
+for an epoch: plain, and with word_kd from a store. (scripts/benchmark_knn.py measures nearest neighbours.) The sentences
+are random, with 3 to 8 tokens, and the models are so small that a million sentences take minutes; memory does not depend
+on the quality of the teacher. Time is CPU time, which hardly depends on other load. Memory is the peak of the process
 according to the kernel, including mapped file pages that it has read. Prints a table, and writes the figures to
 OUTPUT/growth.json and a plot to OUTPUT/growth.png.
 """
 
 import argparse
 import json
+import logging
 import os
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy
+import sentencepiece
 from fairseq.data import Dictionary
 from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 from torch import from_numpy
@@ -27,21 +30,33 @@ import nmt_kd  # noqa: F401  (fixes fairseq)
 from nmt_kd.evaluation.drawing import as_png, legend_beside, logarithmic, pyplot, styles
 from nmt_kd.evaluation.tables import Table, as_markdown
 
-SYMBOLS = 100
+WORDS = [f"w{number}" for number in range(100)]
+SYMBOLS = [f"\u2581{word}" for word in WORDS]  # one subword for each word, as sentencepiece writes it
 PLUGIN = "--user-dir nmt_kd --cpu"
 TINY = (
-    "--arch transformer --share-all-embeddings "
+    "--share-all-embeddings "
     "--encoder-layers 1 --encoder-embed-dim 8 --encoder-ffn-embed-dim 8 --encoder-attention-heads 1 "
     "--decoder-layers 1 --decoder-embed-dim 8 --decoder-ffn-embed-dim 8 --decoder-attention-heads 1 "
     "--optimizer adam --label-smoothing 0.1 --disable-validation"
 )
+TRANSLATION = f"{TINY} --arch transformer --criterion label_smoothed_cross_entropy"
+MASKED = f"{TINY} --arch cmlm_transformer --task translation_lev --criterion nat_loss --noise random_mask"
 
 
-def write_data(folder: Path, sentences: int, valid: int = 10) -> None:
-    """Write a binarised training set of random sentences, and a validation set."""
+def random_sentences(count: int, random: numpy.random.Generator) -> Iterator[numpy.ndarray]:
+    """Yield the numbers of the words of each sentence."""
+    for length in random.integers(3, 9, size=count):
+        # makes some words frequent, which a teacher can learn
+        yield (len(WORDS) * random.random(length) ** 4).astype(int)
+
+
+def write_data(
+    folder: Path, sentences: int, valid: int = 10, subwords: sentencepiece.SentencePieceProcessor | None = None
+) -> None:
+    """Write a binarised training set of random sentences, and a validation set; by default each word is one symbol."""
     dictionary = Dictionary()
-    for symbol in range(SYMBOLS):
-        dictionary.add_symbol(f"w{symbol}")
+    for symbol in subwords.id_to_piece(list(range(len(subwords)))) if subwords else SYMBOLS:
+        dictionary.add_symbol(symbol)
     folder.mkdir()
     random = numpy.random.default_rng(1)
     for split, count in (("train", sentences), ("valid", valid)):
@@ -49,50 +64,93 @@ def write_data(folder: Path, sentences: int, valid: int = 10) -> None:
             dictionary.save(str(folder / f"dict.{language}.txt"))
             prefix = folder / f"{split}.en-de.{language}"
             builder = MMapIndexedDatasetBuilder(f"{prefix}.bin", dtype=numpy.uint16)
-            for length in random.integers(3, 9, size=count):
-                skewed = random.random(length + 1) ** 4  # makes some words frequent, which a teacher can learn
-                tokens = dictionary.nspecial + (SYMBOLS * skewed).astype(int)
-                tokens[-1] = dictionary.eos()
-                builder.add_item(from_numpy(tokens))
+            for words in random_sentences(count, random):
+                if subwords:
+                    pieces = subwords.encode(" ".join(WORDS[word] for word in words), out_type=str)
+                    tokens = numpy.array([dictionary.index(piece) for piece in pieces])
+                else:
+                    tokens = dictionary.nspecial + words
+                builder.add_item(from_numpy(numpy.append(tokens, dictionary.eos())))
             builder.finalize(f"{prefix}.idx")
+
+
+def learn_subwords(prefix: Path, size: int) -> sentencepiece.SentencePieceProcessor:
+    """Learn subwords of random sentences, and write the model to PREFIX.model."""
+    random = numpy.random.default_rng(1)
+    text = [" ".join(WORDS[word] for word in words) for words in random_sentences(20_000, random)]
+    text += [" ".join(WORDS)] * 10  # rare words too
+    options = {"model_type": "bpe", "hard_vocab_limit": False, "split_by_number": False, "minloglevel": 2}
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(text), model_prefix=str(prefix), vocab_size=size, **options
+    )
+    return sentencepiece.SentencePieceProcessor(model_file=f"{prefix}.model")
+
+
+def write_teachers(folder: Path) -> None:
+    """Train teachers for the data in folder/data-bin a little, as those that are no better than chance are refused."""
+    subwords = learn_subwords(folder / "student", 1000)
+    assert [subwords.encode(word, out_type=str) for word in WORDS] == [[symbol] for symbol in SYMBOLS]
+    write_data(folder / "data-bin-other", 1000, subwords=learn_subwords(folder / "other", 40))
+    for name, flags in {
+        "teacher": f"{folder}/data-bin {TRANSLATION}",
+        "teacher-other": f"{folder}/data-bin-other {TRANSLATION}",
+        "teacher-masked": f"{folder}/data-bin {MASKED}",
+    }.items():
+        training = "--max-update 30 --lr 0.01 --max-tokens 500"
+        measure(f"fairseq-train {flags} {PLUGIN} {training} --save-dir {folder / name}")
 
 
 def programs(folder: Path) -> dict[str, str]:
     """Return the command of each program that is measured, in this order."""
-    data, teacher, decoded, cache = (folder / name for name in ("data-bin", "teacher", "decoded", "cache"))
-    checkpoint = teacher / "checkpoint_last.pt"
-    decode = f"fairseq-generate {data} {PLUGIN} --task seq_kd --gen-subset train --path {checkpoint}"
-    epoch = f"fairseq-train {data} {PLUGIN} {TINY} --max-tokens 12000 --max-epoch 1 --no-save"
+    data, decoded = folder / "data-bin", folder / "decoded"
+    checkpoint = {name: folder / name / "checkpoint_last.pt" for name in ("teacher", "teacher-other", "teacher-masked")}
+    decode = f"fairseq-generate {data} {PLUGIN} --task seq_kd --gen-subset train --path {checkpoint['teacher']}"
+    cache = f"nmt-kd cache {data} --gen-subset train --max-tokens 12000 --teacher-path"
+    subwords = f"--other-vocabulary-subwords {folder}/other.model --other-vocabulary-student-subwords {folder}/student.model"
+    other = f"--source other-vocabulary --other-vocabulary-data {folder}/data-bin-other {subwords}"
+    epoch = f"fairseq-train {data} {PLUGIN} {TRANSLATION} --max-tokens 12000 --max-epoch 1 --no-save"
     return {
         "decoding": f"{decode} --beam 2 --max-len-b 8 --max-tokens 12000 --distill-dir {decoded}",
         "assembling": f"nmt-kd assemble {decoded} --data {data} --output {folder}/kd",
-        "caching": f"nmt-kd cache {data} --teacher-path {checkpoint} --gen-subset train --max-tokens 12000 {cache}",
-        "plain training": f"{epoch} --criterion label_smoothed_cross_entropy",
-        "training from the cache": f"{epoch} --criterion word_kd --teacher-cache {cache}",
+        "store of a teacher": f"{cache} {checkpoint['teacher']} {folder}/cache",
+        "store of a masked teacher": f"{cache} {checkpoint['teacher-masked']} --source masked {folder}/cache-masked",
+        "store of a teacher with other subwords": f"{cache} {checkpoint['teacher-other']} {other} {folder}/cache-other",
+        "plain training": epoch,
+        "training from a store": f"{epoch} --criterion word_kd --teacher-cache {folder}/cache",
     }
 
 
 def measure(command: str, log: Path | None = None) -> dict[str, float]:
-    """Run a command; return its time in seconds and its peak memory in MB. What it prints is kept in `log`, if any."""
-    started = time.monotonic()
+    """Run a command; return its CPU time in seconds and its peak memory in MB. What it prints is kept in `log`, if any."""
     with open(log, "w+b") if log else tempfile.TemporaryFile() as output:
         process = subprocess.Popen(command.split(), stdout=output, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
         if status:
             output.seek(0)
             sys.exit(output.read().decode()[-2000:])
-    return {"seconds": time.monotonic() - started, "megabytes": usage.ru_maxrss / 1024}
+    return {"seconds": usage.ru_utime + usage.ru_stime, "megabytes": usage.ru_maxrss / 1024}
 
 
 def measure_all(sentences: int) -> dict[str, dict[str, float]]:
-    """Return the figures of every program for a data set with this number of sentences."""
+    """Return the figures of every program for a data set with this number of sentences, and the bytes of its store."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_data(folder / "data-bin", sentences)
-        teacher = f"fairseq-train {folder}/data-bin {PLUGIN} {TINY} --criterion label_smoothed_cross_entropy"
-        # train it a little, as a teacher that is no better than chance would be refused
-        measure(f"{teacher} --save-dir {folder}/teacher --max-update 30 --lr 0.01 --max-tokens 500")
-        return {program: measure(command) for program, command in programs(folder).items()}
+        write_teachers(folder)
+        results = {}
+        for program, command in programs(folder).items():
+            results[program] = measure(command)
+            store = Path(command.split()[-1])
+            if program.startswith("store"):
+                size = sum(file.stat().st_size for file in store.rglob("*") if file.is_file())
+                results[program]["store_megabytes"] = size / 1e6
+        return results
+
+
+def figures(seconds: float, megabytes: float, store_megabytes: float | None = None) -> str:
+    """Return the text of a cell."""
+    size = "" if store_megabytes is None else f", {store_megabytes:,.1f} MB on disk"
+    return f"{seconds:,.0f} s, {megabytes:,.0f} MB{size}"
 
 
 def draw(results: dict[int, dict], file: Path) -> None:
@@ -101,7 +159,7 @@ def draw(results: dict[int, dict], file: Path) -> None:
     figure, panels = pyplot_.subplots(1, 2, figsize=(7, 3), layout="constrained")
     names = list(next(iter(results.values())))
     for panel, (unit, label) in zip(
-        panels, {"seconds": "seconds", "megabytes": "peak memory of the process, MB"}.items(), strict=True
+        panels, {"seconds": "CPU seconds", "megabytes": "peak memory of the process, MB"}.items(), strict=True
     ):
         looks = styles()
         for name in names:
@@ -120,6 +178,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
     results: dict[int, dict] = {}
     for sentences in args.sentences:
         results[sentences] = measure_all(sentences)
@@ -127,10 +186,7 @@ def main() -> None:
         (args.output / "growth.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     names = next(iter(results.values()))
     header = ["", *(f"{sentences:,} sentences" for sentences in results)]
-    cells = [
-        [name, *("{seconds:,.0f} s, {megabytes:,.0f} MB".format(**found[name]) for found in results.values())]
-        for name in names
-    ]
+    cells = [[name, *(figures(**found[name]) for found in results.values())] for name in names]
     print(as_markdown(Table(header, cells)))
     draw(results, args.output / "growth.png")
 

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmark_growth import PLUGIN, TINY, measure, write_data
+from benchmark_growth import PLUGIN, TRANSLATION, measure, write_data
 
 from nmt_kd.evaluation.tables import Table, as_markdown
 
@@ -39,7 +39,7 @@ def measure_all(sentences: int, valid: int, width: int, k: int) -> list[str]:
         folder = Path(name)
         data, store, log = folder / "data-bin", folder / "datastore", folder / "log"
         write_data(data, sentences, valid)
-        train = f"fairseq-train {data} {PLUGIN} {TINY} {LAYERS.format(width)} --criterion label_smoothed_cross_entropy"
+        train = f"fairseq-train {data} {PLUGIN} {TRANSLATION} {LAYERS.format(width)}"
         measure(f"{train} --save-dir {folder} --max-update 30 --lr 0.01 --max-tokens 500")
         base = f"--teacher-path {folder}/checkpoint_last.pt"
         start = measure("nmt-kd --version")

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from conftest import TINY_TRANSFORMER, binarise, train_here
+from conftest import TINY_TRANSFORMER, Run, binarise, train_here
 from fairseq import checkpoint_utils
 from test_caching import contents
 
@@ -195,6 +195,22 @@ def full_mask_teacher(words, tmp_path_factory):
     flags = [*MASKED_TRAINING, "--noise", "full_mask", "--max-update", "1"]
     run = train_here(words, tmp_path_factory.mktemp("full_mask"), *flags, architecture=MASKED_MODEL)
     return run.save_dir / "checkpoint_last.pt"
+
+
+def test_a_masked_teacher_starts_from_a_translation_model_of_its_shape(words, tmp_path):
+    translator = ["--arch", "transformer", *MASKED_MODEL[2:]]
+    flags = ["--criterion", "label_smoothed_cross_entropy", "--disable-validation", "--max-update", "1"]
+    start = train_here(words, tmp_path / "translator", *flags, architecture=translator).save_dir / "checkpoint_last.pt"
+    flags = [*MASKED_TRAINING, "--finetune-from-model", start, "--lr", "0", "--max-update", "1"]
+    masked_run = train_here(words, tmp_path / "masked", *flags, architecture=MASKED_MODEL)
+    before, after = (Run(path).checkpoint()["model"] for path in (start.parent, masked_run.save_dir))
+    assert set(after) - set(before) == {"decoder.embed_length.weight"}
+    assert after.pop("decoder.embed_length.weight").shape == (256, 32)
+    for name, weights in after.items():
+        assert weights.equal(before[name]), name
+    checkpoint_utils.load_model_ensemble_and_task([str(masked_run.save_dir / "checkpoint_last.pt")])
+    with pytest.raises(Exception, match="please ensure that the architectures match"):
+        train_here(words, tmp_path / "other", *flags, "--encoder-ffn-embed-dim", "16", architecture=MASKED_MODEL)
 
 
 def refusal(*arguments):
