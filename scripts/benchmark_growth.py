@@ -2,12 +2,12 @@
 
     python scripts/benchmark_growth.py --sentences 1000 10000 100000 1000000 --output growth
 
-The programs decode and assemble a distilled corpus, write stores of predictions of several kinds of teachers, and train
-for an epoch: plain, and with word_kd from a store. (scripts/benchmark_knn.py measures nearest neighbours.) The sentences
-are random, with 3 to 8 tokens, and the models are so small that a million sentences take minutes; memory does not depend
-on the quality of the teacher. Time is CPU time, which hardly depends on other load. Memory is the peak of the process
-according to the kernel, including mapped file pages that it has read. Prints a table, and writes the figures to
-OUTPUT/growth.json and a plot to OUTPUT/growth.png.
+The programs decode and assemble a distilled corpus, write stores of predictions of several kinds of teachers, and
+train for an epoch: plain, and with word_kd from a store. (scripts/benchmark_knn.py measures nearest neighbours.) The
+sentences are random, with 3 to 8 tokens, and the models are so small that a million sentences take minutes; memory does
+not depend on the quality of the teacher. Time is CPU time, which hardly depends on other load. Memory is the peak of
+the process according to the kernel, including mapped file pages that it has read. Prints a table, and writes the figures
+to OUTPUT/growth.json and a plot to OUTPUT/growth.png.
 """
 
 import argparse
@@ -106,8 +106,10 @@ def programs(folder: Path) -> dict[str, str]:
     checkpoint = {name: folder / name / "checkpoint_last.pt" for name in ("teacher", "teacher-other", "teacher-masked")}
     decode = f"fairseq-generate {data} {PLUGIN} --task seq_kd --gen-subset train --path {checkpoint['teacher']}"
     cache = f"nmt-kd cache {data} --gen-subset train --max-tokens 12000 --teacher-path"
-    subwords = f"--other-vocabulary-subwords {folder}/other.model --other-vocabulary-student-subwords {folder}/student.model"
-    other = f"--source other-vocabulary --other-vocabulary-data {folder}/data-bin-other {subwords}"
+    other = (
+        f"--source other-vocabulary --other-vocabulary-data {folder}/data-bin-other "
+        f"--other-vocabulary-subwords {folder}/other.model --other-vocabulary-student-subwords {folder}/student.model"
+    )
     epoch = f"fairseq-train {data} {PLUGIN} {TRANSLATION} --max-tokens 12000 --max-epoch 1 --no-save"
     return {
         "decoding": f"{decode} --beam 2 --max-len-b 8 --max-tokens 12000 --distill-dir {decoded}",
@@ -121,7 +123,7 @@ def programs(folder: Path) -> dict[str, str]:
 
 
 def measure(command: str, log: Path | None = None) -> dict[str, float]:
-    """Run a command; return its CPU time in seconds and its peak memory in MB. What it prints is kept in `log`, if any."""
+    """Run a command; return its CPU seconds and its peak memory in MB. What it prints is kept in `log`, if any."""
     with open(log, "w+b") if log else tempfile.TemporaryFile() as output:
         process = subprocess.Popen(command.split(), stdout=output, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)

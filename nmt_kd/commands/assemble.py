@@ -19,13 +19,14 @@ import re
 from contextlib import contextmanager
 from pathlib import Path
 
+from nmt_kd.decoding.copies import Copies, CopyOptions
 from nmt_kd.decoding.corpus import Corpus, Report
 from nmt_kd.decoding.filters import Filters, parse_share
+from nmt_kd.decoding.noise import Noise
 from nmt_kd.decoding.opened import Student, languages_of, open_decodings
 from nmt_kd.decoding.originals import Originals
 from nmt_kd.decoding.parts import Source, parse_sources
 from nmt_kd.decoding.selection import SIMILARITIES
-from nmt_kd.decoding.subword_sampling import SamplingOptions, SubwordSampling
 from nmt_kd.decoding.utilities import ChrfUtility, CometQuality, CometUtility, ReverseScorer, Scorer
 from nmt_kd.decoding.writing import binarise, check_output, write_corpus
 from nmt_kd.errors import UserError
@@ -73,10 +74,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--subword-model",
         type=Path,
-        help="sentencepiece model or BPE codes that split the student's data; needed for text and --subword-sampling",
+        help="sentencepiece model or BPE codes that split the student's data; needed for text and for copies",
     )
-    sampling = parser.add_argument_group("several copies of the corpus, whose sources are split into other subwords")
-    add_flags(sampling, SamplingOptions)
+    copies = parser.add_argument_group("several copies of the corpus, whose sources have noise or other subwords")
+    add_flags(copies, CopyOptions)
+    add_flags(copies, Noise)
     text = parser.add_argument_group("for folders with text, written by nmt-kd decode or nmt-kd import")
     text.add_argument(
         "--references",
@@ -143,7 +145,7 @@ def run(args: argparse.Namespace) -> None:
     if args.subword_model:
         model = _student_model(args.subword_model, args.data, source_lang, target_lang)
         split = model.splitter()
-    sampling = SubwordSampling.open(model, values_of(SamplingOptions, args))
+    copies = Copies.open(model, values_of(CopyOptions, args), Noise(**values_of(Noise, args)))
     named = bool(args.source_lang or args.target_lang)
     student = Student(args.data, source_lang, target_lang, named, split, args.references)
     decodings = open_decodings(sources, student)
@@ -153,11 +155,11 @@ def run(args: argparse.Namespace) -> None:
     with atomic_folder(args.output) as output:
         count = write_corpus(corpus.candidates(), output / "text", dictionaries, filters, corpus.report)
         counts = None
-        if sampling:
+        if copies:
             source, target = (output / f"text/train.{language}" for language in dictionaries)
             known = frozenset(student.dictionaries[0].symbols)
-            counts = sampling.write_copies(source, target, known, args.workers)
-            count *= sampling.options.subword_copies
+            counts = copies.write(source, target, known, args.workers)
+            count *= copies.options.copies
         binarise(output / "text", args.data, output, source_lang, target_lang, args.workers)
     _print(corpus.report)
     if counts:

@@ -1,6 +1,7 @@
-"""Copies of a corpus in other subwords: the same sentences, whatever the number of workers; of training data alone."""
+"""Copies of a corpus with noise or in other subwords, whatever the number of workers; of training data alone."""
 
 import random
+import re
 import threading
 from collections import Counter
 
@@ -11,9 +12,12 @@ from decoding.test_corpus import make_decoding, text_of, train_set  # noqa: F401
 from decoding.test_text_form import lines
 
 from nmt_kd import cli
+from nmt_kd.decoding import copies as copies_module
 from nmt_kd.decoding import subword_sampling
+from nmt_kd.decoding.copies import Copies, Counts
 from nmt_kd.decoding.importing import import_translations
-from nmt_kd.decoding.subword_sampling import Counts, SubwordSampling
+from nmt_kd.decoding.noise import Noise
+from nmt_kd.decoding.subword_sampling import random_splitter
 from nmt_kd.errors import UserError
 from nmt_kd.subword_model import SubwordModel
 
@@ -39,20 +43,20 @@ class EverySymbol:
 
 
 EVERY_SYMBOL = EverySymbol()
+NO_NOISE = Noise()
 
 
 @pytest.fixture
 def copies(corpus, models, tmp_path):
     """Split the sources in one copy anew, and return the usual splits, the new ones, and the counts."""
 
-    def copies(kind, alpha, known=EVERY_SYMBOL, number=2, workers=1, seed=1):
+    def copies(kind, alpha, known=EVERY_SYMBOL, number=2, workers=1, seed=1, noise=NO_NOISE):
         usual = [models[kind].splitter()(text) for text in lines(corpus / "text/train.en")]
         (tmp_path / "en").write_text("".join(f"{text}\n" for text in usual), encoding="utf-8")
         target = (corpus / "text/train.de").read_bytes()
         (tmp_path / "de").write_bytes(target)
-        given = {"subword_sampling": alpha, "subword_copies": number, "seed": seed}
-        sampling = SubwordSampling.open(models[kind], given)
-        counts = sampling.write_copies(tmp_path / "en", tmp_path / "de", known, workers)
+        given = {"subword_sampling": alpha, "copies": number, "seed": seed}
+        counts = Copies.open(models[kind], given, noise).write(tmp_path / "en", tmp_path / "de", known, workers)
         assert (tmp_path / "de").read_bytes() == number * target
         assert sorted(path.name for path in tmp_path.iterdir()) == ["de", "en"]
         found = lines(tmp_path / "en")
@@ -77,7 +81,7 @@ def test_alpha_decides_how_many_splits_change(kind, copies, models):
     ):  # it flattens a unigram model's distribution
         usual, drawn, counts = copies(kind, alpha)
         words = sum(len(models[kind].text(text).split()) for text in usual)
-        assert counts == Counts(len(usual), sum(map(str.__ne__, usual, drawn)), words, 0)
+        assert counts == Counts(len(usual), 0, sum(map(str.__ne__, usual, drawn)), words, 0)
         assert counts.changed > len(usual) * 0.05
         numbers.append(sum(len(text.split()) for text in drawn))  # of subwords, since all sentences change in the end
     assert sum(len(text.split()) for text in usual) < numbers[0] < numbers[1] < numbers[2]
@@ -108,11 +112,10 @@ def test_copies_and_seeds_differ_and_workers_do_not(kind, copies):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_split_depends_on_nothing_but_the_sentence_and_its_place(kind, copies, models):
     _, drawn, _ = copies(kind, 0.3)
-    sampling = SubwordSampling.open(models[kind], {"subword_sampling": 0.3})
-    draw = sampling.draw()
+    draw = random_splitter(models[kind], 0.3)
     for number in (599, 3, 3, 250):
         text = models[kind].text(drawn[number])
-        assert " ".join(draw(text, subword_sampling._seed(1, 1, number))) == drawn[number]
+        assert " ".join(draw(text, copies_module._seed(1, 1, number))) == drawn[number]
 
 
 def test_a_seed_is_heeded_by_versions_of_sentencepiece_that_seed_only_new_threads(copies, monkeypatch):
@@ -149,13 +152,31 @@ def test_words_with_subwords_that_the_dictionary_lacks_are_split_as_usual(kind, 
     assert counts.kept == counts.words
 
 
+@pytest.mark.parametrize("alpha", [0, 0.3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_copies_with_noise_have_the_text_that_the_noise_makes_of_each_source(kind, alpha, copies, models):
+    noise = Noise(noise_upper_case=0.3, noise_typos=0.4, noise_no_final_stop=0.5)
+    usual, noisy, counts = copies(kind, alpha, number=3, noise=noise)
+    clean = list(map(models[kind].text, usual))
+    for copy, found in ((1, noisy[: len(usual)]), (2, noisy[len(usual) :])):
+        numbers = range(len(usual))
+        expected = [noise(clean[number], copies_module._seed(1, copy, number), number) for number in numbers]
+        assert list(map(models[kind].text, found)) == expected
+        if not alpha:
+            assert found == list(map(models[kind].splitter(), expected))
+    assert counts.noisy == sum(map(str.__ne__, map(models[kind].text, noisy), 2 * clean))
+    assert 0.6 < counts.noisy / len(noisy) < 0.85
+    assert bool(counts.changed) == bool(alpha)
+    assert noisy[: len(usual)] != noisy[len(usual) :]
+    assert copies(kind, alpha, number=3, workers=2, noise=noise) == (usual, noisy, counts)
+
+
 def test_a_word_with_an_unknown_symbol_stays(models, tmp_path):
     source, target = tmp_path / "en", tmp_path / "de"
     usual = models["bpe"].splitter()("the red house")
     source.write_text(f"{usual} ▁<unk> <unk>\n\n", encoding="utf-8")
     target.write_text("x\n\n", encoding="utf-8")
-    sampling = SubwordSampling.open(models["bpe"], {"subword_sampling": 1, "subword_copies": 2})
-    sampling.write_copies(source, target, EVERY_SYMBOL)
+    Copies.open(models["bpe"], {"subword_sampling": 1, "copies": 2}, NO_NOISE).write(source, target, EVERY_SYMBOL)
     assert source.read_text(encoding="utf-8").split("\n")[2:] == ["▁ t h e ▁ r e d ▁ h o u s e ▁<unk> <unk>", "", ""]
 
 
@@ -178,7 +199,7 @@ def test_a_decoding_in_subwords_is_split_anew(parts, assemble, data, train_set, 
     count = 600 * (1 + parts.count("+"))
     usual, targets, printed = assemble(folder, "--corpus", parts)
     assert "split anew" not in printed
-    flags = ["--corpus", parts, "--subword-sampling", "0.3", "--subword-copies", "3"]
+    flags = ["--corpus", parts, "--subword-sampling", "0.3", "--copies", "3"]
     sources, all_targets, printed = assemble(folder, *flags)
     assert sources[:count] == usual == (1 + parts.count("+")) * [source for source, _ in text_of(train_set)]
     assert all_targets == 3 * targets
@@ -196,6 +217,18 @@ def test_a_decoding_in_subwords_is_split_anew(parts, assemble, data, train_set, 
     assert {symbol for source in sources for symbol in source.split(" ")} <= symbols
 
 
+def test_noise_changes_the_sources_of_copies_alone(assemble, data, train_set, tmp_path):  # noqa: F811
+    folder = make_decoding(tmp_path / "kd", train_set)
+    usual, targets, _ = assemble(folder)
+    sources, all_targets, printed = assemble(folder, "--noise-no-final-stop", "1", "--copies", "2")
+    assert sources[:600] == usual
+    assert all_targets == 2 * targets
+    changed = [one.removesuffix(" .").removesuffix(".") if one.endswith(".") else one for one in usual]
+    assert sum(map(str.__ne__, sources[600:], usual)) == sum(map(str.__ne__, changed, usual)) > 100
+    assert re.search(r"^with noise: \d+ of 600 sources of the copies$", printed, re.MULTILINE)
+    assert "split" not in printed
+
+
 def test_a_folder_of_text_is_split_anew(assemble, corpus, tmp_path):
     words = [[corpus / "text/test.de"], tmp_path / "text", "en", "de"]
     import_translations(*words, sources=[corpus / "text/test.en"])
@@ -211,9 +244,11 @@ def test_a_folder_of_text_is_split_anew(assemble, corpus, tmp_path):
     [
         (["--subword-sampling", "1.5"], "--subword-sampling is 1.5; it must be from 0 to 1"),
         (["--subword-sampling", "nan"], "--subword-sampling is nan; it must be from 0 to 1"),
-        (["--subword-sampling", "0.1", "--subword-copies", "1"], "--subword-copies is 1; it must be 2 or more"),
-        (["--subword-copies", "3"], "--subword-copies is for --subword-sampling; give it, too"),
-        (["--seed", "3"], "--seed is for --subword-sampling; give it, too"),
+        (["--subword-sampling", "0.1", "--copies", "1"], "--copies is 1; it must be 2 or more"),
+        (["--noise-typos", "1.5"], "--noise-typos is 1.5; it must be from 0 to 1"),
+        (["--noise-typos", "0.1", "--copies", "1"], "--copies is 1; it must be 2 or more"),
+        (["--copies", "3"], "--copies is for copies with --subword-sampling or noise; give one of these"),
+        (["--seed", "3"], "--seed is for copies with --subword-sampling or noise; give one of these"),
     ],
 )
 def test_wrong_values_are_refused(flags, message, assemble, train_set, tmp_path):  # noqa: F811
@@ -228,7 +263,9 @@ def test_models_that_cannot_sample_are_refused(assemble, models, train_set, tmp_
         UserError, match="--subword-sampling needs the model that split the data; give it as --subword-m"
     ):
         assemble(folder, "--subword-sampling", "0.1", model=None)
+    with pytest.raises(UserError, match="noise needs the model that split the data; give it as --subword-model"):
+        assemble(folder, "--noise-typos", "0.1", model=None)
     with pytest.raises(
         UserError, match=r"char.model splits into words or characters, which is possible in one way only"
     ):
-        SubwordSampling.open(models["char"], {"subword_sampling": 0.1})
+        Copies.open(models["char"], {"subword_sampling": 0.1}, NO_NOISE)

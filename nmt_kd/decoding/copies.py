@@ -1,0 +1,148 @@
+"""Copies of a corpus with other sources: with noise, or split into subwords anew. Their targets stay the same.
+
+A corpus is binarised before the training, which cannot change it itself: one epoch of N copies stands for N epochs.
+Targets are not split anew: the student has to write them, and every word has one best split.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Container
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+
+from nmt_kd.decoding.noise import Noise
+from nmt_kd.decoding.subword_sampling import random_splitter
+from nmt_kd.errors import UserError
+from nmt_kd.options import SHARE, Allowed, check_options, flag, option
+from nmt_kd.subword_model import UNKNOWN, SubwordModel
+
+
+@dataclass(frozen=True)
+class CopyOptions:
+    """How the copies differ from the corpus, apart from noise."""
+
+    subword_sampling: float = option(
+        0.0,
+        "split sources at random: the share of merges that BPE leaves out or, for a unigram model, sentencepiece's "
+        "alpha, of which lower values vary more; 0 splits all copies as usual",
+        SHARE,
+    )
+    copies: int = option(
+        4, "copies of the corpus; the first is the corpus itself", Allowed("2 or more", lambda value: value >= 2)
+    )
+    seed: int = option(
+        1, "seed of the noise and the splits, which depend on it, the copy and the place of a pair alone"
+    )
+
+
+class Counts(NamedTuple):
+    """What came of the sources of the copies."""
+
+    sources: int
+    noisy: int  # those whose text has changed
+    changed: int  # those that are split in another way than usual
+    words: int
+    kept: int  # words split as usual because a subword is not in the dictionary
+
+    def __str__(self) -> str:
+        lines = [f"with noise: {self.noisy:,} of {self.sources:,} sources of the copies"] if self.noisy else []
+        if self.changed or not self.noisy:
+            lines.append(f"split anew: {self.changed:,} of {self.sources:,} sources of the copies")
+        if self.changed or self.kept:
+            lines.append(
+                f"split as usual, for want of a subword in the dictionary: {self.kept:,} of {self.words:,} words"
+            )
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Writes copies of a corpus, in the subwords of a dictionary."""
+
+    model: SubwordModel
+    options: CopyOptions
+    noise: Noise
+
+    @classmethod
+    def open(cls, model: SubwordModel | None, given: dict, noise: Noise) -> "Copies | None":
+        """Return what writes copies with the `given` options, or None if they ask for neither noise nor sampling.
+
+        Raises UserError for a value that is not allowed, and for a model that cannot split at random.
+        """
+        check_options(asdict(noise), Noise)
+        if "subword_sampling" not in given and not noise.settings(0):
+            for name in map(flag, given):
+                raise UserError(
+                    f"{name} is for copies with --subword-sampling or noise; give one of these, such as "
+                    f"--subword-sampling 0.1, or leave out {name}"
+                )
+            return None
+        options = CopyOptions(**given)
+        check_options(asdict(options), CopyOptions)
+        if model is None:
+            name = "--subword-sampling" if "subword_sampling" in given else "noise"
+            raise UserError(f"{name} needs the model that split the data; give it as --subword-model")
+        random_splitter(model, options.subword_sampling)
+        return cls(model, options, noise)
+
+    def write(self, source: Path, target: Path, known: Container[str], workers: int = 1) -> Counts:
+        """Append the further copies of the corpus to both of its files, and return what came of the sources.
+
+        `known` are the symbols that a source split at random may have. The result does not depend on `workers`.
+        """
+        numbers = range(1, self.options.copies)
+        with tempfile.TemporaryDirectory(dir=source.parent) as folder, ExitStack() as pools:
+            workers = min(workers, len(numbers))
+            in_order = pools.enter_context(ProcessPoolExecutor(workers)).map if workers > 1 else map
+            first = shutil.copyfile(target, Path(folder) / "target")
+            paths = [Path(folder) / str(number) for number in numbers]
+            counts = list(in_order(partial(self._write_copy, source, known), numbers, paths))
+            _append(source, paths)
+            _append(target, [first] * len(numbers))
+        return Counts(*map(sum, zip(*counts, strict=True)))
+
+    def _write_copy(self, source: Path, known: Container[str], copy: int, path: Path) -> Counts:
+        split, draw = self.model.splitter(), random_splitter(self.model, self.options.subword_sampling)
+        noisy, changed, words, kept, number = 0, 0, 0, 0, -1
+        with ExitStack() as files:
+            lines = files.enter_context(source.open(encoding="utf-8", newline="\n"))
+            out = files.enter_context(path.open("w", encoding="utf-8", newline="\n"))
+            for number, line in enumerate(lines):
+                seed = _seed(self.options.seed, copy, number)
+                usual = line.split()
+                clean = self.model.text(" ".join(usual))
+                text = self.noise(clean, seed, number)
+                if text != clean:
+                    usual = split(text).split()
+                pairs = self._words(draw(text, seed), usual)
+                keep = [not all(symbol in known for symbol in one) or UNKNOWN in other for one, other in pairs]
+                chosen = [pair[is_kept] for pair, is_kept in zip(pairs, keep, strict=True)]
+                symbols = [symbol for word in chosen for symbol in word]
+                out.write(" ".join(symbols) + "\n")
+                noisy, changed = noisy + (text != clean), changed + (symbols != usual)
+                words, kept = words + len(pairs), kept + sum(keep)
+        return Counts(number + 1, noisy, changed, words, kept)
+
+    def _words(self, drawn: list[str], usual: list[str]) -> list[tuple[list[str], list[str]]]:
+        """Return the words of a sentence in both splits; the whole sentence is one word if they do not fit together."""
+        if self.model.text(" ".join(drawn)) != self.model.text(" ".join(usual)):
+            return [(usual, usual)]
+        sides = self.model.words(drawn), self.model.words(usual)
+        return list(zip(*sides, strict=True)) if len(sides[0]) == len(sides[1]) else [(drawn, usual)]
+
+
+def _seed(seed: int, copy: int, number: int) -> int:
+    """Return a seed of 31 bits: sentencepiece takes the largest of 32 bits to mean none."""
+    return int.from_bytes(blake2b(f"{seed} {copy} {number}".encode(), digest_size=4).digest()) >> 1
+
+
+def _append(file: Path, others: list[Path]) -> None:
+    with file.open("ab") as out:
+        for other in others:
+            with other.open("rb") as content:
+                shutil.copyfileobj(content, out)
