@@ -4,10 +4,10 @@
 
 The programs decode and assemble a distilled corpus, write stores of predictions of several kinds of teachers, and
 train for an epoch: plain, and with word_kd from a store. (scripts/benchmark_knn.py measures nearest neighbours.) The
-sentences are random, with 3 to 8 tokens, and the models are so small that a million sentences take minutes; memory does
-not depend on the quality of the teacher. Time is CPU time, which hardly depends on other load. Memory is the peak of
-the process according to the kernel, including mapped file pages that it has read. Prints a table, and writes the figures
-to OUTPUT/growth.json and a plot to OUTPUT/growth.png.
+sentences are random, with 3 to 8 tokens, and the models are so small that a million sentences take minutes; memory
+does not depend on the quality of the teacher. Time is CPU time, which hardly depends on other load. Memory is the
+peak of the process according to the kernel, including mapped file pages that it has read. Prints a table, and writes
+the figures to OUTPUT/growth.json and a plot to OUTPUT/growth.png.
 """
 
 import argparse
