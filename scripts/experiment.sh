@@ -84,8 +84,7 @@ system() {
     export TEACHER=${given_teacher:-$work/$default_teacher/checkpoint_best.pt}
     corpus=${CORPUS:-$corpus}
     if [ -n "$corpus" ]; then
-        wait_for_all
-        script distill "$data" "$corpus" "${flags[@]}"
+        make_corpus "$corpus"
         paid+=("$work/decoded.cost.json")
         [[ +$corpus+ != *+bt+* ]] || paid+=("$work/decoded-reverse.cost.json")
     fi
@@ -108,9 +107,21 @@ system() {
     done
 }
 
-# store NAME COMMAND FLAG...: write the folder stores/NAME with nmt-kd COMMAND (cache, datastore or neighbours)
+# make_corpus CORPUS: let $TEACHER translate the training set
+make_corpus() {
+    wait_for_all
+    script distill "$data" "$1" "${flags[@]}"
+}
+
+# store NAME COMMAND FLAG...: write the folder stores/NAME with nmt-kd COMMAND (cache, datastore or neighbours). After
+# `CORPUS=kd`, it is a store for that corpus.
 store() {
     local folder=$work/stores/$1 costs=$work/stores/$1.cost.json made_of word of_data changed
+    local for_data=$work/data-bin${CORPUS:+-$CORPUS}
+    if [ -n "${CORPUS:-}" ]; then
+        export TEACHER=${given_teacher:-$work/$default_teacher/checkpoint_best.pt}
+        make_corpus "$CORPUS"
+    fi
     wait_for_all
     costs_of[$1]=$costs
     for word in "${@:3}"; do # other stores, and students of this experiment, are part of the price
@@ -120,12 +131,12 @@ store() {
         "$work"/*/checkpoint_best.pt) costs_of[$1]+=$'\n'${word%/*}/records/cost.json ;;
         esac
     done
-    local command=(nmt-kd "$2" "$work/data-bin" "$folder" "${@:3}")
+    local command=(nmt-kd "$2" "$for_data" "$folder" "${@:3}")
     if [ -n "$dry_run" ]; then
         run "${command[@]}"
         return
     fi
-    mapfile -t of_data < <(files_of data "$work/data-bin"/{train,valid,dict}.*)
+    mapfile -t of_data < <(files_of data "$for_data"/{train,valid,dict}.*)
     made_of=("command=$2" "${of_data[@]}" -- "${@:3}")
     changed=$(differences "$folder/record.json" "${made_of[@]}")
     [ -z "$changed" ] || fail "$folder was made otherwise ($changed); remove it, or restore the earlier settings"

@@ -50,6 +50,26 @@ def test_a_run_notes_the_costs_of_its_store_and_of_what_the_store_is_made_from(p
     assert (place.work / "plain/records/paid").read_text().split() == []
 
 
+def test_a_store_of_a_corpus_teaches_a_student_of_that_corpus(place):
+    text = """
+    system teacher teacher
+    CORPUS=kd store of_kd cache --teacher-path "$work/teacher/checkpoint_best.pt"
+    CORPUS=kd STORE=of_kd system both word_kd
+    """
+    result = experiment(place, text)
+    assert result.returncode == 0, result.stderr
+    data = f"{place.work}/data-bin-kd"
+    steps = ("--distill-dir", f"nmt-kd cache {data} {place.work}/stores/of_kd ", f"--save-dir {place.work}/both ")
+    (decoding, store, training) = (
+        next(number for number, call in enumerate(place.calls) if step in call) for step in steps
+    )
+    assert decoding < store < training
+    assert place.calls[training].startswith(f"{data} ")
+    assert f"--teacher-cache {place.work}/stores/of_kd" in place.calls[training]
+    paid = (place.work / "both/records/paid").read_text().split()
+    assert set(paid) == {f"{place.work}/stores/of_kd.cost.json", f"{place.work}/decoded.cost.json"}
+
+
 def test_a_store_made_otherwise_is_refused(place):
     assert experiment(place, STORES).returncode == 0
     result = experiment(place, STORES.replace("--source knn", "--source knn --knn-k 4"))
