@@ -25,7 +25,7 @@ store knn cache --source knn --teacher-path "$(checkpoint_of plain)" --knn-neigh
 STORE=knn system knn_kd word_kd
 
 # ... and of a masked model
-system masked_teacher masked_teacher --max-update 8000 --total-num-update 8000
+system masked_teacher masked_teacher --finetune-from-model "$(checkpoint_of teacher)"
 store masked cache --source masked --teacher-path "$(checkpoint_of masked_teacher)" --top-k 8
 STORE=masked system word_kd_masked word_kd
 
