@@ -25,6 +25,7 @@ from nmt_kd.evaluation.named_runs import check_baseline, named_runs
 from nmt_kd.evaluation.tables import FORMATS
 from nmt_kd.evaluation.texts import check_same_length, read_lines
 from nmt_kd.options import AT_LEAST_1, add_flags, check_options, require, values_of
+from nmt_kd.translators.arguments import add_translator_flags
 from nmt_kd.translators.search import Search
 from nmt_kd.translators.translator import TeacherOptions
 
@@ -35,19 +36,10 @@ EXAMPLE = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    search = Search()
     parser.add_argument(
         "--systems", nargs="+", required=True, metavar="NAME=CHECKPOINT", help="models; repeat a name for several runs"
     )
-    parser.add_argument("--data", help="fairseq: folder with the dictionaries that the systems were trained with")
-    parser.add_argument("--subword-model", type=Path, help="sentencepiece model or BPE codes of the systems")
-    parser.add_argument(
-        "--target-subword-model", type=Path, help="subword model of the target side (default: --subword-model)"
-    )
-    parser.add_argument(
-        "--source-lang", help="language of the sources, as the systems name it (default: their only one)"
-    )
-    parser.add_argument("--target-lang", help="language to translate into (default: their only one)")
+    add_translator_flags(parser, "systems")
     parser.add_argument("--sources", type=Path, required=True, help="sources of the training set, as text")
     parser.add_argument(
         "--references", type=Path, required=True, help="targets of the original training set, before distillation"
@@ -59,24 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test-references", type=Path, help="references of the test set, to measure BLEU and chrF")
     parser.add_argument("--baseline", metavar="NAME", help="system to compare the others with")
     parser.add_argument("--beam", type=int, default=1, help="beam size (default: %(default)s, as in the papers)")
-    parser.add_argument(
-        "--lenpen",
-        type=float,
-        default=search.lenpen,
-        help="length penalty: scores are divided by length to this power (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-len", type=int, default=search.max_len, help="longest translation in tokens (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--compute-type",
-        default="default",
-        help="precision: float32 or float16, with CTranslate2 also int8, ... (default: the model's)",
-    )
-    parser.add_argument(
-        "--max-tokens", type=int, default=12000, help="source tokens in a batch, with padding (default: %(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=search.seed, help="seed of the noise (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the noise (default: %(default)s)")
     parser.add_argument(
         "--format", choices=[*FORMATS, "json"], default="text", help="format of the output (default: %(default)s)"
     )

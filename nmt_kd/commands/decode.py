@@ -15,6 +15,7 @@ from pathlib import Path
 
 from nmt_kd.decoding.noise import Noise
 from nmt_kd.options import add_flags, values_of
+from nmt_kd.translators.arguments import add_translator_flags
 from nmt_kd.translators.decode import ON_EMPTY, ON_TOO_LONG, decode_text
 from nmt_kd.translators.search import Search
 from nmt_kd.translators.translator import TeacherOptions
@@ -35,29 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="text to translate, one sentence per line",
     )
     parser.add_argument("--output", required=True, type=Path, help="folder for the translations; rerun to resume")
-    parser.add_argument("--data", help="fairseq: folder with the dictionaries that the teacher was trained with")
-    parser.add_argument(
-        "--subword-model", type=Path, help="fairseq, CTranslate2: sentencepiece model or BPE codes of the teacher"
-    )
-    parser.add_argument(
-        "--target-subword-model", type=Path, help="subword model of the target side (default: --subword-model)"
-    )
-    parser.add_argument(
-        "--source-lang", help="language of the sources, as the teacher names it (default: the teacher's only one)"
-    )
-    parser.add_argument("--target-lang", help="language to translate into (default: the teacher's only one)")
+    add_translator_flags(parser, "teacher")
     parser.add_argument("--beam", type=int, help="beam size (default: 4)")
     parser.add_argument(
         "--nbest", type=int, default=search.nbest, help="translations of each sentence (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--lenpen",
-        type=float,
-        default=search.lenpen,
-        help="length penalty: scores are divided by length to this power (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-len", type=int, default=search.max_len, help="longest translation in tokens (default: %(default)s)"
     )
     parser.add_argument(
         "--sampling-topk",
@@ -73,17 +55,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--seed", type=int, default=search.seed, help="seed of sampling and noise (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--compute-type",
-        default="default",
-        help="precision: float32 or float16, with CTranslate2 also int8, ... (default: the model's)",
-    )
-    parser.add_argument(
-        "--max-tokens",
-        type=int,
-        default=12000,
-        help="source tokens in a batch, with padding; CTranslate2 takes at most 1024 on a CPU (default: %(default)s)",
     )
     parser.add_argument(
         "--max-source-len", type=int, help="longest source in tokens (default: as long as the teacher reads)"
