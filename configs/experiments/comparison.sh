@@ -1,8 +1,8 @@
 # All methods on one code base, for the table in docs/results.md. Students of stores of predictions come first.
 checkpoint_of() { echo "$work/$1/checkpoint_best.pt"; }
 
-system teacher teacher
-system plain plain
+# shellcheck source=/dev/null
+. "$root/configs/experiments/recommended.sh"
 
 # word-level distillation from stores: of the teacher, ...
 store teacher cache --teacher-path "$(checkpoint_of teacher)" --top-k 8
@@ -39,6 +39,11 @@ system seq_kd seq_kd
 system seq_kd_base seq_kd_base
 CORPUS=mbr system seq_kd_mbr seq_kd
 CORPUS=best-4 system seq_kd_best_4 seq_kd
+
+# how much of the recommended recipe's gain is due to training without dropout
+system plain_no_dropout plain --dropout 0
+STORE=teacher system word_kd_stored_no_dropout word_kd --dropout 0
+system seq_kd_no_dropout seq_kd --dropout 0
 
 # methods without a teacher
 system r_drop r_drop
