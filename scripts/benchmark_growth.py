@@ -130,7 +130,7 @@ def measure(command: str, log: Path | None = None) -> dict[str, float]:
         if status:
             output.seek(0)
             sys.exit(output.read().decode()[-2000:])
-    return {"seconds": usage.ru_utime + usage.ru_stime, "megabytes": usage.ru_maxrss / 1024}
+    return {"seconds": usage.ru_utime + usage.ru_stime, "megabytes": usage.ru_maxrss * 1024 / 1e6}
 
 
 def measure_all(sentences: int) -> dict[str, dict[str, float]]:

@@ -5,9 +5,9 @@
 For random training sets of these sizes and a small transformer, it writes a datastore, finds the neighbours of a
 validation set (exactly, and with faiss, first with the building of its index and then without), and makes a cache of
 them. The neighbours of the whole training set take as many times longer as it has more positions than the validation
-set; the last column has that time for the exact search. Time and memory are those of whole commands, starting included:
-the first line is that of a command that does nothing. Memory is the peak of the process according to the kernel,
-including mapped file pages that it has read.
+set; the last column has that time for the exact search. CPU time and memory are those of whole commands, starting
+included: the first line is that of a command that does nothing. Memory is the peak of the process according to the
+kernel, including mapped file pages that it has read.
 """
 
 import argparse

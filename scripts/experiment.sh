@@ -31,6 +31,8 @@ jobs=${JOBS:-1} pids=()
 trap '[ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true' EXIT
 trap 'exit 130' INT TERM
 
+teacher_checkpoint() { echo "${given_teacher:-$work/$default_teacher/checkpoint_best.pt}"; }
+
 script() { bash "$root/scripts/$1.sh" "${@:2}"; }
 
 # start NAME COMMAND...: run a command at once or, with JOBS, beside others
@@ -81,7 +83,8 @@ system() {
         say "$data: not training $name, because TEACHER=$given_teacher replaces it"
         return
     fi
-    export TEACHER=${given_teacher:-$work/$default_teacher/checkpoint_best.pt}
+    TEACHER=$(teacher_checkpoint)
+    export TEACHER
     corpus=${CORPUS:-$corpus}
     if [ -n "$corpus" ]; then
         make_corpus "$corpus"
@@ -107,10 +110,10 @@ system() {
     done
 }
 
-# make_corpus CORPUS: let $TEACHER translate the training set
+# make_corpus CORPUS: let the teacher translate the training set
 make_corpus() {
     wait_for_all
-    script distill "$data" "$1" "${flags[@]}"
+    TEACHER=$(teacher_checkpoint) script distill "$data" "$1" "${flags[@]}"
 }
 
 # store NAME COMMAND FLAG...: write the folder stores/NAME with nmt-kd COMMAND (cache, datastore or neighbours). After
@@ -118,16 +121,13 @@ make_corpus() {
 store() {
     local folder=$work/stores/$1 costs=$work/stores/$1.cost.json made_of word of_data changed
     local for_data=$work/data-bin${CORPUS:+-$CORPUS}
-    if [ -n "${CORPUS:-}" ]; then
-        export TEACHER=${given_teacher:-$work/$default_teacher/checkpoint_best.pt}
-        make_corpus "$CORPUS"
-    fi
+    [ -z "${CORPUS:-}" ] || make_corpus "$CORPUS"
     wait_for_all
     costs_of[$1]=$costs
     for word in "${@:3}"; do # other stores, and students of this experiment, are part of the price
         case $word in
         "$work"/stores/*) costs_of[$1]+=$'\n'${costs_of[${word##*/}]} ;;
-        "$work/$default_teacher"/* | "$work"/masked_teacher/*) ;;
+        "$(teacher_checkpoint)" | "$work"/masked_teacher/*) ;;
         "$work"/*/checkpoint_best.pt) costs_of[$1]+=$'\n'${word%/*}/records/cost.json ;;
         esac
     done

@@ -36,6 +36,7 @@ def test_the_readmes_figures_are_the_stored_ones(row):
 
 
 def test_every_stored_figure_belongs_to_a_system_of_the_experiment():
-    text = (ROOT / "configs/experiments/comparison.sh").read_text(encoding="utf-8")
+    files = [ROOT / f"configs/experiments/{name}.sh" for name in ("comparison", "recommended")]
+    text = "".join(file.read_text(encoding="utf-8") for file in files)
     assert set(STORED) <= set(re.findall(r"system (\w+) ", text))
     assert all(statistics.mean(row["scores"]["BLEU"]) > 0 for row in STORED.values())

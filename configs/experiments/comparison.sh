@@ -5,7 +5,7 @@ checkpoint_of() { echo "$work/$1/checkpoint_best.pt"; }
 . "$root/configs/experiments/recommended.sh"
 
 # word-level distillation from stores: of the teacher, ...
-store teacher cache --teacher-path "$(checkpoint_of teacher)" --top-k 8
+store teacher cache --teacher-path "$(teacher_checkpoint)" --top-k 8
 STORE=teacher system word_kd_stored word_kd
 
 # ... of one with other subwords, ...
@@ -24,10 +24,13 @@ store knn cache --source knn --teacher-path "$(checkpoint_of plain)" --knn-neigh
     --knn-share 0.5
 STORE=knn system knn_kd word_kd
 
-# ... and of a masked model
-system masked_teacher masked_teacher --finetune-from-model "$(checkpoint_of teacher)"
-store masked cache --source masked --teacher-path "$(checkpoint_of masked_teacher)" --top-k 8
+# ... and of a masked model, which starts from a teacher of its shape: at temperature 10, as in the paper, and at 1
+system masked_teacher masked_teacher --finetune-from-model "$(teacher_checkpoint)"
+masked=$(checkpoint_of masked_teacher)
+store masked cache --source masked --teacher-path "$masked" --top-k 8
 STORE=masked system word_kd_masked word_kd
+store masked_t1 cache --source masked --teacher-path "$masked" --top-k 8 --masked-temperature 1
+STORE=masked_t1 system word_kd_masked_t1 word_kd
 
 # other methods from the teacher's store
 STORE=teacher system selective_kd_stored selective_kd
@@ -41,9 +44,9 @@ CORPUS=mbr system seq_kd_mbr seq_kd
 CORPUS=best-4 system seq_kd_best_4 seq_kd
 
 # how much of the recommended recipe's gain is due to training without dropout
-system plain_no_dropout plain --dropout 0
-STORE=teacher system word_kd_stored_no_dropout word_kd --dropout 0
-system seq_kd_no_dropout seq_kd --dropout 0
+system plain_no_dropout plain "${no_dropout[@]}"
+STORE=teacher system word_kd_stored_no_dropout word_kd "${no_dropout[@]}"
+system seq_kd_no_dropout seq_kd "${no_dropout[@]}"
 
 # methods without a teacher
 system r_drop r_drop

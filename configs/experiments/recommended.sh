@@ -2,5 +2,5 @@
 # translations are stored, and the student learns from both.
 system teacher teacher
 system plain plain
-CORPUS=kd store teacher_kd cache --teacher-path "${TEACHER:-$work/teacher/checkpoint_best.pt}" --top-k 8
+CORPUS=kd store teacher_kd cache --teacher-path "$(teacher_checkpoint)" --top-k 8
 CORPUS=kd STORE=teacher_kd system recommended recommended

@@ -7,6 +7,8 @@ training=(
     --log-format json
 )
 
+no_dropout=(--dropout 0)  # the flags that switch off all dropout of a data set's models
+
 # choose_by_bleu BEAM LENPEN: the flags to keep the checkpoint with the best validation BLEU
 choose_by_bleu() {
     echo --eval-bleu --eval-bleu-detok space --eval-tokenized-bleu --eval-bleu-remove-bpe \

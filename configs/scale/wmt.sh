@@ -7,6 +7,7 @@ training+=(
     --save-interval-updates 5000 --keep-interval-updates 1  # limits what an interrupted training loses
     --log-interval 100
 )
+no_dropout=(--dropout 0 --attention-dropout 0 --activation-dropout 0)
 student_model=(--arch transformer)
 student_training=(--dropout 0.1 --lr 0.0007)
 teacher_model=(--arch transformer_vaswani_wmt_en_de_big)

@@ -11,7 +11,8 @@ of the corpus that are made from it, joined by "+"; a folder without PARTS has t
   qe      the hypotheses that a reference-free COMET model prefers (--qe-comet)
   bt      for a folder decoded in the reverse direction: its best hypotheses as sources of the texts they translate
 
-The scores for mbr, qe and --drop-worst are stored in the decoded folders. Rerun to resume.
+With noise or --subword-sampling, the corpus is repeated in --copies, whose sources have noise or other subwords. The
+scores for mbr, qe and --drop-worst are stored in the decoded folders. Rerun to resume.
 """
 
 import argparse
@@ -69,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--qe-comet", metavar="MODEL", help="for qe: a reference-free COMET model")
     parser.add_argument(
-        "--workers", type=int, default=1, help="processes for splitting and binarising (default: %(default)s)"
+        "--workers", type=int, default=1, help="processes for copies and for binarising (default: %(default)s)"
     )
     parser.add_argument(
         "--subword-model",
@@ -145,7 +146,7 @@ def run(args: argparse.Namespace) -> None:
     if args.subword_model:
         model = _student_model(args.subword_model, args.data, source_lang, target_lang)
         split = model.splitter()
-    copies = Copies.open(model, values_of(CopyOptions, args), Noise(**values_of(Noise, args)))
+    copies = Copies.open(model, values_of(CopyOptions, args), values_of(Noise, args))
     named = bool(args.source_lang or args.target_lang)
     student = Student(args.data, source_lang, target_lang, named, split, args.references)
     decodings = open_decodings(sources, student)
@@ -154,16 +155,16 @@ def run(args: argparse.Namespace) -> None:
     corpus.compute_scores()
     with atomic_folder(args.output) as output:
         count = write_corpus(corpus.candidates(), output / "text", dictionaries, filters, corpus.report)
-        counts = None
+        of_copies: list[str] = []
         if copies:
             source, target = (output / f"text/train.{language}" for language in dictionaries)
             known = frozenset(student.dictionaries[0].symbols)
-            counts = copies.write(source, target, known, args.workers)
+            of_copies = copies.report(copies.write(source, target, known, args.workers))
             count *= copies.options.copies
         binarise(output / "text", args.data, output, source_lang, target_lang, args.workers)
     _print(corpus.report)
-    if counts:
-        print(counts)
+    for line in of_copies:
+        print(line)
     print(f"wrote {count:,} pairs to {args.output}, binarised, and as text to {args.output / 'text'}")
 
 

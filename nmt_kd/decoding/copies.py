@@ -45,19 +45,10 @@ class Counts(NamedTuple):
 
     sources: int
     noisy: int  # those whose text has changed
+    unspellable: int  # those without their noise, because a subword of it is not in the dictionary
     changed: int  # those that are split in another way than usual
     words: int
     kept: int  # words split as usual because a subword is not in the dictionary
-
-    def __str__(self) -> str:
-        lines = [f"with noise: {self.noisy:,} of {self.sources:,} sources of the copies"] if self.noisy else []
-        if self.changed or not self.noisy:
-            lines.append(f"split anew: {self.changed:,} of {self.sources:,} sources of the copies")
-        if self.changed or self.kept:
-            lines.append(
-                f"split as usual, for want of a subword in the dictionary: {self.kept:,} of {self.words:,} words"
-            )
-        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -66,34 +57,36 @@ class Copies:
 
     model: SubwordModel
     options: CopyOptions
-    noise: Noise
+    noise: Noise | None
+    is_split_anew: bool
 
     @classmethod
-    def open(cls, model: SubwordModel | None, given: dict, noise: Noise) -> "Copies | None":
-        """Return what writes copies with the `given` options, or None if they ask for neither noise nor sampling.
+    def open(cls, model: SubwordModel | None, given: dict, given_noise: dict) -> "Copies | None":
+        """Return what writes copies with the given values of CopyOptions and Noise, or None without noise and sampling.
 
         Raises UserError for a value that is not allowed, and for a model that cannot split at random.
         """
-        check_options(asdict(noise), Noise)
-        if "subword_sampling" not in given and not noise.settings(0):
+        is_split_anew = "subword_sampling" in given
+        if not is_split_anew and not given_noise:
             for name in map(flag, given):
                 raise UserError(
                     f"{name} is for copies with --subword-sampling or noise; give one of these, such as "
                     f"--subword-sampling 0.1, or leave out {name}"
                 )
             return None
-        options = CopyOptions(**given)
+        options, noise = CopyOptions(**given), Noise(**given_noise)
         check_options(asdict(options), CopyOptions)
+        check_options(asdict(noise), Noise)
         if model is None:
-            name = "--subword-sampling" if "subword_sampling" in given else "noise"
+            name = "--subword-sampling" if is_split_anew else "noise"
             raise UserError(f"{name} needs the model that split the data; give it as --subword-model")
         random_splitter(model, options.subword_sampling)
-        return cls(model, options, noise)
+        return cls(model, options, noise if given_noise else None, is_split_anew)
 
     def write(self, source: Path, target: Path, known: Container[str], workers: int = 1) -> Counts:
         """Append the further copies of the corpus to both of its files, and return what came of the sources.
 
-        `known` are the symbols that a source split at random may have. The result does not depend on `workers`.
+        `known` are the symbols of the sources' dictionary. The result does not depend on `workers`.
         """
         numbers = range(1, self.options.copies)
         with tempfile.TemporaryDirectory(dir=source.parent) as folder, ExitStack() as pools:
@@ -106,27 +99,45 @@ class Copies:
             _append(target, [first] * len(numbers))
         return Counts(*map(sum, zip(*counts, strict=True)))
 
+    def report(self, counts: Counts) -> list[str]:
+        """Return the lines that tell a user what came of the sources."""
+        lines = []
+        of_all = f"of {counts.sources:,} sources of the copies"
+        if self.noise:
+            lines.append(f"with noise: {counts.noisy:,} {of_all}")
+            lines.append(f"without noise because a subword is not in the dictionary: {counts.unspellable:,} {of_all}")
+        if self.is_split_anew:
+            lines.append(f"split differently: {counts.changed:,} {of_all}")
+            lines.append(
+                f"split as usual because a subword is not in the dictionary: {counts.kept:,} of {counts.words:,} words"
+            )
+        return lines
+
     def _write_copy(self, source: Path, known: Container[str], copy: int, path: Path) -> Counts:
         split, draw = self.model.splitter(), random_splitter(self.model, self.options.subword_sampling)
-        noisy, changed, words, kept, number = 0, 0, 0, 0, -1
+        noisy, unspellable, changed, words, kept, number = 0, 0, 0, 0, 0, -1
         with ExitStack() as files:
             lines = files.enter_context(source.open(encoding="utf-8", newline="\n"))
             out = files.enter_context(path.open("w", encoding="utf-8", newline="\n"))
             for number, line in enumerate(lines):
                 seed = _seed(self.options.seed, copy, number)
                 usual = line.split()
-                clean = self.model.text(" ".join(usual))
-                text = self.noise(clean, seed, number)
+                clean = text = self.model.text(" ".join(usual))
+                if self.noise and UNKNOWN not in line:  # whose letters are not text
+                    text = self.noise(clean, seed, number)
                 if text != clean:
-                    usual = split(text).split()
+                    with_noise = split(text).split()
+                    if all(symbol in known for symbol in with_noise):
+                        noisy, usual = noisy + 1, with_noise
+                    else:
+                        unspellable, text = unspellable + 1, clean
                 pairs = self._words(draw(text, seed), usual)
                 keep = [not all(symbol in known for symbol in one) or UNKNOWN in other for one, other in pairs]
                 chosen = [pair[is_kept] for pair, is_kept in zip(pairs, keep, strict=True)]
                 symbols = [symbol for word in chosen for symbol in word]
                 out.write(" ".join(symbols) + "\n")
-                noisy, changed = noisy + (text != clean), changed + (symbols != usual)
-                words, kept = words + len(pairs), kept + sum(keep)
-        return Counts(number + 1, noisy, changed, words, kept)
+                changed, words, kept = changed + (symbols != usual), words + len(pairs), kept + sum(keep)
+        return Counts(number + 1, noisy, unspellable, changed, words, kept)
 
     def _words(self, drawn: list[str], usual: list[str]) -> list[tuple[list[str], list[str]]]:
         """Return the words of a sentence in both splits; the whole sentence is one word if they do not fit together."""

@@ -1,5 +1,6 @@
-"""Add noise such as users type to sources, so that a student trained on their translations copes with it."""
+"""Add noise such as users type to sources, so that a student trained on them copes with it."""
 
+import re
 from dataclasses import dataclass, fields
 from random import Random
 
@@ -7,6 +8,7 @@ from nmt_kd.options import SHARE, option
 
 FINAL_STOPS = (".", "\u3002")
 WORDS_PER_TYPO = 10
+ENTITY = re.compile(r"(&#?\w+;)")  # such as &apos; in tokenised text
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Noise:
         if typos < self.noise_typos:
             text = _with_typos(text, random)
         if upper_case < self.noise_upper_case:
-            return text.upper()
+            return "".join(part if ENTITY.fullmatch(part) else part.upper() for part in ENTITY.split(text))
         if title_case < self.noise_title_case:
             return " ".join(word[:1].upper() + word[1:] for word in text.split(" "))
         return text

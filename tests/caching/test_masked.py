@@ -197,7 +197,7 @@ def full_mask_teacher(words, tmp_path_factory):
     return run.save_dir / "checkpoint_last.pt"
 
 
-def test_a_masked_teacher_starts_from_a_translation_model_of_its_shape(words, tmp_path):
+def test_a_masked_teacher_starts_from_a_translation_model_of_its_shape(words, masked_teacher, tmp_path):
     translator = ["--arch", "transformer", *MASKED_MODEL[2:]]
     flags = ["--criterion", "label_smoothed_cross_entropy", "--disable-validation", "--max-update", "1"]
     start = train_here(words, tmp_path / "translator", *flags, architecture=translator).save_dir / "checkpoint_last.pt"
@@ -208,7 +208,10 @@ def test_a_masked_teacher_starts_from_a_translation_model_of_its_shape(words, tm
     assert after.pop("decoder.embed_length.weight").shape == (256, 32)
     for name, weights in after.items():
         assert weights.equal(before[name]), name
-    checkpoint_utils.load_model_ensemble_and_task([str(masked_run.save_dir / "checkpoint_last.pt")])
+    saved = Run(masked_teacher.parent).checkpoint()["model"]
+    (model,), _, _ = checkpoint_utils.load_model_ensemble_and_task([str(masked_teacher)])
+    assert model.decoder.embed_length.weight.equal(saved["decoder.embed_length.weight"])  # its own
+    assert saved["decoder.embed_length.weight"].std() > 0
     with pytest.raises(Exception, match="please ensure that the architectures match"):
         train_here(words, tmp_path / "other", *flags, "--encoder-ffn-embed-dim", "16", architecture=MASKED_MODEL)
 

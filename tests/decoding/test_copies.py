@@ -43,20 +43,19 @@ class EverySymbol:
 
 
 EVERY_SYMBOL = EverySymbol()
-NO_NOISE = Noise()
 
 
 @pytest.fixture
 def copies(corpus, models, tmp_path):
     """Split the sources in one copy anew, and return the usual splits, the new ones, and the counts."""
 
-    def copies(kind, alpha, known=EVERY_SYMBOL, number=2, workers=1, seed=1, noise=NO_NOISE):
+    def copies(kind, alpha, known=EVERY_SYMBOL, number=2, workers=1, seed=1, noise=None):
         usual = [models[kind].splitter()(text) for text in lines(corpus / "text/train.en")]
         (tmp_path / "en").write_text("".join(f"{text}\n" for text in usual), encoding="utf-8")
         target = (corpus / "text/train.de").read_bytes()
         (tmp_path / "de").write_bytes(target)
         given = {"subword_sampling": alpha, "copies": number, "seed": seed}
-        counts = Copies.open(models[kind], given, noise).write(tmp_path / "en", tmp_path / "de", known, workers)
+        counts = Copies.open(models[kind], given, noise or {}).write(tmp_path / "en", tmp_path / "de", known, workers)
         assert (tmp_path / "de").read_bytes() == number * target
         assert sorted(path.name for path in tmp_path.iterdir()) == ["de", "en"]
         found = lines(tmp_path / "en")
@@ -81,7 +80,7 @@ def test_alpha_decides_how_many_splits_change(kind, copies, models):
     ):  # it flattens a unigram model's distribution
         usual, drawn, counts = copies(kind, alpha)
         words = sum(len(models[kind].text(text).split()) for text in usual)
-        assert counts == Counts(len(usual), 0, sum(map(str.__ne__, usual, drawn)), words, 0)
+        assert counts == Counts(len(usual), 0, 0, sum(map(str.__ne__, usual, drawn)), words, 0)
         assert counts.changed > len(usual) * 0.05
         numbers.append(sum(len(text.split()) for text in drawn))  # of subwords, since all sentences change in the end
     assert sum(len(text.split()) for text in usual) < numbers[0] < numbers[1] < numbers[2]
@@ -155,8 +154,9 @@ def test_words_with_subwords_that_the_dictionary_lacks_are_split_as_usual(kind, 
 @pytest.mark.parametrize("alpha", [0, 0.3])
 @pytest.mark.parametrize("kind", KINDS)
 def test_copies_with_noise_have_the_text_that_the_noise_makes_of_each_source(kind, alpha, copies, models):
-    noise = Noise(noise_upper_case=0.3, noise_typos=0.4, noise_no_final_stop=0.5)
-    usual, noisy, counts = copies(kind, alpha, number=3, noise=noise)
+    given = {"noise_upper_case": 0.3, "noise_typos": 0.4, "noise_no_final_stop": 0.5}
+    usual, noisy, counts = copies(kind, alpha, number=3, noise=given)
+    noise = Noise(**given)
     clean = list(map(models[kind].text, usual))
     for copy, found in ((1, noisy[: len(usual)]), (2, noisy[len(usual) :])):
         numbers = range(len(usual))
@@ -168,7 +168,28 @@ def test_copies_with_noise_have_the_text_that_the_noise_makes_of_each_source(kin
     assert 0.6 < counts.noisy / len(noisy) < 0.85
     assert bool(counts.changed) == bool(alpha)
     assert noisy[: len(usual)] != noisy[len(usual) :]
-    assert copies(kind, alpha, number=3, workers=2, noise=noise) == (usual, noisy, counts)
+    assert copies(kind, alpha, number=3, workers=2, noise=given) == (usual, noisy, counts)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_noise_that_the_dictionary_cannot_spell_is_left_out(kind, copies):
+    usual, noisy, _ = copies(kind, 0, noise={"noise_upper_case": 0.5})
+    known = {symbol for text in usual for symbol in text.split()}
+    expected = [new if set(new.split()) <= known else old for new, old in zip(noisy, usual, strict=True)]
+    _, found, counts = copies(kind, 0, known, noise={"noise_upper_case": 0.5})
+    assert found == expected
+    assert counts.unspellable == sum(map(str.__ne__, noisy, expected)) > 0
+    assert counts.noisy == sum(map(str.__ne__, expected, usual))
+
+
+def test_a_source_with_an_unknown_symbol_has_no_noise(models, tmp_path):
+    source, target = tmp_path / "en", tmp_path / "de"
+    usual = models["bpe"].splitter()("the yellow house") + " ▁ <unk>"
+    source.write_text(f"{usual}\n", encoding="utf-8")
+    target.write_text("x\n", encoding="utf-8")
+    noise = {"noise_typos": 1, "noise_upper_case": 1}
+    Copies.open(models["bpe"], {"copies": 2}, noise).write(source, target, EVERY_SYMBOL)
+    assert source.read_text(encoding="utf-8") == f"{usual}\n{usual}\n"
 
 
 def test_a_word_with_an_unknown_symbol_stays(models, tmp_path):
@@ -176,7 +197,7 @@ def test_a_word_with_an_unknown_symbol_stays(models, tmp_path):
     usual = models["bpe"].splitter()("the red house")
     source.write_text(f"{usual} ▁<unk> <unk>\n\n", encoding="utf-8")
     target.write_text("x\n\n", encoding="utf-8")
-    Copies.open(models["bpe"], {"subword_sampling": 1, "copies": 2}, NO_NOISE).write(source, target, EVERY_SYMBOL)
+    Copies.open(models["bpe"], {"subword_sampling": 1, "copies": 2}, {}).write(source, target, EVERY_SYMBOL)
     assert source.read_text(encoding="utf-8").split("\n")[2:] == ["▁ t h e ▁ r e d ▁ h o u s e ▁<unk> <unk>", "", ""]
 
 
@@ -198,7 +219,7 @@ def test_a_decoding_in_subwords_is_split_anew(parts, assemble, data, train_set, 
     folder = make_decoding(tmp_path / "kd", train_set)
     count = 600 * (1 + parts.count("+"))
     usual, targets, printed = assemble(folder, "--corpus", parts)
-    assert "split anew" not in printed
+    assert "split differently" not in printed
     flags = ["--corpus", parts, "--subword-sampling", "0.3", "--copies", "3"]
     sources, all_targets, printed = assemble(folder, *flags)
     assert sources[:count] == usual == (1 + parts.count("+")) * [source for source, _ in text_of(train_set)]
@@ -207,7 +228,7 @@ def test_a_decoding_in_subwords_is_split_anew(parts, assemble, data, train_set, 
     assert list(map(joined, sources)) == 3 * list(map(joined, usual))
     changed = sum(map(str.__ne__, sources, 3 * usual))
     assert changed > count
-    assert f"split anew: {changed:,} of {2 * count:,} sources of the copies" in printed
+    assert f"split differently: {changed:,} of {2 * count:,} sources of the copies" in printed
     assert f"wrote {3 * count:,} pairs" in printed
     assert assemble(folder, *flags, "--workers", "2") == (sources, all_targets, printed)
     for split in ("valid", "test"):
@@ -217,16 +238,21 @@ def test_a_decoding_in_subwords_is_split_anew(parts, assemble, data, train_set, 
     assert {symbol for source in sources for symbol in source.split(" ")} <= symbols
 
 
-def test_noise_changes_the_sources_of_copies_alone(assemble, data, train_set, tmp_path):  # noqa: F811
+def test_noise_changes_the_sources_of_copies_alone(assemble, corpus, train_set, tmp_path):  # noqa: F811
     folder = make_decoding(tmp_path / "kd", train_set)
     usual, targets, _ = assemble(folder)
     sources, all_targets, printed = assemble(folder, "--noise-no-final-stop", "1", "--copies", "2")
     assert sources[:600] == usual
     assert all_targets == 2 * targets
-    changed = [one.removesuffix(" .").removesuffix(".") if one.endswith(".") else one for one in usual]
-    assert sum(map(str.__ne__, sources[600:], usual)) == sum(map(str.__ne__, changed, usual)) > 100
-    assert re.search(r"^with noise: \d+ of 600 sources of the copies$", printed, re.MULTILINE)
+    text = SubwordModel.read(corpus / "pieces/subwords.model").text
+    with_stop, without = (list(map(text, half)) for half in (sources[:600], sources[600:]))
+    assert without == [one[:-1].rstrip() if one.endswith(".") else one for one in with_stop]
+    noisy = sum(map(str.__ne__, without, with_stop))
+    assert noisy > 100
+    assert f"\nwith noise: {noisy} of 600 sources of the copies\n" in printed
     assert "split" not in printed
+    _, _, printed = assemble(folder, "--noise-typos", "0.5", "--subword-sampling", "0.1", "--copies", "2")
+    assert re.search(r"^with noise: \d+ of.*\nwithout noise.*\nsplit differently: \d+ of", printed, re.MULTILINE)
 
 
 def test_a_folder_of_text_is_split_anew(assemble, corpus, tmp_path):
@@ -268,4 +294,4 @@ def test_models_that_cannot_sample_are_refused(assemble, models, train_set, tmp_
     with pytest.raises(
         UserError, match=r"char.model splits into words or characters, which is possible in one way only"
     ):
-        Copies.open(models["char"], {"subword_sampling": 0.1}, NO_NOISE)
+        Copies.open(models["char"], {"subword_sampling": 0.1}, {})

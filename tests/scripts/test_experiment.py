@@ -68,6 +68,30 @@ def test_a_store_of_a_corpus_teaches_a_student_of_that_corpus(place):
     assert f"--teacher-cache {place.work}/stores/of_kd" in place.calls[training]
     paid = (place.work / "both/records/paid").read_text().split()
     assert set(paid) == {f"{place.work}/stores/of_kd.cost.json", f"{place.work}/decoded.cost.json"}
+    calls = len([call for call in place.calls if call.startswith("nmt-kd cache")])
+    assert experiment(place, text).returncode == 0
+    assert len([call for call in place.calls if call.startswith("nmt-kd cache")]) == calls
+    (Path(data) / "train.en-de.de.bin").write_text("another corpus")
+    result = experiment(place, text)
+    assert result.returncode == 1
+    assert f"{place.work}/stores/of_kd was made otherwise" in result.stderr
+
+
+def test_a_teacher_that_is_given_makes_the_corpus_and_its_store_and_is_not_paid_for(place):
+    teacher = place.work / "other/checkpoint_best.pt"
+    teacher.parent.mkdir()
+    teacher.touch()
+    text = """
+    system teacher teacher
+    CORPUS=kd store of_kd cache --teacher-path "$(teacher_checkpoint)"
+    CORPUS=kd STORE=of_kd system both word_kd
+    """
+    result = experiment(place, text, TEACHER=str(teacher))
+    assert result.returncode == 0, result.stderr
+    assert all("--save-dir" in call or str(teacher) in call for call in place.calls if "--distill-dir" in call)
+    assert any(f"--teacher-path {teacher}" in call for call in place.calls if call.startswith("nmt-kd cache"))
+    paid = (place.work / "both/records/paid").read_text().split()
+    assert set(paid) == {f"{place.work}/stores/of_kd.cost.json", f"{place.work}/decoded.cost.json"}
 
 
 def test_a_store_made_otherwise_is_refused(place):

@@ -83,7 +83,10 @@ def test_fairseq_takes_every_combination_of_data_set_and_method(data, method):
     assert cfg.criterion.label_smoothing == (0.3 if data == "wmt16_en_ro" and "teacher" in method else 0.1)
     plain = ("teacher", "plain", "seq_kd", "seq_kd_base", "reverse_teacher")
     expected = "label_smoothed_cross_entropy" if method in plain else method.removeprefix("seq_kd_")
-    assert cfg.criterion._name == ("nat_loss" if method == "masked_teacher" else expected)
+    others = {"masked_teacher": "nat_loss", "recommended": "word_kd"}
+    assert cfg.criterion._name == others.get(method, expected)
+    if method == "recommended":
+        assert cfg.model.dropout == cfg.model.attention_dropout == cfg.model.activation_dropout == 0
     assert cfg.optimization.max_update > 0 or cfg.optimization.max_epoch > 0
 
 
