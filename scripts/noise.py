@@ -2,7 +2,7 @@
 
     python scripts/noise.py --noise-upper-case 0.07 --noise-typos 0.05 < test.en > test_noisy.en
 
-The noise is that of nmt-kd decode; each sentence's depends on the seed and its line number alone.
+The noise is that of nmt-kd decode and nmt-kd assemble; each sentence's depends on the seed and its line number alone.
 """
 
 import argparse
