@@ -77,6 +77,8 @@ def workplace(corpus, data, seq_kd_teacher, tmp_path_factory) -> Path:
         _record_run(folder, runs / name)
     shutil.copytree(data, runs / "data-bin")
     _copy(seq_kd_teacher, runs / "teacher/checkpoint_best.pt")
+    _copy(seq_kd_teacher, runs / "shipped/checkpoint_best.pt")
+    _copy(corpus / "pieces/subwords.model", runs / "subwords/subwords.model")
     wmt = folder / "runs/wmt14_en_de"
     shutil.copytree(data, wmt / "data-bin")
     _copy(seq_kd_teacher, wmt / "tie_kd/average.pt")
