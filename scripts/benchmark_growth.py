@@ -87,7 +87,7 @@ def learn_subwords(prefix: Path, size: int) -> sentencepiece.SentencePieceProces
 
 
 def write_teachers(folder: Path) -> None:
-    """Train teachers for the data in folder/data-bin a little, as those that are no better than chance are refused."""
+    """Train teachers briefly on folder/data-bin, because those that predict no better than chance are refused."""
     subwords = learn_subwords(folder / "student", 1000)
     assert [subwords.encode(word, out_type=str) for word in WORDS] == [[symbol] for symbol in SYMBOLS]
     write_data(folder / "data-bin-other", 1000, subwords=learn_subwords(folder / "other", 40))

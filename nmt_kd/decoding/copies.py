@@ -28,8 +28,8 @@ class CopyOptions:
 
     subword_sampling: float = option(
         0.0,
-        "split sources at random: the share of merges that BPE leaves out or, for a unigram model, sentencepiece's "
-        "alpha, of which lower values vary more; 0 splits all copies as usual",
+        "split sources at random: for BPE, the share of merges to leave out; for a unigram model, sentencepiece's "
+        "alpha, where lower values vary more; 0 splits all copies as usual",
         SHARE,
     )
     copies: int = option(

@@ -15,8 +15,8 @@ Draw = Callable[[str, int], list[str]]  # a text and a seed into subwords
 def random_splitter(model: SubwordModel, alpha: float) -> Draw:
     """Return a function that splits a text with a seed; UserError if the model cannot split at random.
 
-    `alpha` is the share of merges that BPE leaves out or, for a unigram model, the power to which the probability of a
-    split is raised; 0 splits as usual.
+    For BPE, `alpha` is the share of merges to leave out. For a unigram model, the probability of each split is raised
+    to the power `alpha`. 0 splits as usual.
     """
     if not alpha:
         split = model.splitter()

@@ -23,6 +23,6 @@
 | `workplace` | data, models, a cache and a batch to take a step with                |
 | `steps`     | a training step or a validation step in each precision               |
 | `updates`   | updates by fairseq's own trainer                                     |
-| `gradients` | what is wrong with the gradients that a step or an update leaves      |
+| `gradients` | checks of the gradients after a step or an update                    |
 | `workers`   | the same as one of several workers                                   |
 """

@@ -13,11 +13,11 @@ class Gradients:
 
     missing: list[str] = field(default_factory=list)  # trained parameters without a gradient
     wrong: list[str] = field(default_factory=list)  # gradients on another device or of another dtype
-    of_teacher: list[str] = field(default_factory=list)  # the teacher's, which has none
+    of_teacher: list[str] = field(default_factory=list)  # parameters of the teacher that have a gradient
 
 
 def faults(trained: Iterable[tuple[str, Parameter]], criterion: FairseqCriterion) -> Gradients:
-    """Return what is wrong with the gradients of the `trained` parameters and of the criterion's teacher."""
+    """Check the gradients of the `trained` parameters and of the criterion's teacher, and return the faults."""
     found = Gradients()
     for name, parameter in trained:
         if parameter.grad is None:
@@ -30,5 +30,5 @@ def faults(trained: Iterable[tuple[str, Parameter]], criterion: FairseqCriterion
 
 
 def teachers(criterion: FairseqCriterion) -> list[Module]:
-    """Return the models of a criterion's teacher; none if it has no teacher, or one from a cache."""
+    """Return the models of a criterion's teacher; an empty list without a teacher or with a cached one."""
     return list(getattr(getattr(criterion, "teacher", None), "models", None) or [])
