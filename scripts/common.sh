@@ -67,6 +67,7 @@ load_data_config() {
     [ -f "$file" ] || fail "unknown data set '$1'; choose from: $(config_names data) $(own_data_sets)"
     data=$1
     test_sets=(test)
+    decoding=() # flags for decoding the training set with a fairseq checkpoint
     average=()  # evaluate checkpoint_best.pt unless the settings ask for an average of checkpoints
     corpora=() tokenising=() bpe_operations='' vocabulary_size='' subword_algorithm=bpe own_text=() text_folder='' held_out=() clean=''
     # shellcheck source=/dev/null

@@ -186,14 +186,14 @@ def table(rows: list[dict]) -> Table:
     return Table(header, cells)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path, nargs="?", help="folder of a data set with its runs")
     parser.add_argument("systems", nargs="*", help="names of systems")
     parser.add_argument("--baselines", nargs="+", default=["plain", "word_kd"], help="(default: plain word_kd)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="file for the figures")
     parser.add_argument("--from", dest="stored", type=Path, metavar="FILE", help="print the table of these figures")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     logging.getLogger("sacrebleu").setLevel(logging.WARNING)
     if args.stored:
         rows = json.loads(args.stored.read_text(encoding="utf-8"))

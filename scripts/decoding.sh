@@ -112,7 +112,7 @@ check_teacher() {
 decode() {
     decode_in_parallel "$4" fairseq-generate "$work/data-bin" --user-dir "$root/nmt_kd" --task seq_kd --source-lang "$1" \
         --target-lang "$2" --gen-subset train --path "$3" --distill-dir "$4" --nbest "$nbest" "${generation[@]}" \
-        "${device_flags[@]}" --no-progress-bar "${extra[@]}"
+        "${device_flags[@]}" --no-progress-bar "${decoding[@]}" "${extra[@]}"
 }
 
 # decode_in_parallel FOLDER COMMAND...: run a command that fills the folder in $workers processes

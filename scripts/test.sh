@@ -11,16 +11,22 @@ esac
 bash "$root/scripts/setup.sh" dev ${dry_run:+--dry-run}
 PATH="$root/.venv/bin:$PATH"
 cd "$root"
-run ruff check .
-run ruff format --check .
-run mypy
 pytest=(python -m pytest --numprocesses "$(nproc)" --dist worksteal --durations 10)
+
+lint() {
+    run ruff check .
+    run ruff format --check .
+    run mypy
+}
+
 if [ $# -gt 0 ]; then
+    lint
     run "${pytest[@]}" "$@"
     exit
 fi
 # Run the tests that fork separately: forking a process in which other tests have left library threads can hang. With
-# them runs the pretended GPU, whose results come from one process, for which all test processes would wait.
+# them runs the pretended GPU, whose results come from one process, for which all test processes would wait. They start
+# first, to use the cores that the linters leave idle.
 unset OMP_WAIT_POLICY
 mapfile -t apart < <(grep -rlE "^from (worker|test_training) import" tests --include="test_*.py" | sort)
 apart+=(tests/gpu)
@@ -28,9 +34,10 @@ if [ -n "$dry_run" ]; then
     run "${pytest[@]}" --numprocesses 1 "${apart[@]}"
 else
     of_those=$(mktemp)
-    trap 'rm -f "$of_those"' EXIT
     "${pytest[@]}" --numprocesses 1 "${apart[@]}" >"$of_those" 2>&1 &
+    trap 'kill $! 2>/dev/null || true; rm -f "$of_those"' EXIT
 fi
+lint
 failed=
 run "${pytest[@]}" tests/scripts tests "${apart[@]/#/--ignore=}" || failed=yes # first those that take longest
 if [ -z "$dry_run" ]; then

@@ -129,15 +129,17 @@ class SeqKDTask(TranslationTask):
 
     @cached_property
     def backend(self) -> Backend:
-        """The backend that --distill-backend names."""
-        cfg = self.cfg
+        """The backend that --distill-backend names; auto resumes with the one that began the folder."""
+        cfg, wanted = self.cfg, self.cfg.distill_backend
+        if wanted == "auto" and self.folder.manifest.path.is_file():
+            wanted = self.folder.settings().get("backend", wanted)
         max_tokens = cfg.distill_max_tokens or (None if cfg.distill_batch_size else MAX_TOKENS)
         fairseq = FairseqBackend(
             self, self.models, self.generator, self.generation.nbest, max_tokens, cfg.distill_batch_size
         )
         compute_type = fairseq.precision if cfg.distill_compute_type == "default" else cfg.distill_compute_type
         paths, data = cfg.distill_path.split(":"), cfg.data.split(os.pathsep)[0]
-        return choose_backend(cfg.distill_backend, fairseq, self.generation, paths, data, compute_type)
+        return choose_backend(wanted, fairseq, self.generation, paths, data, compute_type)
 
 
 class _DecodingIterator:

@@ -96,6 +96,18 @@ def test_auto_falls_back_to_fairseq_with_a_message(data, lstm_teacher, tmp_path,
     assert "decoding with fairseq because CTranslate2 cannot be used: CTranslate2 cannot convert" in caplog.text
 
 
+@pytest.mark.parametrize("begun_with", ["fairseq", "ctranslate2"])
+def test_auto_resumes_with_the_backend_that_began(data, seq_kd_teacher, tmp_path, cache, begun_with):
+    small = ["--gen-subset", "test", "--distill-block-sentences", "10"]
+    decode(data, tmp_path, seq_kd_teacher, *small, "--distill-backend", begun_with)
+    last = max((tmp_path / "shards").iterdir())
+    content = last.read_bytes()
+    last.unlink()
+    decode(data, tmp_path, seq_kd_teacher, *small, "--distill-backend", "auto")
+    assert json.loads((tmp_path / "manifest.json").read_text())["backend"] == begun_with
+    assert last.read_bytes() == content
+
+
 def test_a_model_that_it_cannot_convert_is_an_error_if_ctranslate2_is_demanded(data, lstm_teacher, tmp_path, cache):
     with pytest.raises(UserError, match="--distill-backend ctranslate2 cannot be used: CTranslate2 cannot convert"):
         decode(data, tmp_path, lstm_teacher, *CTRANSLATE2, "--gen-subset", "test")

@@ -114,14 +114,12 @@ def test_the_share_of_the_updates_until_a_loss(losses, wanted, share):
     assert comparison.share_until(curve, wanted) == share
 
 
-def test_the_table_shows_what_the_stored_figures_say(work, rows):
-    command = [sys.executable, ROOT / "scripts/comparison.py"]
-    made = subprocess.run(
-        [*command, work, "plain", "word_kd", "--json", work / "stored.json"], capture_output=True, text=True, check=True
-    )
-    shown = subprocess.run([*command, "--from", work / "stored.json"], capture_output=True, text=True, check=True)
-    assert made.stdout == shown.stdout
-    header, _, plain, word_kd = made.stdout.strip().splitlines()
+def test_the_table_shows_what_the_stored_figures_say(work, capsys):
+    comparison.main([str(work), "plain", "word_kd", "--json", str(work / "stored.json")])
+    made = capsys.readouterr().out
+    comparison.main(["--from", str(work / "stored.json")])
+    assert capsys.readouterr().out == made
+    header, _, plain, word_kd = made.strip().splitlines()
     assert header.index("p against plain, BLEU / chrF") < header.index("p against word_kd, BLEU / chrF")
     assert "| 0.90 |" in word_kd
     assert plain.endswith(" 500 |")
