@@ -80,8 +80,12 @@ class _Statistics(logging.Handler):
 
 def parse_training(arguments) -> object:
     """fairseq's configuration of a fairseq-train command line."""
-    parser = options.get_training_parser()
-    return convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, [str(item) for item in arguments]))
+    return convert_namespace_to_omegaconf(parse_training_flags(arguments))
+
+
+def parse_training_flags(arguments) -> argparse.Namespace:
+    """The flags of a fairseq-train command line, which takes a tenth of the time of the whole configuration."""
+    return options.parse_args_and_arch(options.get_training_parser(), [str(item) for item in arguments])
 
 
 def train_here(data: Path, save_dir: Path, *arguments, architecture=TINY_TRANSFORMER, common=None) -> Run:

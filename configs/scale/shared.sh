@@ -20,3 +20,15 @@ choose_by_bleu() {
 linear_decay() {
     echo --lr-scheduler polynomial_decay --total-num-update "$1" --warmup-updates "$2" --end-learning-rate 1e-5
 }
+
+# longer TIMES: the flags, one per line, to train a student TIMES as long as the settings of its data set say
+longer() {
+    local position
+    for ((position = 0; position < ${#student_training[@]}; position++)); do
+        case ${student_training[position]} in
+        --max-update | --max-epoch | --total-num-update)
+            printf '%s\n' "${student_training[position]}" $(($1 * student_training[position + 1]))
+            ;;
+        esac
+    done
+}

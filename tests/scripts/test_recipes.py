@@ -5,7 +5,7 @@ import re
 
 import pytest
 from conftest import ROOT
-from test_scripts import DATA, dry_run, parsed, script
+from test_scripts import DATA, dry_run, parsed_experiment, script
 
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs/experiments").glob("*.sh"))
 
@@ -88,17 +88,28 @@ def test_workers_that_do_not_divide_the_batch_are_refused():
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_command_of_an_experiment_is_fairseqs(experiment):
     data = "wmt14_en_de" if experiment == "stronger_teacher" else "multi30k"  # whose models are named
-    result = script("experiment", data, experiment, "--dry-run", "--", "--max-update", "9")
-    assert result.returncode == 0, result.stderr
-    commands = [parsed(line) for line in result.stdout.splitlines() if "+ fairseq-train" in line]
-    folders = [cfg.checkpoint.save_dir for cfg in commands]
+    output, trainings = parsed_experiment(data, experiment, "--dry-run", "--", "--max-update", "9")
+    folders = [flags.save_dir for flags in trainings]
     assert len(set(folders)) == len(folders) >= 3
-    assert {cfg.optimization.max_update for cfg in commands} == {9}
-    (report,) = re.findall(r"^\+ nmt-kd report (.*) --output (.*)$", result.stdout, re.MULTILINE)
+    assert {flags.max_update for flags in trainings} == {9}
+    (report,) = re.findall(r"^\+ nmt-kd report (.*) --output (.*)$", output, re.MULTILINE)
     assert report[1].endswith(f"/reports/{experiment}")
     not_evaluated = ("reverse_teacher", "masked_teacher", "multi30k_unigram/teacher")
     evaluated = [folder for folder in folders if not folder.endswith(not_evaluated)]
     assert report[0].split() == evaluated
+
+
+@pytest.mark.parametrize(
+    ("data", "limit", "plain"), [("multi30k", "max_update", 2000), ("wmt16_en_ro", "max_epoch", 20)]
+)
+def test_mixes_are_also_trained_for_as_many_epochs_as_plain(data, limit, plain):
+    _, trainings = parsed_experiment(data, "dropout", "--dry-run")
+    limits = {flags.save_dir.rpartition("/")[2]: getattr(flags, limit) for flags in trainings}
+    assert limits["plain"] == limits["seq_kd_base"] == plain
+    assert limits["seq_kd_base_twice"] == 2 * plain
+    assert limits["seq_kd_base_bt_thrice_no_dropout"] == limits["plain_thrice"] == 3 * plain
+    if limit == "max_update":  # when the learning rate has fallen to its end
+        assert [int(flags.total_num_update) for flags in trainings] == list(limits.values())
 
 
 def test_an_experiment_trains_every_student_for_every_seed_and_the_teacher_once():

@@ -10,7 +10,7 @@ import pytest
 import sentencepiece
 import subwords
 from conftest import METHODS as CRITERIA
-from conftest import ROOT, parse_training, run_command
+from conftest import ROOT, parse_training, parse_training_flags, run_command
 
 SOURCED = {"common", "decoding", "own_text", "steps"}  # by other scripts
 SCRIPTS = sorted({path.stem for path in (ROOT / "scripts").glob("*.sh")} - SOURCED)
@@ -58,36 +58,44 @@ def test_wrong_names_are_errors_that_say_what_there_is(name, arguments, message)
     assert len(result.stderr.splitlines()) == 1
 
 
-def parsed(line):
-    """The settings that fairseq's own parser makes of a line with a training command."""
+def parsed(line, parse=parse_training):
+    """What fairseq's own parser makes of a line with a training command."""
     words = shlex.split(line)
     words = words[words.index("fairseq-train") + 1 :]
     del words[words.index("--user-dir") : words.index("--user-dir") + 2]  # imported in this process already
-    return parse_training(words)
+    return parse(words)
 
 
-def dry_run(data, method, *flags, **environment):
-    """The settings of the training that would be run."""
+def parsed_experiment(*arguments):
+    """The output of a dry run of an experiment, and the flags of its trainings."""
+    result = script("experiment", *arguments)
+    assert result.returncode == 0, result.stderr
+    trainings = [line for line in result.stdout.splitlines() if "+ fairseq-train" in line]
+    return result.stdout, [parsed(line, parse_training_flags) for line in trainings]
+
+
+def dry_run(data, method, *flags, parse=parse_training, **environment):
+    """The settings of the training that would be run, or its flags alone."""
     result = script("train", data, method, "--dry-run", *flags, **environment)
     assert result.returncode == 0, result.stderr
     (line,) = (line for line in result.stdout.splitlines() if "fairseq-train" in line)
-    return parsed(line)
+    return parsed(line, parse)
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("data", DATA)
 def test_fairseq_takes_every_combination_of_data_set_and_method(data, method):
-    cfg = dry_run(data, method)
-    assert cfg.checkpoint.save_dir.endswith(f"{data}/{method}")
+    flags = dry_run(data, method, parse=parse_training_flags)
+    assert flags.save_dir.endswith(f"{data}/{method}")
     # the papers' teacher for Romanian is the exception
-    assert cfg.criterion.label_smoothing == (0.3 if data == "wmt16_en_ro" and "teacher" in method else 0.1)
+    assert flags.label_smoothing == (0.3 if data == "wmt16_en_ro" and "teacher" in method else 0.1)
     plain = ("teacher", "plain", "seq_kd", "seq_kd_base", "reverse_teacher")
     expected = "label_smoothed_cross_entropy" if method in plain else method.removeprefix("seq_kd_")
     others = {"masked_teacher": "nat_loss", "recommended": "word_kd"}
-    assert cfg.criterion._name == others.get(method, expected)
+    assert flags.criterion == others.get(method, expected)
     if method == "recommended":
-        assert cfg.model.dropout == cfg.model.attention_dropout == cfg.model.activation_dropout == 0
-    assert cfg.optimization.max_update > 0 or cfg.optimization.max_epoch > 0
+        assert flags.dropout == flags.attention_dropout == flags.activation_dropout == 0
+    assert flags.max_update or flags.max_epoch
 
 
 @pytest.mark.parametrize("data", DATA)
