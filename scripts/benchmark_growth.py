@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy
@@ -41,6 +42,14 @@ TINY = (
 )
 TRANSLATION = f"{TINY} --arch transformer --criterion label_smoothed_cross_entropy"
 MASKED = f"{TINY} --arch cmlm_transformer --task translation_lev --criterion nat_loss --noise random_mask"
+
+
+@dataclass(frozen=True)
+class Program:
+    """A command that is measured, and the store that it writes, if any."""
+
+    command: str
+    store: Path | None = None
 
 
 def random_sentences(count: int, random: numpy.random.Generator) -> Iterator[numpy.ndarray]:
@@ -100,25 +109,34 @@ def write_teachers(folder: Path) -> None:
         measure(f"fairseq-train {flags} {PLUGIN} {training} --save-dir {folder / name}")
 
 
-def programs(folder: Path) -> dict[str, str]:
-    """Return the command of each program that is measured, in this order."""
+def programs(folder: Path) -> dict[str, Program]:
+    """Return the programs that are measured, by name, in this order."""
     data, decoded = folder / "data-bin", folder / "decoded"
     checkpoint = {name: folder / name / "checkpoint_last.pt" for name in ("teacher", "teacher-other", "teacher-masked")}
     decode = f"fairseq-generate {data} {PLUGIN} --task seq_kd --gen-subset train --path {checkpoint['teacher']}"
-    cache = f"nmt-kd cache {data} --gen-subset train --max-tokens 12000 --teacher-path"
     other = (
         f"--source other-vocabulary --other-vocabulary-data {folder}/data-bin-other "
         f"--other-vocabulary-subwords {folder}/other.model --other-vocabulary-student-subwords {folder}/student.model"
     )
     epoch = f"fairseq-train {data} {PLUGIN} {TRANSLATION} --max-tokens 12000 --max-epoch 1 --no-save"
+
+    def store_of(teacher: str, flags: str = "") -> Program:
+        store = folder / f"store-{teacher}"
+        cache = f"nmt-kd cache {data} {store} --gen-subset train --max-tokens 12000"
+        return Program(f"{cache} --teacher-path {checkpoint[teacher]} {flags}", store)
+
+    stores = {
+        "store of a teacher": store_of("teacher"),
+        "store of a masked teacher": store_of("teacher-masked", "--source masked"),
+        "store of a teacher with other subwords": store_of("teacher-other", other),
+    }
+    from_store = f"--criterion word_kd --teacher-cache {stores['store of a teacher'].store}"
     return {
-        "decoding": f"{decode} --beam 2 --max-len-b 8 --max-tokens 12000 --distill-dir {decoded}",
-        "assembling": f"nmt-kd assemble {decoded} --data {data} --output {folder}/kd",
-        "store of a teacher": f"{cache} {checkpoint['teacher']} {folder}/cache",
-        "store of a masked teacher": f"{cache} {checkpoint['teacher-masked']} --source masked {folder}/cache-masked",
-        "store of a teacher with other subwords": f"{cache} {checkpoint['teacher-other']} {other} {folder}/cache-other",
-        "plain training": epoch,
-        "training from a store": f"{epoch} --criterion word_kd --teacher-cache {folder}/cache",
+        "decoding": Program(f"{decode} --beam 2 --max-len-b 8 --max-tokens 12000 --distill-dir {decoded}"),
+        "assembling": Program(f"nmt-kd assemble {decoded} --data {data} --output {folder}/kd"),
+        **stores,
+        "plain training": Program(epoch),
+        "training from a store": Program(f"{epoch} {from_store}"),
     }
 
 
@@ -135,17 +153,16 @@ def measure(command: str, log: Path | None = None) -> dict[str, float]:
 
 def measure_all(sentences: int) -> dict[str, dict[str, float]]:
     """Return the figures of every program for a data set with this number of sentences, and the bytes of its store."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         write_data(folder / "data-bin", sentences)
         write_teachers(folder)
         results = {}
-        for program, command in programs(folder).items():
-            results[program] = measure(command)
-            store = Path(command.split()[-1])
-            if program.startswith("store"):
-                size = sum(file.stat().st_size for file in store.rglob("*") if file.is_file())
-                results[program]["store_megabytes"] = size / 1e6
+        for name, program in programs(folder).items():
+            results[name] = measure(program.command)
+            if program.store:
+                size = sum(file.stat().st_size for file in program.store.rglob("*") if file.is_file())
+                results[name]["store_megabytes"] = size / 1e6
         return results
 
 
