@@ -1,13 +1,14 @@
 """Measure time and peak memory of the programs that read a whole data set, from a thousand sentences to a million.
 
     python scripts/benchmark_growth.py --sentences 1000 10000 100000 1000000 --output growth
+    python scripts/benchmark_growth.py --from docs/growth.json --output growth
 
 The programs decode and assemble a distilled corpus, write stores of predictions of several kinds of teachers, and
 train for an epoch: plain, and with word_kd from a store. (scripts/benchmark_knn.py measures nearest neighbours.) The
 sentences are random, with 3 to 8 tokens, and the models are so small that a million sentences take minutes; memory
 does not depend on the quality of the teacher. Time is CPU time, which hardly depends on other load. Memory is the
 peak of the process according to the kernel, including mapped file pages that it has read. Prints a table, and writes
-the figures to OUTPUT/growth.json and a plot to OUTPUT/growth.png.
+the figures to OUTPUT/growth.json and a plot to OUTPUT/growth.png; the second command starts from stored figures.
 """
 
 import argparse
@@ -135,8 +136,8 @@ def programs(folder: Path) -> dict[str, Program]:
         "decoding": Program(f"{decode} --beam 2 --max-len-b 8 --max-tokens 12000 --distill-dir {decoded}"),
         "assembling": Program(f"nmt-kd assemble {decoded} --data {data} --output {folder}/kd"),
         **stores,
-        "plain training": Program(epoch),
-        "training from a store": Program(f"{epoch} {from_store}"),
+        "an epoch of plain training": Program(epoch),
+        "an epoch of `word_kd` from the store": Program(f"{epoch} {from_store}"),
     }
 
 
@@ -172,6 +173,18 @@ def figures(seconds: float, megabytes: float, store_megabytes: float | None = No
     return f"{seconds:,.0f} s, {megabytes:,.0f} MB{size}"
 
 
+def table(results: dict[int, dict]) -> Table:
+    """Return the table of the figures by number of sentences, with one row for each program."""
+    header = ["", *(f"{sentences:,} sentences" for sentences in results)]
+    names = next(iter(results.values()))
+    return Table(header, [[name, *(figures(**found[name]) for found in results.values())] for name in names])
+
+
+def read(file: Path) -> dict[int, dict]:
+    """Return the figures of an earlier run."""
+    return {int(sentences): found for sentences, found in json.loads(file.read_text(encoding="utf-8")).items()}
+
+
 def draw(results: dict[int, dict], file: Path) -> None:
     """Plot seconds and megabytes by number of sentences, with one line for each program."""
     pyplot_ = pyplot()
@@ -195,18 +208,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sentences", type=int, nargs="+", default=[1000, 10_000, 100_000, 1_000_000])
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--from", dest="stored", type=Path, metavar="FILE", help="print and plot these figures")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
-    results: dict[int, dict] = {}
-    for sentences in args.sentences:
+    results: dict[int, dict] = read(args.stored) if args.stored else {}
+    for sentences in [] if args.stored else args.sentences:
         results[sentences] = measure_all(sentences)
         print(f"  {sentences}: {results[sentences]}", file=sys.stderr, flush=True)
         (args.output / "growth.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    names = next(iter(results.values()))
-    header = ["", *(f"{sentences:,} sentences" for sentences in results)]
-    cells = [[name, *(figures(**found[name]) for found in results.values())] for name in names]
-    print(as_markdown(Table(header, cells)))
+    print(as_markdown(table(results)))
     draw(results, args.output / "growth.png")
 
 

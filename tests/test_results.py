@@ -1,9 +1,10 @@
-"""The tables of results in the documents show the figures that scripts/comparison.py has stored."""
+"""The tables of results in the documents show the figures that their scripts have stored."""
 
 import json
 import re
 import statistics
 
+import benchmark_growth
 import comparison
 import pytest
 from conftest import ROOT
@@ -40,3 +41,8 @@ def test_every_stored_figure_belongs_to_a_system_of_the_experiment():
     text = "".join(file.read_text(encoding="utf-8") for file in files)
     assert set(STORED) <= set(re.findall(r"system (\w+) ", text))
     assert all(statistics.mean(row["scores"]["BLEU"]) > 0 for row in STORED.values())
+
+
+def test_the_table_of_large_data_sets_is_that_of_the_stored_figures():
+    figures = benchmark_growth.read(ROOT / "docs/growth.json")
+    assert as_markdown(benchmark_growth.table(figures)) in TEXTS["docs/costs.md"]
