@@ -8,8 +8,9 @@ more than the most frequent one of its source; a repeated 4-gram occurs at least
 (Raunak et al., 2021). With --test-references, BLEU and chrF are measured too, and with noise, how much of them is lost.
 
 Several checkpoints under one name are several runs of one system; their mean and standard deviation are shown. With a
-baseline, each share is divided by the baseline's and tested with the exact McNemar test over the sentences: ** means
-p < 0.01, * means p < 0.05. Systems are named as nmt-kd decode --teacher names them.
+baseline, each share is followed by its ratio to the baseline's, and tested with the exact McNemar test over the
+sentences: ** means p < 0.01, * means p < 0.05; --format json has the p-values. Systems are named as nmt-kd decode
+--teacher names them.
 """
 
 import argparse
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
         sample = {"training_pairs": len(material.pairs), "test_sentences": len(material.test_sources)}
         print(json.dumps({**sample, "baseline": args.baseline, "systems": as_dict(audit)}, indent=1))
         return
-    print(FORMATS[args.format](as_table(audit, args.baseline)))
+    print(FORMATS[args.format](as_table(audit)))
     if args.format == "text":
         print(*_footnotes(args, material), sep="\n")
 
@@ -98,5 +99,5 @@ def _material(args: argparse.Namespace) -> Material:
 def _footnotes(args: argparse.Namespace, material: Material) -> list[str]:
     notes = ["", f"{len(material.pairs):,} training pairs, {len(material.test_sources):,} test sentences"]
     if args.baseline:
-        notes.append(f"p: exact McNemar test over the sentences against {args.baseline}; ** p < 0.01, * p < 0.05")
+        notes.append(f"in parentheses: the ratio to {args.baseline}; ** p < 0.01, * p < 0.05 (exact McNemar test)")
     return notes

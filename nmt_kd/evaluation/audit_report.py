@@ -44,12 +44,13 @@ class Figure:
         return cls(runs, mean, deviation, ratio, p)
 
     def __str__(self) -> str:
-        """Format the mean, the deviation and the significance mark."""
+        """Format the mean, the deviation, the significance mark and, in parentheses, the ratio to the baseline."""
         if self.mean is None:
             return NONE
         deviation = "" if self.deviation is None else f" ± {self.deviation:.2f}"
         mark = "" if self.p is None else next((f" {mark}" for limit, mark in MARKS if self.p < limit), "")
-        return f"{self.mean:.2f}{deviation}{mark}"
+        ratio = "" if self.ratio is None else f" ({self.ratio:.2f})"
+        return f"{self.mean:.2f}{deviation}{mark}{ratio}"
 
 
 Audit = dict[str, dict[str, Figure]]  # by system and measure
@@ -91,26 +92,13 @@ def as_dict(audit: Audit) -> dict:
     return {system: {name: asdict(figure) for name, figure in figures.items()} for system, figures in audit.items()}
 
 
-def as_table(audit: Audit, baseline: str | None = None) -> Table:
-    """Return a table with a row for each measure, and a column for each system.
-
-    With a baseline, each other system has two columns more: the ratio to the baseline and the p-value.
-    """
-    header = ["measure"]
-    for system in audit:
-        header += [system, *([f"{system} / {baseline}", f"p, {system}"] if baseline not in (None, system) else [])]
-    rows = []
-    for name in next(iter(audit.values())):
-        row = [TITLES[name]]
-        for system, figures in audit.items():
-            figure = figures[name]
-            row.append(str(figure))
-            if baseline not in (None, system):
-                row += [NONE if value is None else f"{value:.{digits}f}" for value, digits in _difference(figure)]
-        rows.append(row)
-    return Table(header, rows)
+def from_dict(figures: dict) -> Audit:
+    """Return the audit that `as_dict` wrote."""
+    return {system: {name: Figure(**figure) for name, figure in of.items()} for system, of in figures.items()}
 
 
-def _difference(figure: Figure) -> tuple[tuple[float | None, int], tuple[float | None, int]]:
-    """Return the ratio to the baseline and the p-value, each with its number of decimals."""
-    return (figure.ratio, 2), (figure.p, 4)
+def as_table(audit: Audit) -> Table:
+    """Return a table with a row for each system, and a column for each measure."""
+    measures = list(next(iter(audit.values())))
+    rows = [[system, *(str(figures[name]) for name in measures)] for system, figures in audit.items()]
+    return Table(["system", *(TITLES[name] for name in measures)], rows)

@@ -13,7 +13,7 @@ from nmt_kd.cli import main
 from nmt_kd.decoding.noise import Noise
 from nmt_kd.decoding.shards import Hypothesis
 from nmt_kd.errors import UserError
-from nmt_kd.evaluation.audit_report import as_table, compare_audits
+from nmt_kd.evaluation.audit_report import as_dict, as_table, compare_audits, from_dict
 from nmt_kd.evaluation.audited import AuditedRun, Material, audit_run, spread, translating
 from nmt_kd.evaluation.memorisation import is_eligible, normalised, prefixes
 from nmt_kd.translators.opening import open_translator
@@ -112,24 +112,27 @@ def test_nothing_to_measure_is_a_dash_and_not_zero(systems):
     assert figures["extractive_share"].runs == [None, 25]
     assert figures["extractive_share"].mean is None
     nothing = {"plain": [run_with(0, 0, 0)], "seq_kd": [run_with(2, 0, 0)]}
-    table = as_table(compare_audits(nothing, "plain"), "plain")
-    assert table.header == ["measure", "plain", "seq_kd", "seq_kd / plain", "p, seq_kd"]
-    assert table.rows == [
-        ["exact matches, %", "0.00", "10.00", "-", "0.5000"],
-        ["extractive memorisation, %", "0.00", "0.00", "-", "1.0000"],
-        ["extractive memorisation, % of eligible exact matches", "-", "-", "-", "-"],
+    table = as_table(compare_audits(nothing, "plain"))
+    assert table.header[0] == "system"
+    assert table.header[-1] == "extractive memorisation, % of eligible exact matches"
+    assert table.rows == [["plain", "0.00", "0.00", "-"], ["seq_kd", "10.00", "0.00", "-"]]
+
+
+def test_the_table_has_the_ratio_and_the_significance_only_with_a_baseline(systems):
+    assert [row[1] for row in as_table(compare_audits(systems)).rows] == [
+        "25.00 ± 7.07",
+        "62.50 ± 10.61",
+        "15.00 ± 21.21",
     ]
-
-
-def test_the_table_has_columns_for_the_baselines_ratio_only_with_a_baseline(systems):
-    assert as_table(compare_audits(systems)).header == ["measure", "plain", "seq_kd", "other"]
-    table = as_table(compare_audits(systems, "seq_kd"), "seq_kd")
-    columns = ["plain", "plain / seq_kd", "p, plain", "seq_kd", "other", "other / seq_kd", "p, other"]
-    assert table.header == ["measure", *columns]
-    assert table.rows[0][1:5] == ["25.00 ± 7.07", "0.40", "0.0625", "62.50 ± 10.61"]
-    assert table.rows[0][5:] == ["15.00 ± 21.21", "0.24", "0.0625"]
+    compared = as_table(compare_audits(systems, "seq_kd")).rows
+    assert [row[1] for row in compared] == ["25.00 ± 7.07 (0.40)", "62.50 ± 10.61", "15.00 ± 21.21 (0.24)"]
     single = {name: runs[:1] for name, runs in systems.items()}
-    assert as_table(compare_audits(single, "plain"), "plain").rows[0][1:5] == ["20.00", "70.00 **", "3.50", "0.0020"]
+    assert [row[1] for row in as_table(compare_audits(single, "plain")).rows[:2]] == ["20.00", "70.00 ** (3.50)"]
+
+
+def test_stored_figures_are_read_again(systems):
+    audit = compare_audits(systems, "plain")
+    assert from_dict(json.loads(json.dumps(as_dict(audit)))) == audit
 
 
 # -- the command ------------------------------------------------------------------------------------------------------
@@ -201,16 +204,16 @@ def test_the_command_finds_what_translating_sentence_by_sentence_finds(
 def test_several_runs_and_all_formats(command, teacher_path, seq_kd_teacher, capsys, held_out):
     systems = [f"{name}={path}" for name in ("one", "two") for path in (teacher_path, seq_kd_teacher)]
     main(command(*held_out[:2], "--baseline", "one", "--sentences", "20", systems=systems))
-    header, _, *rows, sizes, notes = [line for line in capsys.readouterr().out.splitlines() if line]
-    assert re.split(r"  +", header) == ["measure", "one", "two", "two / one", "p, two"]
-    assert len(rows) == 5
-    assert re.match(r"exact matches, %  +(\S+ ± \S+) +\1 +(1\.00|-) +1\.0000$", rows[0])
+    header, _, one, two, sizes, notes = [line for line in capsys.readouterr().out.splitlines() if line]
+    assert re.split(r"  +", header)[:2] == ["system", "exact matches, %"]
+    share = re.match(r"one +(\S+ ± \S+)  ", one).group(1)
+    assert re.match(rf"two +{share}( \(1\.00\))?  ", two)
     assert sizes == "20 training pairs, 13 test sentences"
-    assert notes == "p: exact McNemar test over the sentences against one; ** p < 0.01, * p < 0.05"
+    assert notes == "in parentheses: the ratio to one; ** p < 0.01, * p < 0.05 (exact McNemar test)"
     main(command("--sentences", "2", "--format", "latex", systems=systems[:1]))
     assert r"exact matches, \% & " in capsys.readouterr().out
     main(command("--sentences", "2", "--format", "markdown", systems=systems[:1]))
-    assert capsys.readouterr().out.startswith("| measure ")
+    assert capsys.readouterr().out.startswith("| system ")
 
 
 def test_progress_names_the_system_and_the_run(command, capsys):
