@@ -139,7 +139,7 @@ store() {
     mapfile -t of_data < <(files_of data "$for_data"/{train,valid,dict}.*)
     made_of=("command=$2" "${of_data[@]}" -- "${@:3}")
     changed=$(differences "$folder/record.json" "${made_of[@]}")
-    [ -z "$changed" ] || fail "$folder was made otherwise ($changed); remove it, or restore the earlier settings"
+    [ -z "$changed" ] || fail "$folder was made with other settings or data ($changed); remove it, or restore the earlier settings"
     [ ! -f "$folder/record.json" ] || return 0
     say "$data: writing $folder (log: $folder.log)"
     mkdir -p "$work/stores"

@@ -35,8 +35,9 @@ class MultilingualKDConfig(InterpolationConfig):
     )
     stopping: str = option(
         "threshold",
-        "when a language pair stops learning from its teacher: 'threshold' while the student's validation accuracy is "
-        "--stopping-margin points above the teacher's, 'adaptive' to halve alpha with each point from there, or 'none'",
+        "when a language pair stops learning from its teacher: 'threshold', while its validation accuracy is "
+        "--stopping-margin points above the teacher's; 'adaptive', gradually, as each point beyond that margin halves "
+        "alpha; or 'none', never",
         one_of("threshold", "adaptive", "none"),
     )
     stopping_margin: Optional[float] = option(

@@ -26,13 +26,13 @@ class SelectiveKDConfig(DivergenceConfig, TeacherConfig):
     )
     selection: str = option(
         "global",
-        "scores to compare a token's with: those of its batch ('batch'), the latest ones of all workers ('global'), or "
-        "that of --selection-threshold ('threshold')",
+        "what a token is compared with: the tokens of its batch ('batch'), the latest tokens of all workers ('global'), "
+        "or --selection-threshold ('threshold')",
         one_of("batch", "global", "threshold"),
     )
     selection_threshold: Optional[float] = option(
         None,
-        "for --selection threshold: the student's highest probability of a gold token that is selected, from 0 to 1",
+        "for --selection threshold: select gold tokens to which the student gives at most this probability, 0 to 1",
         Allowed("from 0 to 1", lambda value: value is None or 0 <= value <= 1),
     )
     selection_rate: float = option(

@@ -35,9 +35,7 @@ class CopyOptions:
     copies: int = option(
         4, "copies of the corpus; the first is the corpus itself", Allowed("2 or more", lambda value: value >= 2)
     )
-    seed: int = option(
-        1, "seed of the noise and the splits, which depend on it, the copy and the place of a pair alone"
-    )
+    seed: int = option(1, "seed of the noise and the random splits")
 
 
 class Counts(NamedTuple):

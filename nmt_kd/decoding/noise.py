@@ -15,12 +15,12 @@ ENTITY = re.compile(r"(&#?\w+;)")  # such as &apos; in tokenised text
 class Noise:
     """The probability of each kind of noise for a sentence. Firefox's students are trained with those in the help."""
 
-    noise_upper_case: float = option(0.0, "share of sources to write in upper case; Firefox: 0.07", SHARE)
-    noise_title_case: float = option(0.0, "share of sources to write with capitalised words; Firefox: 0.05", SHARE)
+    noise_upper_case: float = option(0.0, "share of sources to write in upper case (Firefox uses 0.07)", SHARE)
+    noise_title_case: float = option(0.0, "share of sources to write with capitalised words (Firefox uses 0.05)", SHARE)
     noise_typos: float = option(
-        0.0, "share of sources with typos, one plus one for every ten words; Firefox: 0.05", SHARE
+        0.0, "share of sources with typos, one plus one for every ten words (Firefox uses 0.05)", SHARE
     )
-    noise_no_final_stop: float = option(0.0, "share of sources whose final stop is removed; Firefox: 0.2", SHARE)
+    noise_no_final_stop: float = option(0.0, "share of sources whose final stop is removed (Firefox uses 0.2)", SHARE)
 
     def settings(self, seed: int) -> dict[str, float]:
         """Return the settings that determine the noise; an empty dict if there is no noise."""

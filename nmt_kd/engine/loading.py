@@ -46,7 +46,8 @@ def load_model(path: Path, task: FairseqTask, masked: bool = False) -> BaseFairs
     except (RuntimeError, KeyError) as error:
         detail = in_one_line(error)
         raise UserError(
-            f"teacher {path} does not fit the model that its own configuration describes: {detail}"
+            f"teacher {path} does not fit the model that its own configuration describes: {detail}; "
+            "give the checkpoint as fairseq-train wrote it"
         ) from None
     _check_finite(path, model)
     return model

@@ -85,7 +85,7 @@ def translating(translator: Translator, name: str) -> Callable[[Sequence[str]], 
         readable = [text for text in new if text.strip() and translator.length(text) <= translator.longest_source]
         known.update(dict.fromkeys(new, ""))
         if too_long := sum(1 for text in new if text.strip()) - len(readable):
-            logger.warning(f"{name}: sentences too long to translate, counted as translated by nothing: {too_long:,}")
+            logger.warning(f"{name}: sentences too long to translate, counted as empty translations: {too_long:,}")
         progress = Progress(len(readable), "sentences", name)
         for start in range(0, len(readable), BLOCK):
             block = readable[start : start + BLOCK]

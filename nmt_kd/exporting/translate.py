@@ -115,7 +115,9 @@ def _subwords(path: Path) -> tuple[Callable[[str], list[str]], Callable[[list[st
 def main() -> None:
     """Translate standard input."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0].partition(":")[0] + ".")
-    parser.add_argument("--model", help="type that the weights are stored in, a folder here such as int8 or float32")
+    parser.add_argument(
+        "--model", help="model to use: a folder here, such as int8 or float32 (default: the recommended one)"
+    )
     parser.add_argument("--beam", type=int, help="beam size; 1 is fastest")
     parser.add_argument("--threads", type=int, default=1, help="number of batches to translate at once (default: 1)")
     parser.add_argument(

@@ -79,7 +79,10 @@ class HuggingFaceTranslator:
     def __init__(self, options: TeacherOptions, folder: Path, pretrained: Pretrained, languages: Languages):
         tokenizer, positions = pretrained.tokenizer, pretrained.config.max_position_embeddings
         if getattr(tokenizer, "separate_vocabs", False):
-            raise UserError(f"{options.teacher} has a vocabulary for each side, which CTranslate2 cannot convert")
+            raise UserError(
+                f"{options.teacher} has a vocabulary for each side, which CTranslate2 cannot convert; give another "
+                "teacher, or translate with it elsewhere and use nmt-kd import"
+            )
         self.tokenizer, self.tags = tokenizer, languages
         self.languages = languages.source, languages.target
         self.longest_source = options.longest_source(min(positions, tokenizer.model_max_length))

@@ -56,7 +56,7 @@ def test_each_distinct_text_is_translated_once(monkeypatch, caplog):
         assert translate(["b", "a", "b", "", "a b c d", "c", "nothing"]) == ["B", "A", "B", "", "", "C", ""]
     assert translator.asked == ["b", "a", "c", "nothing"]
     messages = [record.getMessage() for record in caplog.records]
-    assert messages[0] == "plain: sentences too long to translate, counted as translated by nothing: 1"
+    assert messages[0] == "plain: sentences too long to translate, counted as empty translations: 1"
     assert messages[-1].startswith("plain: 4 of 4 sentences, ")
     assert translate(["a", "d", "a b c d"]) == ["A", "D", ""]
     assert translator.asked[4:] == ["d"]

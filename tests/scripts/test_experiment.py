@@ -74,7 +74,7 @@ def test_a_store_of_a_corpus_teaches_a_student_of_that_corpus(place):
     (Path(data) / "train.en-de.de.bin").write_text("another corpus")
     result = experiment(place, text)
     assert result.returncode == 1
-    assert f"{place.work}/stores/of_kd was made otherwise" in result.stderr
+    assert f"{place.work}/stores/of_kd was made with other settings or data" in result.stderr
 
 
 def test_a_teacher_that_is_given_makes_the_corpus_and_its_store_and_is_not_paid_for(place):
@@ -99,7 +99,7 @@ def test_a_store_made_otherwise_is_refused(place):
     result = experiment(place, STORES.replace("--source knn", "--source knn --knn-k 4"))
     assert result.returncode == 1
     assert result.stderr == (
-        f"experiment.sh: error: {place.work}/stores/knn was made otherwise (--knn-k: not set -> 4); remove it, or "
+        f"experiment.sh: error: {place.work}/stores/knn was made with other settings or data (--knn-k: not set -> 4); remove it, or "
         "restore the earlier settings\n"
     )
 

@@ -53,7 +53,10 @@ def open_source(data: str, teacher_path: str, options: Options) -> tuple[Fairseq
         return task, NeighbourSource(task, base, open_finder(task, base, teacher_path, options), options)
     for item in fields(SearchOptions):
         if item.name != "knn_k" and getattr(options, item.name) != item.default:
-            raise UserError(f"{flag(item.name)} is for a search, but --knn-neighbours has the results of one; drop one")
+            raise UserError(
+                f"{flag(item.name)} is an option of the search, but --knn-neighbours gives neighbours already found; "
+                "leave out one of them"
+            )
     finder = StoredFinder(options.knn_neighbours, task, base.fingerprint, teacher_path)
     if options.knn_k > finder.k:
         raise UserError(
