@@ -26,8 +26,8 @@ class SelectiveKDConfig(DivergenceConfig, TeacherConfig):
     )
     selection: str = option(
         "global",
-        "what a token is compared with: the tokens of its batch ('batch'), the latest tokens of all workers ('global'), "
-        "or --selection-threshold ('threshold')",
+        "what a token is compared with: the tokens of its batch ('batch'), the latest tokens of all workers "
+        "('global'), or --selection-threshold ('threshold')",
         one_of("batch", "global", "threshold"),
     )
     selection_threshold: Optional[float] = option(

@@ -333,8 +333,8 @@ def test_faiss_teaches_as_the_exact_search_does(data, task, teacher_path, datast
         ),
         (
             ["--source", "knn", "--knn-neighbours", "NEIGHBOURS", "--knn-datastore", "DATASTORE"],
-            r"^--knn-datastore is an option of the search, but --knn-neighbours gives neighbours already found; leave out "
-            r"one of them$",
+            r"^--knn-datastore is an option of the search, but --knn-neighbours gives neighbours already found; leave "
+            r"out one of them$",
         ),
         (
             ["--source", "knn", "--knn-neighbours", "NEIGHBOURS", "--knn-k", "9"],

@@ -99,8 +99,8 @@ def test_a_store_made_otherwise_is_refused(place):
     result = experiment(place, STORES.replace("--source knn", "--source knn --knn-k 4"))
     assert result.returncode == 1
     assert result.stderr == (
-        f"experiment.sh: error: {place.work}/stores/knn was made with other settings or data (--knn-k: not set -> 4); remove it, or "
-        "restore the earlier settings\n"
+        f"experiment.sh: error: {place.work}/stores/knn was made with other settings or data (--knn-k: not set -> 4); "
+        "remove it, or restore the earlier settings\n"
     )
 
 
