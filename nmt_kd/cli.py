@@ -48,10 +48,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         args.run(args)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            place = f" for {error.filename}" if error.filename else ""
+            raise UserError(f"no space is left on the disk{place}; free some, then rerun") from None
+        if not error.filename:
             raise
-        place = f" for {error.filename}" if error.filename else ""
-        raise UserError(f"no space is left on the disk{place}; free some, then rerun") from None
+        raise UserError(f"{error.filename}: {error.strerror}; give another path, or change its permissions") from None
     return 0
 
 

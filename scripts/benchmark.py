@@ -37,9 +37,7 @@ import nmt_kd  # noqa: F401  (registers the criteria)
 from nmt_kd.criterions.base import DistillationCriterion, TeacherConfig
 from nmt_kd.engine.chunks import Chunk, Projection, SummedLoss
 from nmt_kd.evaluation.tables import Table, as_markdown
-from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
-from nmt_kd.losses.divergence import kl_divergence
-from nmt_kd.losses.precision import log_probabilities
+from nmt_kd.losses.logits import Logits
 
 PLAIN = "plain"
 TEXTBOOK_WORD_KD = "word_kd, textbook"
@@ -337,9 +335,9 @@ def loss_memory(args, name: str) -> float:
         total.result()[0].backward()
 
     def losses(chunk: Chunk) -> torch.Tensor:
-        log_p = log_probabilities(chunk.logits[0])
-        cross_entropy, _ = label_smoothed_cross_entropy(log_p, gold[chunk.rows], 0.1)
-        return 0.5 * cross_entropy + 0.5 * kl_divergence(log_p, log_probabilities(teacher.logits(chunk.rows)))
+        (logits,) = chunk.logits
+        cross_entropy, _ = logits.cross_entropy(gold[chunk.rows], 0.1)
+        return 0.5 * cross_entropy + 0.5 * logits.kl_divergence_from(Logits.of(teacher.logits(chunk.rows)))
 
     def textbook() -> None:
         everything = slice(None)

@@ -52,11 +52,21 @@ def training_cost(run: Run) -> dict[str, float]:
     return json.loads((run.folder / "records/cost.json").read_text(encoding="utf-8"))
 
 
+def bills(run: Run) -> list[Path]:
+    """Return the records of what it cost to make the stores and corpora that a run was trained on."""
+    paid = run.folder / "records/paid"
+    lines = paid.read_text(encoding="utf-8").splitlines() if paid.is_file() else []
+    return [Path(line) for line in dict.fromkeys(lines) if line]
+
+
 def preparation_seconds(run: Run) -> float:
     """Return the CPU seconds of making the stores and corpora that a run was trained on."""
-    paid = run.folder / "records/paid"
-    files = {Path(line) for line in paid.read_text(encoding="utf-8").splitlines() if line} if paid.is_file() else set()
-    return sum(json.loads(file.read_text(encoding="utf-8"))["cpu_seconds"] for file in files)
+    return sum(json.loads(file.read_text(encoding="utf-8"))["cpu_seconds"] for file in bills(run))
+
+
+def has_costs(run: Run) -> bool:
+    """Tell whether all costs of a run were recorded; those of imported translations, for example, are not."""
+    return all(file.is_file() for file in (run.folder / "records/cost.json", *bills(run)))
 
 
 def share_until(curve: list[Point], loss: float) -> float | None:
@@ -98,6 +108,20 @@ def row(system: str, runs: list[Run], base: list[Run]) -> dict:
         name: [metric.corpus_score(pooled(run, "hypotheses"), references=None).score for run in runs]
         for name, metric in bleu_and_chrf(references).items()
     }
+    figures = {
+        "system": system,
+        "runs": len(runs),
+        "updates": runs[0].updates,
+        "parameters": runs[0].parameters,
+        "scores": scores,
+        "agreement": mean_of(runs, agreement("teacher_agreement")),
+        "calibration_error": mean_of(runs, agreement("student_calibration_error")),
+        "cost": None,
+        "time_to_baseline": None,
+        "memory_mb": None,
+    }
+    if not all(has_costs(run) for run in (*runs, *base)):
+        return figures
     base_seconds = statistics.mean(training_cost(run)["cpu_seconds"] for run in base)
     final = statistics.mean(run.curve("loss")[-1].value for run in base)
 
@@ -114,18 +138,11 @@ def row(system: str, runs: list[Run], base: list[Run]) -> dict:
         seconds = seconds_to_final(run)
         return seconds / base_seconds_to_final if seconds and base_seconds_to_final else None
 
-    has_costs = all((run.folder / "records/cost.json").is_file() for run in runs)
     return {
-        "system": system,
-        "runs": len(runs),
-        "updates": runs[0].updates,
-        "parameters": runs[0].parameters,
-        "scores": scores,
-        "agreement": mean_of(runs, agreement("teacher_agreement")),
-        "calibration_error": mean_of(runs, agreement("student_calibration_error")),
-        "cost": mean_of(runs, cost) if has_costs else None,
-        "time_to_baseline": mean_of(runs, time_to_base) if has_costs else None,
-        "memory_mb": mean_of(runs, lambda run: training_cost(run)["peak_mb"]) if has_costs else None,
+        **figures,
+        "cost": mean_of(runs, cost),
+        "time_to_baseline": mean_of(runs, time_to_base),
+        "memory_mb": mean_of(runs, lambda run: training_cost(run)["peak_mb"]),
     }
 
 

@@ -65,3 +65,12 @@ def test_a_full_disk_is_an_error_in_one_line_whatever_the_command(monkeypatch):
     monkeypatch.setattr("nmt_kd.commands.translations.run", run)
     with pytest.raises(UserError, match="no space is left on the disk for some/file; free some, then rerun"):
         main(["translations", "x"])
+
+
+def test_a_path_that_the_system_refuses_is_an_error_in_one_line(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        "nmt_kd.commands.translations.run",
+        lambda args: (tmp_path / "none").mkdir(parents=False) or (tmp_path / "none").mkdir(),
+    )
+    with pytest.raises(UserError, match="/none: File exists; give another path, or change its permissions"):
+        main(["translations", "x"])

@@ -31,7 +31,7 @@ from nmt_kd.decoding.selection import SIMILARITIES
 from nmt_kd.decoding.utilities import ChrfUtility, CometQuality, CometUtility, ReverseScorer, Scorer
 from nmt_kd.decoding.writing import binarise, check_output, write_corpus
 from nmt_kd.errors import UserError
-from nmt_kd.options import add_flags, values_of
+from nmt_kd.options import AT_LEAST_1, add_flags, require, values_of
 from nmt_kd.storage.atomic import atomic_folder
 from nmt_kd.subword_model import SubwordModel
 from nmt_kd.translators.opening import open_translator
@@ -129,6 +129,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    require(AT_LEAST_1.holds(args.workers), "--workers", args.workers, AT_LEAST_1.words)
     sources = parse_sources(args.folders, args.corpus)
     filters = Filters(
         args.max_length_ratio,

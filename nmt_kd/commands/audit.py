@@ -62,8 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     systems = named_runs(args.systems, "CHECKPOINT")
     check_baseline(systems, args.baseline)
-    for name in ("sentences", "beam", "max_tokens"):
-        require(AT_LEAST_1.holds(getattr(args, name)), f"--{name.replace('_', '-')}", getattr(args, name), "1 or more")
+    require(AT_LEAST_1.holds(args.sentences), "--sentences", args.sentences, AT_LEAST_1.words)
     material = _material(args)
     search = Search(beam=args.beam, lenpen=args.lenpen, max_len=args.max_len)
     options = TeacherOptions(teacher="", search=search, **values_of(TeacherOptions, args))

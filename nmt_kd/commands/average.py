@@ -1,10 +1,12 @@
 """Average the parameters of checkpoints."""
 
 import argparse
+import re
 from pathlib import Path
 
 from nmt_kd.checkpoints import averaging
 from nmt_kd.errors import UserError
+from nmt_kd.options import AT_LEAST_1, require
 
 EXAMPLE = "nmt-kd average --inputs checkpoints/ --last-epochs 5 --output checkpoints/average.pt"
 
@@ -18,12 +20,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    paths, count, pattern = args.inputs, args.last_updates, averaging.BY_UPDATE
-    if args.last_epochs:
-        count, pattern = args.last_epochs, averaging.BY_EPOCH
-    if count:
-        if len(paths) != 1 or not paths[0].is_dir():
-            raise UserError("--last-epochs and --last-updates take one folder of checkpoints; give it as --inputs")
-        paths = averaging.last_checkpoints(paths[0], count, pattern)
+    paths = args.inputs
+    if args.last_epochs is not None:
+        paths = _last(paths, "--last-epochs", args.last_epochs, averaging.BY_EPOCH)
+    elif args.last_updates is not None:
+        paths = _last(paths, "--last-updates", args.last_updates, averaging.BY_UPDATE)
     averaging.write_average(paths, args.output)
     print(f"wrote the average of {len(paths)} checkpoints to {args.output}:", *(path.name for path in paths))
+
+
+def _last(paths: list[Path], flag: str, count: int, pattern: re.Pattern) -> list[Path]:
+    """Return the last checkpoints of the one folder in `paths`."""
+    require(AT_LEAST_1.holds(count), flag, count, AT_LEAST_1.words)
+    if len(paths) != 1 or not paths[0].is_dir():
+        raise UserError("--last-epochs and --last-updates take one folder of checkpoints; give it as --inputs")
+    return averaging.last_checkpoints(paths[0], count, pattern)

@@ -62,7 +62,8 @@ class GKD(DistillationCriterion):
         if not self.samples:
             return sample
         seed = 2**20 * self.cfg.seed + self.progress.updates
-        return with_sampled_targets(model, sample, self.padding_idx, self.task.target_dictionary.eos(), seed)
+        end, prefix = self.task.target_dictionary.eos(), self.cfg.ignore_prefix_size
+        return with_sampled_targets(model, sample, self.padding_idx, end, seed, prefix)
 
     def passes(self, batch: Batch):
         yield replace(batch, auxiliary=not batch.is_reference)

@@ -108,7 +108,9 @@ def worst(scores: numpy.ndarray, filters: Filters) -> numpy.ndarray:
 
 
 def check_output(output: Path) -> None:
-    """Raise UserError if `output` contains anything but an earlier corpus, which may be replaced."""
+    """Raise UserError if `output` contains anything but an earlier corpus, which may be replaced, or is in use."""
+    if output.resolve() == Path.cwd():
+        raise UserError(f"--output {output} is the working folder; name a folder inside it")
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
     is_corpus = output.is_dir() and (output / "text").is_dir()

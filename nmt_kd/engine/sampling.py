@@ -8,12 +8,15 @@ from nmt_kd.losses.selection import uniform_hash
 
 
 @torch.no_grad()
-def with_sampled_targets(model: BaseFairseqModel, sample: dict, padding: int, end: int, seed: int) -> dict:
+def with_sampled_targets(
+    model: BaseFairseqModel, sample: dict, padding: int, end: int, seed: int, prefix: int = 0
+) -> dict:
     """Return fairseq's `sample` with targets sampled from the model, without dropout, at temperature 1.
 
-    Each is at most as long as the reference, so that a batch needs no more memory. A sentence's target depends on the
-    model, the sentence's number and the seed, and not on the rest of the batch or the number of workers. torch's random
-    numbers stay as they are.
+    Each is at most as long as the reference, so that a batch needs no more memory, and begins with the first `prefix`
+    words of the reference, such as a language tag, which the model was not trained to predict. A sentence's target
+    depends on the model, the sentence's number and the seed, and not on the rest of the batch or the number of workers.
+    torch's random numbers stay as they are.
     """
     net_input, room = sample["net_input"], sample["target"].ne(padding)
     inputs = net_input["prev_output_tokens"][:, :1]
@@ -25,7 +28,8 @@ def with_sampled_targets(model: BaseFairseqModel, sample: dict, padding: int, en
         for position in range(room.size(1)):
             scores = model.decoder(inputs, encoder_out=encoder_output, incremental_state=state)[0][:, -1].float()
             scores[:, padding] = -torch.inf
-            words = _draw(scores, _chances(sample["id"], seed, position))
+            drawn = _draw(scores, _chances(sample["id"], seed, position))
+            words = sample["target"][:, position] if position < prefix else drawn
             ended = (inputs[:, 1:] == end).any(1) | ~room[:, position]
             inputs = torch.cat([inputs, words.masked_fill(ended, padding).unsqueeze(1)], dim=1)
     finally:

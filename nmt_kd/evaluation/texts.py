@@ -17,13 +17,7 @@ def read_lines(path: Path) -> list[str]:
     """
     lines = []
     for number, line in enumerate(_raw_lines(path), 1):
-        try:
-            text = line.decode("utf-8").removeprefix("\ufeff" if number == 1 else "")
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"{path} is not valid UTF-8: line {number} contains the byte 0x{line[error.start]:02x}; "
-                "convert the file (iconv -f latin1 -t utf-8), or if its parts differ in encoding, convert them first"
-            ) from None
+        text = _decoded(path, number, line).removeprefix("\ufeff" if number == 1 else "")
         if GENERATED.match(text):
             raise UserError(
                 f"{path} is not a file of sentences: line {number} is fairseq output ({text[:30]!r}); "
@@ -38,9 +32,22 @@ def _raw_lines(path: Path) -> list[bytes]:
         content = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; give an existing file") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder; give a file") from None
     if not content.strip():
         raise UserError(f"{path} is empty; it must have one line for each sentence")
     return [line.removesuffix(b"\r") for line in content.removesuffix(b"\n").split(b"\n")]
+
+
+def _decoded(path: Path, number: int, line: bytes) -> str:
+    """Decode a line; `number` is its number in the file."""
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is not valid UTF-8: line {number} contains the byte 0x{line[error.start]:02x}; "
+            "convert the file (iconv -f latin1 -t utf-8), or if its parts differ in encoding, convert them first"
+        ) from None
 
 
 def check_same_length(files: Mapping[Path, Sequence[str]]) -> None:
@@ -61,8 +68,8 @@ def generated_lines(path: Path, letter: str) -> list[str]:
     UserError if there are no such lines or if sentences are missing.
     """
     texts: dict[int, str] = {}
-    for line in _raw_lines(path):
-        if found := GENERATED_LINE.fullmatch(line.decode("utf-8")):
+    for line_number, line in enumerate(_raw_lines(path), 1):
+        if found := GENERATED_LINE.fullmatch(_decoded(path, line_number, line)):
             kind, number, text = found.groups()
             if kind == letter:
                 texts.setdefault(int(number), text.partition("\t")[2] if letter in "HD" else text)  # after the score

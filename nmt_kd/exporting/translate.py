@@ -109,7 +109,9 @@ def _subwords(path: Path) -> tuple[Callable[[str], list[str]], Callable[[list[st
 
     with path.open(encoding="utf-8") as codes:
         bpe = BPE(codes)
-    return (lambda text: bpe.process_line(text).split()), (lambda subwords: " ".join(subwords).replace("@@ ", ""))
+    return (lambda text: bpe.process_line(text).split()), (
+        lambda subwords: (" ".join(subwords) + " ").replace("@@ ", "").rstrip()
+    )
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """Files and folders that appear under their names only when they are complete and on disk."""
 
+import errno
 import os
 import secrets
 import shutil
@@ -10,6 +11,7 @@ from typing import BinaryIO
 
 from nmt_kd.errors import UserError
 
+WITHOUT_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)  # from file systems that have no hard links
 PARTIAL = ".partial."  # followed by a random number, since process IDs are not unique across containers
 
 
@@ -48,6 +50,7 @@ def atomic_folder(folder: Path, overwrite: bool = True) -> Iterator[Path]:
     stays. With `overwrite`, only one process may write the folder, and temporary folders left by killed ones are
     deleted. Raises UserError if the system refuses to write.
     """
+    folder = folder.absolute()
     partial, replaced = _partial(folder), folder.with_name(f"{folder.name}.replaced.{secrets.token_hex(4)}")
     try:
         partial.mkdir(parents=True)
@@ -90,12 +93,23 @@ def _rename(partial: Path, path: Path, overwrite: bool) -> None:
         if overwrite:
             partial.replace(path)
         else:
-            os.link(partial, path)  # unlike a rename, fails if `path` exists
+            _link(partial, path)
     except FileNotFoundError:  # another process wrote `path` first, and deleted this one's file as a leftover
         if not path.exists():
             raise
         if not overwrite:
             raise FileExistsError(path) from None
+
+
+def _link(partial: Path, path: Path) -> None:
+    """Give the file another name; unlike a rename, this fails with FileExistsError if `path` exists."""
+    try:
+        os.link(partial, path)
+    except OSError as error:
+        if error.errno not in WITHOUT_LINKS:
+            raise
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))  # claims the name, for a moment with an empty file
+        partial.replace(path)
 
 
 def _delete_leftovers(path: Path) -> None:

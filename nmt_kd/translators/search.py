@@ -25,7 +25,7 @@ class Search:
     @property
     def width(self) -> int:
         """The beam size, or the number of samples."""
-        return self.nbest if self.is_sampling else self.beam or 4
+        return self.nbest if self.is_sampling else 4 if self.beam is None else self.beam
 
     def check(self) -> None:
         """Raise UserError for a value that is not allowed."""

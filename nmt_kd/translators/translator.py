@@ -6,6 +6,7 @@ from typing import Protocol
 
 from nmt_kd.decoding.shards import Hypothesis
 from nmt_kd.errors import UserError
+from nmt_kd.options import AT_LEAST_1, require
 from nmt_kd.translators.search import Search
 
 UNKNOWN_LEFT_OUT = "unknown symbols left out of translations"
@@ -50,6 +51,11 @@ class TeacherOptions:
     max_tokens: int = 12000  # of the sources in a batch, with padding
     max_source_len: int | None = None
 
+    def __post_init__(self) -> None:
+        """Raise UserError for a limit that nothing could meet."""
+        for flag, limit in (("--max-tokens", self.max_tokens), ("--max-source-len", self.max_source_len)):
+            require(limit is None or AT_LEAST_1.holds(limit), flag, limit, AT_LEAST_1.words)
+
     def languages(self) -> tuple[str, str]:
         """Return the languages that the user gives; raises UserError if one is missing."""
         if not self.source_lang or not self.target_lang:
@@ -58,4 +64,4 @@ class TeacherOptions:
 
     def longest_source(self, limit: int) -> int:
         """Return the longest source to translate, given what the teacher can read."""
-        return min(limit, self.max_source_len or limit)
+        return limit if self.max_source_len is None else min(limit, self.max_source_len)

@@ -91,6 +91,13 @@ def test_the_command_averages_a_training_and_the_result_trains_on(data, tmp_path
     assert resumed.values("train_inner", "num_updates")[-1] == 8
 
 
+@pytest.mark.parametrize("flag", ["--last-epochs", "--last-updates"])
+@pytest.mark.parametrize("count", ["0", "-1"])
+def test_no_checkpoints_are_an_error(tmp_path, flag, count):
+    with pytest.raises(UserError, match=f"^{flag} is {count}; it must be 1 or more$"):
+        main(["average", "--inputs", str(tmp_path), flag, count, "--output", str(tmp_path / "x.pt")])
+
+
 def test_a_number_of_checkpoints_takes_a_folder(tmp_path):
     with pytest.raises(UserError, match="take one folder"):
         main(["average", "--inputs", "a.pt", "b.pt", "--last-epochs", "2", "--output", str(tmp_path / "x.pt")])

@@ -52,6 +52,18 @@ def test_a_sample_does_not_depend_on_the_batch_and_changes_nothing_else(build, t
     assert not torch.equal(with_sampled_targets(student, sample, 1, 2, seed=6)["target"], whole["target"])
 
 
+def test_an_ignored_prefix_is_not_sampled(build, sample):
+    criterion, student = build("gkd", *ALWAYS, "--ignore-prefix-size", "2")
+    target, free = (
+        criterion.prepare(student, sample)["target"],
+        with_sampled_targets(student, sample, 1, 2, seed=5)["target"],
+    )
+    prefix = sample["target"][:, :2]
+    assert torch.equal(target[:, :2], prefix)
+    assert not torch.equal(free[:, :2], prefix)
+    assert not torch.equal(target[:, 2:], sample["target"][:, 2:])
+
+
 @pytest.mark.parametrize("name", ["js", "reverse-kl"])
 def test_on_samples_the_loss_is_the_divergence_alone(build, sample, name):
     criterion, student = build("gkd", *ALWAYS, "--kd-divergence", name, "--kd-alpha", 0.5, "--kd-chunk-tokens", 7)

@@ -84,6 +84,7 @@ REVERSE = ["--reverse-model", "no/model"]
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (["--workers", "0"], "--workers is 0; it must be 1 or more"),
         (["--max-length-ratio", "0.5"], "--max-length-ratio is 0.5; it must be 1 or more"),
         (["--max-length-ratio", "nan"], "--max-length-ratio is nan; it must be 1 or more"),
         *(
@@ -131,6 +132,12 @@ def test_a_corpus_is_replaced_and_nothing_else(assemble, tmp_path):
     ):
         assemble()
     assert len(pairs_in(out / "text")) == 1200
+
+
+def test_the_working_folder_is_not_replaced(assemble, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"--output \. is the working folder; name a folder inside it"):
+        assemble("--output", ".")
 
 
 def test_the_data_is_never_replaced(assemble, data):

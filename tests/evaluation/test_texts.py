@@ -59,6 +59,16 @@ def test_a_missing_file_is_refused(tmp_path):
         read_lines(tmp_path / "none.de")
 
 
+def test_a_folder_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"is a folder; give a file"):
+        read_lines(tmp_path)
+
+
+def test_a_checkpoint_is_not_taken_for_output_of_fairseq(file):
+    with pytest.raises(UserError, match="not valid UTF-8: line 1 contains the byte 0x80"):
+        generated_lines(file(b"\x80\x02}q\x00"), "H")
+
+
 def test_files_of_different_length_are_refused(tmp_path):
     lines = {tmp_path / "a": ["x", "y"], tmp_path / "b": ["x", "y"], tmp_path / "c": ["x"]}
     with pytest.raises(UserError, match=r"c has 1 lines, but .*a has 2; each must have one line per sentence"):

@@ -128,6 +128,7 @@ def test_bpe_codes_split_and_join_words(tmp_path):
     split, join = translate._subwords(tmp_path / "subwords.codes")
     assert split("fern er") == ["f@@", "ern", "e@@", "r"]
     assert join(["f@@", "ern", "e@@", "r"]) == "fern er"
+    assert join(["er", "f@@"]) == "er f"  # cut at the longest length, as fairseq joins it
 
 
 @pytest.mark.parametrize("flags", [("--threads", "0"), ("--lines", "-1"), ("--beam", "0")])

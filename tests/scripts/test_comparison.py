@@ -88,6 +88,18 @@ def test_costs_include_stores_once_and_are_relative_to_the_baseline(rows):
     assert rows["word_kd"]["cost"] == pytest.approx(0.9)
 
 
+@pytest.mark.parametrize("missing", ["store.json", "plain/records/cost.json"])
+def test_costs_that_were_not_recorded_are_dashes(tmp_path, missing):
+    for name in ("plain", "word_kd"):
+        write_run(tmp_path / name, REFERENCES, [9, 8], 100)
+    (tmp_path / "store.json").write_text(json.dumps({"cpu_seconds": 20}))
+    (tmp_path / "word_kd/records/paid").write_text(f"{tmp_path / 'store.json'}\n")
+    (tmp_path / missing).unlink()
+    found = {row["system"]: row for row in comparison.compare(tmp_path, ["plain", "word_kd"], ["plain"])}
+    assert found["word_kd"]["cost"] is found["word_kd"]["memory_mb"] is None
+    assert comparison.table(list(found.values())).rows[1][-3:] == ["-", "-", "-"]
+
+
 def test_the_time_to_the_baselines_loss_counts_training_until_then_and_all_stores(rows):
     assert rows["plain"]["time_to_baseline"] == 1
     assert rows["word_kd"]["time_to_baseline"] == pytest.approx((0.5 * 70 + 20) / 100)

@@ -138,3 +138,17 @@ def test_without_overwriting_the_first_folder_stays(tmp_path):
         (fast / "fast").touch()
     assert names(tmp_path) == ["a"]
     assert names(tmp_path / "a") == ["fast"]
+
+
+@pytest.mark.parametrize("reason", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_is_claimed_once_without_hard_links(tmp_path, monkeypatch, reason):
+    def link(source, target):
+        raise OSError(reason, os.strerror(reason))
+
+    monkeypatch.setattr(atomic.os, "link", link)
+    with atomic_file(tmp_path / "a", overwrite=False) as file:
+        file.write(b"first")
+    with pytest.raises(FileExistsError), atomic_file(tmp_path / "a", overwrite=False) as file:
+        file.write(b"second")
+    assert (tmp_path / "a").read_bytes() == b"first"
+    assert names(tmp_path) == ["a"]
