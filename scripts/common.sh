@@ -88,6 +88,9 @@ load_method_config() {
     . "$file"
 }
 
+# whether the method that was read learns from a teacher's predictions, not only from its translations or from no teacher
+uses_predictions() { [ -z "$without_teacher" ] && [[ " ${method[*]} " != *" --criterion label_smoothed_cross_entropy "* ]]; }
+
 # the data sets that prepare.sh --text has made
 own_data_sets() {
     local file

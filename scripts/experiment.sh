@@ -25,10 +25,11 @@ flags=()
 folders=()
 given_teacher=${TEACHER:-} default_teacher=teacher
 declare -A costs_of=() # by store: the files with the costs of making it
+declare -A name_of=() # by process: the run that it trains and evaluates
 jobs=${JOBS:-1} pids=()
 [[ $jobs =~ ^[1-9][0-9]*$ ]] || fail "JOBS=$jobs must be a number of 1 or more"
 [ "$jobs" = 1 ] || export OMP_NUM_THREADS=1
-trap '[ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true' EXIT
+trap '[ ${#pids[@]} -eq 0 ] || kill -- "${pids[@]/#/-}" 2>/dev/null || true' EXIT # with all that the jobs have started
 trap 'exit 130' INT TERM
 
 teacher_checkpoint() { echo "${given_teacher:-$work/$default_teacher/checkpoint_best.pt}"; }
@@ -44,14 +45,17 @@ start() {
     while [ ${#pids[@]} -ge "$jobs" ]; do wait_for_one; done
     say "$data: training and evaluating $1 (log: $work/logs/$1.log)"
     mkdir -p "$work/logs"
+    set -m # gives the job a process group of its own
     "${@:2}" >"$work/logs/$1.log" 2>&1 &
+    set +m
     pids+=($!)
+    name_of[$!]=$1
 }
 
 # wait until one of the commands that were started has ended
 wait_for_one() {
     local ended kept=() pid
-    wait -n -p ended "${pids[@]}" || fail "a job failed: $(tail -qn 1 "$(ls -t "$work"/logs/*.log | head -1)"); rerun to resume"
+    wait -n -p ended "${pids[@]}" || fail "${name_of[$ended]} failed: $(tail -n 1 "$work/logs/${name_of[$ended]}.log"); rerun to resume"
     for pid in "${pids[@]}"; do [ "$pid" = "$ended" ] || kept+=("$pid"); done
     pids=("${kept[@]}")
 }
@@ -108,6 +112,7 @@ system() {
             one "$name.seed$seed" "$method_name" "$@" --seed "$seed"
         fi
     done
+    [ "$name" != "$default_teacher" ] || wait_for_all # it teaches those that follow
 }
 
 # make_corpus CORPUS: let the teacher translate the training set

@@ -53,7 +53,7 @@ systems=$methods
 needs_teacher=
 for system in $methods; do
     load_method_config "$system"
-    [[ " ${method[*]} " == *" label_smoothed_cross_entropy "* ]] || needs_teacher=$system
+    ! uses_predictions || needs_teacher=$system
 done
 if [ -z "$given" ] || { [ -n "$needs_teacher" ] && [ -z "${TEACHER:-}" ]; }; then
     systems="teacher $methods"
@@ -106,7 +106,7 @@ say "$data: results after $(((SECONDS - started + 30) / 60)) minutes (set-up exc
 echo "$table"
 cat <<EOF
 
-models: $(printf "$work/%s/checkpoint_best.pt " $systems)
+models: $(for system in $systems; do printf '%q ' "$work/$system/checkpoint_best.pt"; done)
 table:  $work/results.md (also as results.json)
-try:    head -3 $work/text/test.$source_lang | bash scripts/translate.sh $data ${methods##* }
+try:    head -3 $(printf %q "$work/text/test.$source_lang") | bash scripts/translate.sh $data ${methods##* }
 EOF

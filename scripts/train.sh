@@ -37,13 +37,10 @@ if [ -n "${STUDENT:-}" ]; then
 fi
 model=("${student_model[@]}" "${student_training[@]}")
 [ "$role" = student ] || model=("${teacher_model[@]}" "${teacher_training[@]}")
-case " ${method[*]} ${without_teacher:+none} " in
-*" --criterion label_smoothed_cross_entropy "* | *" none ") ;;
-*)
+if uses_predictions; then
     needs_teacher=yes
     [ -n "${TEACHER_CACHE:-}" ] && method+=(--teacher-cache "$TEACHER_CACHE") || method+=(--teacher-path "$teacher")
-    ;;
-esac
+fi
 
 languages=(--source-lang "$source_lang" --target-lang "$target_lang")
 [ -z "$reversed" ] || languages=(--source-lang "$target_lang" --target-lang "$source_lang")
@@ -158,6 +155,10 @@ if [ -f "$save_dir/finished" ]; then
 fi
 say "$data: training ${save_dir##*/} on $all_workers $device (log: $save_dir/train.log)"
 run mkdir -p "$save_dir"
+if [ "$nodes" -eq 1 ]; then
+    exec {lock}>"$save_dir/.lock" # the training holds it too
+    flock --nonblock "$lock" || fail "$save_dir is being trained by another process; wait for it, or stop it and rerun"
+fi
 python "$root/scripts/record.py" write "$record" "${made_of[@]}"
 run python "$root/scripts/measure.py" "$save_dir/records/cost.json" "${command[@]}" 2>&1 | tee -a "$save_dir/train.log" | python "$root/scripts/progress.py" ||
     fail "training failed; see $save_dir/train.log"

@@ -78,6 +78,11 @@ class Workplace:
         script = ROOT / f"scripts/{name}.sh"
         return run_command("bash", script, *arguments, environment={**variables, **environment}, **stdin)
 
+    def run_first(self, program: str, before: str) -> None:
+        """Make a program run this shell code first."""
+        file = self.programs / program
+        file.write_text(file.read_text(encoding="utf-8").replace("\n", f"\n{before}\n", 1), encoding="utf-8")
+
     def refused(self, name: str, *arguments, **environment) -> str:
         """Run a script that must end in one line and call nothing; return the line."""
         before = self.calls

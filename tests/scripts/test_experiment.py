@@ -1,6 +1,8 @@
 """scripts/experiment.sh makes stores, notes what systems cost, and runs systems beside each other."""
 
+import fcntl
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -113,8 +115,7 @@ def test_a_store_that_fails_ends_in_one_line(place):
 
 
 def test_students_run_beside_each_other_and_stores_wait_for_them(place):
-    slow = place.programs / "fairseq-generate"
-    slow.write_text(slow.read_text().replace("\n", "\nsleep 2\n", 1), encoding="utf-8")
+    place.run_first("fairseq-generate", "sleep 2")
     began = time.monotonic()
     result = experiment(place, STORES.partition("store")[0] + "store late datastore\n", SEEDS="1 2 3", JOBS="3")
     assert result.returncode == 0, result.stderr
@@ -126,8 +127,50 @@ def test_students_run_beside_each_other_and_stores_wait_for_them(place):
 def test_a_student_that_fails_beside_others_ends_the_experiment(place):
     result = experiment(place, "system plain plain --max-update x\nsystem again plain\n", JOBS="2")
     assert result.returncode == 1
-    assert "plain" in result.stderr.splitlines()[-1]
-    assert result.stderr.splitlines()[-1].endswith("rerun to resume")
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("experiment.sh: error: plain failed: train.sh: error: training failed; see ")
+    assert last.endswith("; rerun to resume")
+
+
+def test_students_wait_for_a_teacher_that_is_a_student(place):
+    place.run_first("fairseq-train", "sleep 1")
+    text = "default_teacher=plain\nsystem plain plain\nsystem of_plain word_kd\n"
+    result = experiment(place, text, JOBS="2", SEEDS="1 2")
+    assert result.returncode == 0, result.stderr
+    folders = [
+        call.split("--save-dir ")[1].split()[0].rpartition("/")[2] for call in place.calls if "--save-dir" in call
+    ]
+    assert set(folders[:2]) == {"plain", "plain.seed2"}
+    assert set(folders[2:]) == {"of_plain", "of_plain.seed2"}
+
+
+def test_an_interrupted_experiment_leaves_no_training_behind(place):
+    started, process = place.folder / "started", place.folder / "experiment"
+    place.run_first(
+        "fairseq-train",
+        f'echo $$ >>"{started}"; [ $(wc -l <"{started}") = 1 ] || kill $(cat "{process}"); exec sleep 100',
+    )
+    result = experiment(place, f'echo $$ >"{process}"\nsystem one plain\nsystem two plain\n', JOBS="2")
+    assert result.returncode == 130
+    trainings = [Path("/proc", number) for number in started.read_text().split()]
+    assert len(trainings) == 2
+    deadline = time.monotonic() + 10
+    while any(training.exists() for training in trainings):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_folder_is_trained_by_one_process(place):
+    lock, held = place.work / "plain/.lock", place.folder / "held"
+    place.run_first("fairseq-train", f'flock --nonblock "{lock}" true || touch "{held}"')
+    place.done("train", "multi30k", "plain")
+    assert held.exists()
+    shutil.rmtree(lock.parent)
+    lock.parent.mkdir()
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        line = place.refused("train", "multi30k", "plain")
+    assert line.endswith(f"{lock.parent} is being trained by another process; wait for it, or stop it and rerun")
 
 
 @pytest.mark.parametrize("jobs", ["0", "two"])

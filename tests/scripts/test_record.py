@@ -370,6 +370,7 @@ def test_a_given_teacher_that_does_not_serve_is_refused_before_anything_else(pla
     [
         (["--teacher", "some/model"], ["plain", "seq_kd"]),
         (["--translations", __file__], ["plain", "seq_kd"]),
+        (["--teacher", "some/model", "--methods", "plain r_drop"], ["plain", "r_drop"]),
         (["--teacher", __file__, "--methods", "word_kd seq_kd"], ["word_kd", "seq_kd"]),
         (["--corpus", "mine", "--methods", "seq_kd word_kd"], ["teacher", "seq_kd", "word_kd"]),
         ([], ["teacher", "plain", "word_kd"]),
