@@ -38,7 +38,9 @@ LAYERS = (
     {"engine"},
     {"caching"},
     {"criterions", "decoding", "architectures", "student_architectures"},
-    {"exporting", "evaluation", "tasks", "translators"},
+    {"tasks", "translators"},
+    {"evaluation"},
+    {"exporting"},
     {"commands"},
     {"cli"},
 )

@@ -10,6 +10,7 @@ from fairseq.tasks.translation import TranslationTask
 from nmt_kd.checkpoints.reading import file_hash
 from nmt_kd.data import dictionary_checksum, source_checksum
 from nmt_kd.decoding.decoder import Backend
+from nmt_kd.options import require
 
 # fairseq's settings of the search, without those that only affect what is printed
 PRINTING = {"_name", "print_alignment", "print_step", "replace_unk", "sacrebleu", "score_reference", "no_seed_provided"}
@@ -25,7 +26,7 @@ def decoding_settings(
     if generation.sampling:
         search["seed"] = cfg.distill_seed
     return {
-        "languages": f"{cfg.source_lang}-{cfg.target_lang}",
+        "languages": pair_name(cfg.source_lang, cfg.target_lang),
         "source_dictionary": dictionary_checksum(task.source_dictionary),
         "target_dictionary": dictionary_checksum(task.target_dictionary),
         **data,
@@ -39,6 +40,13 @@ def decoding_settings(
         "longest_source": longest_source,
         "first_choices": cfg.distill_first_choices,
     }
+
+
+def pair_name(source_lang: str, target_lang: str) -> str:
+    """Return the two languages as one name; raises UserError if they cannot be told apart in it."""
+    for flag, language in (("--source-lang", source_lang), ("--target-lang", target_lang)):
+        require("-" not in language, flag, language, "without a hyphen; write zh_TW, not zh-TW")
+    return f"{source_lang}-{target_lang}"
 
 
 def subset_settings(subset: str, source_sizes: numpy.ndarray, block_sentences: int) -> dict:

@@ -13,7 +13,6 @@ from nmt_kd.decoding.originals import Pair
 from nmt_kd.decoding.shards import Decoded, Hypothesis, ShardFolder
 from nmt_kd.decoding.text_files import TextFiles
 from nmt_kd.errors import UserError
-from nmt_kd.options import require
 
 FORM = {"form": "text"}  # in the manifest
 
@@ -26,13 +25,6 @@ def is_text(settings: dict) -> bool:
 def text_checksum(text: str) -> str:
     """Return a checksum of a source text."""
     return f"{zlib.crc32(text.encode()):08x}"
-
-
-def pair_name(source_lang: str, target_lang: str) -> str:
-    """Return the two languages as one name; raises UserError if they cannot be told apart in it."""
-    for flag, language in (("--source-lang", source_lang), ("--target-lang", target_lang)):
-        require("-" not in language, flag, language, "without a hyphen; write zh_TW, not zh-TW")
-    return f"{source_lang}-{target_lang}"
 
 
 def text_record(number: int, source: str, hypotheses: list[Hypothesis]) -> Decoded:

@@ -6,9 +6,9 @@ from pathlib import Path
 from nmt_kd.decoding.ctranslate2_backend import why_not_ctranslate2
 from nmt_kd.errors import UserError
 from nmt_kd.exporting.sample import Measurement
-from nmt_kd.exporting.summary import MARK, SUMMARY
 from nmt_kd.exporting.systems import generation_settings
 from nmt_kd.options import one_of, require
+from nmt_kd.storage.kinds import EXPORT_MARK, EXPORT_SUMMARY
 
 
 def check_ctranslate2(checkpoint: str, compute_types: list[str], measurement: Measurement) -> None:
@@ -33,8 +33,8 @@ def check_output(output: Path, fingerprint: str) -> None:
         return
     elsewhere = "give another --output"
     try:
-        summary = json.loads((output / SUMMARY).read_text(encoding="utf-8"))
-        earlier, own, _ = summary["checkpoint_sha256"], summary["files"], summary[MARK]
+        summary = json.loads((output / EXPORT_SUMMARY).read_text(encoding="utf-8"))
+        earlier, own, _ = summary["checkpoint_sha256"], summary["files"], summary[EXPORT_MARK]
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{output} exists and was not written by nmt-kd export; {elsewhere}") from None
     if earlier != fingerprint:

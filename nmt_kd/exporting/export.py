@@ -25,10 +25,11 @@ from nmt_kd.exporting.runnable import write_runnable
 from nmt_kd.exporting.sample import Measurement, Sample
 from nmt_kd.exporting.shortlist import shortlist
 from nmt_kd.exporting.speed import latency, measure, torch_threads
-from nmt_kd.exporting.summary import SUMMARY, Summary
+from nmt_kd.exporting.summary import Summary
 from nmt_kd.exporting.systems import SHORTLIST, ctranslate2_system, fairseq_system
 from nmt_kd.options import check_options
 from nmt_kd.storage.atomic import atomic_folder
+from nmt_kd.storage.kinds import EXPORT_SUMMARY
 from nmt_kd.subword_model import SubwordModel
 
 logger = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ def export(
         )
         (folder / "summary.md").write_text(summary.as_markdown(), encoding="utf-8")
         (folder / "summary.html").write_text(page(summary, comparison, performances), encoding="utf-8")
-        (folder / SUMMARY).write_text(summary.as_json([*files_in(folder), SUMMARY]), encoding="utf-8")
+        (folder / EXPORT_SUMMARY).write_text(summary.as_json([*files_in(folder), EXPORT_SUMMARY]), encoding="utf-8")
     for result in results:
         if losses(result):
             logger.warning(f"{result.system} loses {', '.join(losses(result))}; see {output / 'summary.md'}")

@@ -5,10 +5,9 @@ from dataclasses import asdict, dataclass
 
 from nmt_kd.evaluation.tables import Table, as_markdown, number
 from nmt_kd.exporting.sample import Measurement
+from nmt_kd.storage.kinds import EXPORT_MARK
 from nmt_kd.version import __version__
 
-SUMMARY = "summary.json"
-MARK = "nmt-kd export"  # the key that marks a summary.json as written by this command
 COLUMNS = {
     "system": "system",
     "computed_in": "computed in",
@@ -83,7 +82,9 @@ class Summary:
 
     def as_json(self, files: list[str]) -> str:
         """Return one JSON object, with the names of all files of the export."""
-        return json.dumps({MARK: __version__, **asdict(self), "files": files}, indent=1, ensure_ascii=False) + "\n"
+        return (
+            json.dumps({EXPORT_MARK: __version__, **asdict(self), "files": files}, indent=1, ensure_ascii=False) + "\n"
+        )
 
     @property
     def table(self) -> Table:

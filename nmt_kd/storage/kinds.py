@@ -7,11 +7,17 @@ CACHE = "a cache of a teacher's predictions"
 DECODING = "a folder of decoded sentences"
 DATASTORE = "a datastore of decoder states"
 NEIGHBOURS = "a folder of nearest neighbours"
+EXPORT = "a folder that nmt-kd export wrote"
+
+EXPORT_SUMMARY = "summary.json"
+EXPORT_MARK = "nmt-kd export"  # the key that marks a summary.json as written by this command
 
 
 def kind_of_folder(folder: Path) -> str | None:
     """Return what a folder contains, such as "a folder of checkpoints", or None if it is not recognised."""
-    settings = _settings(folder)
+    settings = _read(folder / "manifest.json")
+    if is_export(folder):
+        return EXPORT
     if (folder / "shards").is_dir() and settings:
         return DECODING
     if "top_k" in settings:
@@ -29,9 +35,14 @@ def kind_of_folder(folder: Path) -> str | None:
     return None
 
 
-def _settings(folder: Path) -> dict:
+def is_export(folder: Path) -> bool:
+    """Tell whether nmt-kd export wrote a folder."""
+    return EXPORT_MARK in _read(folder / EXPORT_SUMMARY)
+
+
+def _read(file: Path) -> dict:
     try:
-        settings = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return settings if isinstance(settings, dict) else {}
+    return content if isinstance(content, dict) else {}

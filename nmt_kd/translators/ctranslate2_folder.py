@@ -6,7 +6,7 @@ from pathlib import Path
 from nmt_kd.checkpoints.reading import folder_hash
 from nmt_kd.decoding.shards import Hypothesis
 from nmt_kd.errors import UserError
-from nmt_kd.exporting.summary import MARK, SUMMARY
+from nmt_kd.storage.kinds import is_export
 from nmt_kd.translators.ctranslate2_search import AT_THE_LIMIT, CTranslate2Search
 from nmt_kd.translators.subwords import Subwords
 from nmt_kd.translators.translator import UNKNOWN_LEFT_OUT, TeacherOptions
@@ -18,14 +18,7 @@ LONGEST_SOURCE = 1024  # tokens; the folder does not say, and this is what CTran
 
 def recognises(teacher: str) -> bool:
     """Tell whether a folder has a converted model, or is an export."""
-    return (Path(teacher) / "model.bin").is_file() or _is_export(Path(teacher))
-
-
-def _is_export(folder: Path) -> bool:
-    try:
-        return MARK in json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
+    return (Path(teacher) / "model.bin").is_file() or is_export(Path(teacher))
 
 
 def open_teacher(options: TeacherOptions) -> "CTranslate2Translator":
@@ -35,7 +28,7 @@ def open_teacher(options: TeacherOptions) -> "CTranslate2Translator":
     except ImportError:
         raise UserError("CTranslate2 is not installed; pip install 'nmt-kd[ctranslate2]'") from None
     folder = Path(options.teacher)
-    if _is_export(folder):
+    if is_export(folder):
         folder = _model_of_export(folder, options.compute_type)
     _check_not_from_hugging_face(folder)
     return CTranslate2Translator(folder, options)
@@ -99,6 +92,6 @@ class CTranslate2Translator:
 def _beside(folder: Path) -> Path:
     """Return the subword model that nmt-kd export puts beside a model."""
     for name in ("subwords.model", "subwords.codes"):
-        if _is_export(folder.resolve().parent) and (path := folder.resolve().parent / name).is_file():
+        if is_export(folder.resolve().parent) and (path := folder.resolve().parent / name).is_file():
             return path
     raise UserError(f"the subword model of {folder} is needed; give it as --subword-model")

@@ -7,9 +7,10 @@ from itertools import count
 from pathlib import Path
 
 from nmt_kd.decoding.noise import Noise
+from nmt_kd.decoding.settings import pair_name
 from nmt_kd.decoding.shards import Decoded
 from nmt_kd.decoding.text_files import Line, Record, TextFiles
-from nmt_kd.decoding.text_form import FORM, pair_name, text_folder, text_record
+from nmt_kd.decoding.text_form import FORM, text_folder, text_record
 from nmt_kd.errors import UserError
 from nmt_kd.options import AT_LEAST_1, check_options, require
 from nmt_kd.progress import Progress

@@ -29,5 +29,7 @@ def test_folders_are_told_apart_by_what_is_in_them(tmp_path):
         "other": None,
         "damaged": None,
     }
+    (tmp_path / "other/summary.json").write_text('{"nmt-kd export": "1.0"}')
+    assert kind_of_folder(tmp_path / "other") == "a folder that nmt-kd export wrote"
     assert kind_of_folder(tmp_path / "none") is None
     assert kind_of_folder(tmp_path / "other/text") is None

@@ -245,6 +245,21 @@ def test_settings_that_make_no_sense_are_named(data, seq_kd_teacher, tmp_path, f
     assert message in str(error.value)
 
 
+def test_a_language_with_a_hyphen_is_refused_before_anything_is_decoded(data, seq_kd_teacher, tmp_path):
+    renamed = tmp_path / "data-bin"
+    renamed.mkdir()
+    for file in data.iterdir():
+        if file.is_file():
+            shutil.copy(file, renamed / re.sub(r"\ben\b", "en-GB", file.name))
+    flags = ("--source-lang", "en-GB", "--target-lang", "de")
+    args = options.parse_args_and_arch(
+        options.get_generation_parser(), arguments(renamed, tmp_path / "kd", seq_kd_teacher, *flags)
+    )
+    with pytest.raises(UserError, match="--source-lang is en-GB; it must be without a hyphen"):
+        generate.main(convert_namespace_to_omegaconf(args))
+    assert not (tmp_path / "kd/shards").exists()
+
+
 def test_sources_and_references_of_different_length_are_refused(data, seq_kd_teacher, tmp_path):
     broken = tmp_path / "data-bin"
     shutil.copytree(data, broken)
