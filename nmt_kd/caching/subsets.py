@@ -15,7 +15,7 @@ from nmt_kd.errors import UserError
 
 SENTENCES_COMPARED = 1000  # per subset, to detect other data whose sentences have the same lengths
 # Settings of the teacher's training that would change the sentences it sees.
-AS_ON_DISK = {"truncate_source": False, "load_alignments": False, "num_batch_buckets": 0}
+AS_ON_DISK = {"truncate_source": False, "load_alignments": False, "num_batch_buckets": 0, "upsample_primary": 1}
 
 
 def with_sentences_as_on_disk(configuration: DictConfig) -> DictConfig:

@@ -60,6 +60,7 @@ def task_of_data(
         "train_subset": train_subset,
         "dataset_impl": None,
         "required_seq_len_multiple": 1,
+        "upsample_primary": 1,  # fairseq's default fails for several training sets, train, train1, ...
     }
     defaults = OmegaConf.create(OmegaConf.to_container(OmegaConf.structured(TranslationConfig), resolve=False))
     with opening_data(data, source_lang, target_lang):

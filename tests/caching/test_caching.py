@@ -7,6 +7,7 @@ import math
 import os
 import random
 import re
+import shutil
 import signal
 import time
 import tracemalloc
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
+from conftest import train_here
 from fairseq import checkpoint_utils
 from near_ties import A_TOKEN
 from worker import Worker
@@ -136,6 +138,19 @@ def test_words_log_probabilities_and_rest_are_those_of_the_teacher(
         assert words[row, len(item["target"]) :].eq(0).all()
         assert log_q[row, len(item["target"]) :].eq(0).all()
         assert rest[row, len(item["target"]) :].eq(0).all()
+
+
+def test_several_training_sets_are_one(data, teacher_path, built, tmp_path):
+    several = tmp_path / "data-bin"
+    shutil.copytree(data, several)
+    for file in data.glob("test.*"):
+        shutil.copy(file, several / file.name.replace("test.", "train1."))
+    out = build(tmp_path / "out", several, teacher_path, subsets=("train",))
+    flags = ["--criterion", "word_kd", "--teacher-cache", out, "--max-update", "1", "--disable-validation", "--no-save"]
+    run = train_here(several, tmp_path / "run", *flags, "--upsample-primary", "1")
+    assert run.values("train_inner", "num_updates") == [1]
+    sizes = [json.loads((folder / "train/manifest.json").read_text())["sentences"] for folder in (out, built)]
+    assert sizes[0] > sizes[1]
 
 
 def test_all_words_leave_no_rest(data, task, teacher_path, tmp_path):
