@@ -31,6 +31,7 @@ from fairseq.data import Dictionary
 from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf
+from pretended_gpu.systems import FLAGS
 from torch.nn import functional
 
 import nmt_kd  # noqa: F401  (registers the criteria)
@@ -48,10 +49,6 @@ CACHED = {
     "word_kd, cached": ["word_kd"],
     "selective_kd, cached": ["selective_kd"],
     "tie_kd once, cached": ["tie_kd", "--kd-iterations", "1"],
-}
-FLAGS = {  # so that a step is one with the method's own work
-    "gkd": ["--gkd-lambda", "1"],
-    "online_kd": ["--online-patience", "0"],
 }
 LOSS_ALONE = (TEXTBOOK_WORD_KD, "word_kd")
 SYSTEMS = [PLAIN, TEXTBOOK_WORD_KD, TEXTBOOK_TIE_KD, TEXTBOOK_R_DROP, *METHODS, *CACHED]

@@ -8,14 +8,12 @@ from typing import Any
 from torch import Tensor
 
 from nmt_kd.engine import chunks
-from nmt_kd.engine.chunks import Projection, per_token
+from nmt_kd.engine.chunks import Projection, gold_nll
 from nmt_kd.engine.distribution import Distribution, WholeDistribution
 from nmt_kd.engine.models import ModelOutput
 from nmt_kd.engine.predictions import EmptyPredictions, Predictions, UndeclaredNeedError
 from nmt_kd.engine.teacher import ModelPredictions
-from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
 from nmt_kd.losses.logits import Logits
-from nmt_kd.losses.precision import log_probabilities
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +78,7 @@ class Batch:
     @cached_property
     def student_nll(self) -> Tensor:
         """The student's plain negative log-likelihood of each gold token, [tokens], in nats, without gradients."""
-
-        def nll(logits: Tensor, rows: slice) -> Tensor:
-            return label_smoothed_cross_entropy(log_probabilities(logits), self.gold[rows], 0.0)[1]
-
-        projection = self.student.projection
-        return per_token(projection.logits, projection, nll, self.chunk_tokens)
+        return gold_nll(self.student.projection, self.gold, self.chunk_tokens)
 
     @property
     def teacher_first_choices(self) -> Tensor:

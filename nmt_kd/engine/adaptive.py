@@ -6,10 +6,9 @@ import torch
 from fairseq.models import BaseFairseqModel
 from torch import Tensor
 
-from nmt_kd.engine.chunks import per_token
+from nmt_kd.engine.chunks import gold_nll
 from nmt_kd.engine.predictions import UndeclaredNeedError
 from nmt_kd.engine.teacher import ModelPredictions, Teacher
-from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
 from nmt_kd.losses.precision import log_probabilities
 
 
@@ -65,14 +64,10 @@ class AdaptivePredictions(ModelPredictions):
     @cached_property
     def log_weights(self) -> Tensor:
         """The logarithm of each teacher's weight for each sentence, [models, sentences], float64."""
-
-        def nll(logits: Tensor, rows: slice) -> Tensor:
-            return label_smoothed_cross_entropy(log_probabilities(logits), self._gold[rows], 0.0)[1]
-
         tokens = self._sentence.bincount(minlength=self._sentences)
         means = []
         for projection in self.projections:
-            of_tokens = per_token(projection.logits, projection, nll).double()
+            of_tokens = gold_nll(projection, self._gold).double()
             total = of_tokens.new_zeros(self._sentences).index_add(0, self._sentence, of_tokens)
             means.append(total / tokens.clamp(min=1))
         log_weights = (-torch.stack(means) / self._teacher.temperature).log_softmax(0)

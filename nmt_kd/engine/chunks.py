@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
 from nmt_kd.losses.logits import Logits
-from nmt_kd.losses.precision import accumulation_dtype
+from nmt_kd.losses.precision import accumulation_dtype, log_probabilities
 
 # In float16 the gradient of a rare word's logit, about 1e-7, would underflow. These factors scale up the gradients of
 # logits and weights; powers of two make this exact. The second is smaller because that gradient sums over many tokens.
@@ -91,6 +92,15 @@ def per_token(
     chunk_tokens = chunk_tokens or default_chunk_tokens(like.vocabulary_size, device)
     with torch.no_grad():
         return torch.cat([function(logits(rows), rows) for rows in chunk_slices(tokens, chunk_tokens)])
+
+
+def gold_nll(projection: Projection, gold: Tensor, chunk_tokens: int = 0) -> Tensor:
+    """Return the negative log-likelihood of each `gold` token, both [tokens], in nats, without gradients."""
+
+    def nll(logits: Tensor, rows: slice) -> Tensor:
+        return label_smoothed_cross_entropy(log_probabilities(logits), gold[rows], 0.0)[1]
+
+    return per_token(projection.logits, projection, nll, chunk_tokens)
 
 
 class Chunk:
