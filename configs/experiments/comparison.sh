@@ -32,24 +32,22 @@ STORE=masked system word_kd_masked word_kd
 store masked_t1 cache --source masked --teacher-path "$masked" --top-k 8 --masked-temperature 1
 STORE=masked_t1 system word_kd_masked_t1 word_kd
 
-# other methods from the teacher's store; JS is several times smaller than KL, so it also has a larger share of the loss
+# other methods from the teacher's store
 STORE=teacher system selective_kd_stored selective_kd
 STORE=teacher system probing_kd_stored probing_kd
 STORE=teacher system word_kd_js_stored word_kd --kd-divergence js
-STORE=teacher system word_kd_js_stored_08 word_kd --kd-divergence js --kd-alpha 0.8
-STORE=teacher system tie_kd_stored tie_kd --kd-iterations 1
 
 # methods that train on the teacher's translations
 system seq_kd seq_kd
 system seq_kd_base seq_kd_base
 CORPUS=mbr system seq_kd_mbr seq_kd
 CORPUS=best-4 system seq_kd_best_4 seq_kd
-STORE=teacher_kd system seq_kd_tie_kd_stored seq_kd_tie_kd --kd-iterations 1
 
 # how much of the recommended recipe's gain is due to training without dropout
 system plain_no_dropout plain "${no_dropout[@]}"
 STORE=teacher system word_kd_stored_no_dropout word_kd "${no_dropout[@]}"
 system seq_kd_no_dropout seq_kd "${no_dropout[@]}"
+STORE=teacher_kd system seq_kd_tie_kd_stored_no_dropout seq_kd_tie_kd --kd-iterations 1 "${no_dropout[@]}"
 
 # methods without a teacher
 system r_drop r_drop
