@@ -53,7 +53,7 @@ def training_cost(run: Run) -> dict[str, float]:
 
 
 def bills(run: Run) -> list[Path]:
-    """Return the records of what it cost to make the stores and corpora that a run was trained on."""
+    """Return the cost records of the stores and corpora that a run was trained on."""
     paid = run.folder / "records/paid"
     lines = paid.read_text(encoding="utf-8").splitlines() if paid.is_file() else []
     return [Path(line) for line in dict.fromkeys(lines) if line]

@@ -68,9 +68,8 @@ def test_a_full_disk_is_an_error_in_one_line_whatever_the_command(monkeypatch):
 
 
 def test_a_path_that_the_system_refuses_is_an_error_in_one_line(monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        "nmt_kd.commands.translations.run",
-        lambda args: (tmp_path / "none").mkdir(parents=False) or (tmp_path / "none").mkdir(),
-    )
+    present = tmp_path / "none"
+    present.mkdir()
+    monkeypatch.setattr("nmt_kd.commands.translations.run", lambda args: present.mkdir())
     with pytest.raises(UserError, match="/none: File exists; give another path, or change its permissions"):
         main(["translations", "x"])

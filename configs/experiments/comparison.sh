@@ -1,4 +1,4 @@
-# All methods on one code base, for the table in docs/results.md. Systems that learn from stores of predictions come first.
+# The methods compared in docs/results.md. Systems trained from stores of predictions come first.
 checkpoint_of() { echo "$work/$1/checkpoint_best.pt"; }
 
 # shellcheck source=/dev/null

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from nmt_kd.errors import UserError
 
-WITHOUT_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)  # from file systems that have no hard links
+WITHOUT_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)  # errors of file systems without hard links
 PARTIAL = ".partial."  # followed by a random number, since process IDs are not unique across containers
 
 
@@ -108,7 +108,7 @@ def _link(partial: Path, path: Path) -> None:
     except OSError as error:
         if error.errno not in WITHOUT_LINKS:
             raise
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL))  # claims the name, for a moment with an empty file
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))  # reserves the name with an empty file
         partial.replace(path)
 
 

@@ -54,10 +54,8 @@ def test_a_sample_does_not_depend_on_the_batch_and_changes_nothing_else(build, t
 
 def test_an_ignored_prefix_is_not_sampled(build, sample):
     criterion, student = build("gkd", *ALWAYS, "--ignore-prefix-size", "2")
-    target, free = (
-        criterion.prepare(student, sample)["target"],
-        with_sampled_targets(student, sample, 1, 2, seed=5)["target"],
-    )
+    target = criterion.prepare(student, sample)["target"]
+    free = with_sampled_targets(student, sample, 1, 2, seed=5)["target"]
     prefix = sample["target"][:, :2]
     assert torch.equal(target[:, :2], prefix)
     assert not torch.equal(free[:, :2], prefix)
