@@ -14,6 +14,10 @@ class Allowed:
     words: str
     holds: Callable[..., bool]
 
+    def check(self, flag: str, value) -> None:
+        """Raise a UserError that names the flag unless it may have this value."""
+        require(self.holds(value), flag, value, self.words)
+
 
 SHARE = Allowed("from 0 to 1", lambda value: 0 <= value <= 1)
 AT_LEAST_0 = Allowed("0 or more", lambda value: value >= 0)
@@ -57,8 +61,7 @@ def check_options(settings, kind: type) -> None:
     for item in fields(kind):
         allowed = item.metadata.get("allowed")
         if allowed is not None:
-            value = settings[item.name]
-            require(allowed.holds(value), flag(item.name), value, allowed.words)
+            allowed.check(flag(item.name), settings[item.name])
 
 
 def require(holds: bool, flag: str, value, allowed: str) -> None:

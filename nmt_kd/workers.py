@@ -5,7 +5,7 @@ import os
 
 import torch
 
-from nmt_kd.options import require
+from nmt_kd.options import AT_LEAST_1, require
 
 
 def add_worker_flags(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +36,7 @@ def which_worker(shard_id: int, num_shards: int) -> tuple[int, int]:
     """
     if num_shards == 1 and {"RANK", "WORLD_SIZE"} <= os.environ.keys():
         shard_id, num_shards = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    require(num_shards >= 1, "--num-shards", num_shards, "1 or more")
+    AT_LEAST_1.check("--num-shards", num_shards)
     allowed = f"from 0 to {num_shards - 1}, since --num-shards is {num_shards}"
     require(0 <= shard_id < num_shards, "--shard-id", shard_id, allowed)
     return shard_id, num_shards

@@ -20,7 +20,7 @@ from nmt_kd.engine.distribution import TopDistribution
 from nmt_kd.engine.models import target_token_index
 from nmt_kd.engine.predictions import PredictionSource
 from nmt_kd.errors import UserError
-from nmt_kd.options import require
+from nmt_kd.options import AT_LEAST_1, require
 from nmt_kd.progress import Progress
 from nmt_kd.storage.blocks import fill
 from nmt_kd.workers import device_of_worker, precision_on, which_worker
@@ -50,7 +50,7 @@ def build_cache(
     """
     check_one_folder(task.cfg.data, "nmt-kd cache")
     worker, workers = which_worker(worker, workers)
-    require(max_tokens >= 1, "--max-tokens", max_tokens, "1 or more")
+    AT_LEAST_1.check("--max-tokens", max_tokens)
     size = len(task.target_dictionary)
     require(1 <= top_k <= size, "--top-k", top_k, f"from 1 to {size}, the size of the vocabulary")
     if source.most_words is not None:

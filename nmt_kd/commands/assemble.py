@@ -27,11 +27,11 @@ from nmt_kd.decoding.noise import Noise
 from nmt_kd.decoding.opened import Student, languages_of, open_decodings
 from nmt_kd.decoding.originals import Originals
 from nmt_kd.decoding.parts import Source, parse_sources
-from nmt_kd.decoding.selection import SIMILARITIES
+from nmt_kd.decoding.similarity import SIMILARITIES
 from nmt_kd.decoding.utilities import ChrfUtility, CometQuality, CometUtility, ReverseScorer, Scorer
 from nmt_kd.decoding.writing import binarise, check_output, write_corpus
 from nmt_kd.errors import UserError
-from nmt_kd.options import AT_LEAST_1, add_flags, require, values_of
+from nmt_kd.options import AT_LEAST_1, add_flags, values_of
 from nmt_kd.storage.atomic import atomic_folder
 from nmt_kd.subword_model import SubwordModel
 from nmt_kd.translators.opening import open_translator
@@ -129,7 +129,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    require(AT_LEAST_1.holds(args.workers), "--workers", args.workers, AT_LEAST_1.words)
+    AT_LEAST_1.check("--workers", args.workers)
     sources = parse_sources(args.folders, args.corpus)
     filters = Filters(
         args.max_length_ratio,
@@ -171,19 +171,19 @@ def run(args: argparse.Namespace) -> None:
 
 def _check_models(args: argparse.Namespace, sources: list[Source]) -> None:
     """Raise UserError if a model that is needed is missing, or one that is given is not needed."""
-    parts = {part for source in sources for part in source.parts}
+    parts = {part.name: part for source in sources for part in source.parts}
     if "qe" in parts and not args.qe_comet:
         raise UserError("'qe' needs a reference-free COMET model; give it as --qe-comet")
-    for part, flag, value in (("mbr", "--mbr-comet", args.mbr_comet), ("qe", "--qe-comet", args.qe_comet)):
-        if value and part not in parts:
-            raise UserError(f"{flag} is for the part {part!r}, which no folder has; add the part or leave out {flag}")
+    for name, flag, value in (("mbr", "--mbr-comet", args.mbr_comet), ("qe", "--qe-comet", args.qe_comet)):
+        if value and name not in parts:
+            raise UserError(f"{flag} is for the part {name!r}, which no folder has; add the part or leave out {flag}")
     given = [name for name in vars(args) if name.startswith("reverse_") and getattr(args, name)]
     if args.drop_worst and not args.reverse_model:
         raise UserError("--drop-worst needs a model of the reverse direction; give it as --reverse-model")
     if given and not args.drop_worst:
         flag = "--" + given[0].replace("_", "-")
         raise UserError(f"{flag} is for --drop-worst; give the share to drop, such as --drop-worst 5%, or leave it out")
-    if args.drop_worst and not parts - {"base", "bt"}:
+    if args.drop_worst and not any(part.has_translated_targets for part in parts.values()):
         raise UserError("--drop-worst applies to translations, and the corpus has none; leave it out")
 
 
@@ -201,7 +201,7 @@ def _student_model(path: Path, data: Path, source_lang: str, target_lang: str) -
 
 def _scorers(args: argparse.Namespace, sources: list[Source], student: Student) -> dict[str, Scorer]:
     """Load the models that score hypotheses, by name: mbr, qe and reverse."""
-    parts = {part for source in sources for part in source.parts}
+    parts = {part.name for source in sources for part in source.parts}
     scorers: dict[str, Scorer] = {}
     if "mbr" in parts:
         scorers["mbr"] = CometUtility(args.mbr_comet) if args.mbr_comet else ChrfUtility()

@@ -25,7 +25,7 @@ from nmt_kd.evaluation.audited import Material, audit_systems, spread
 from nmt_kd.evaluation.named_runs import check_baseline, named_runs
 from nmt_kd.evaluation.tables import FORMATS
 from nmt_kd.evaluation.texts import check_same_length, read_lines
-from nmt_kd.options import AT_LEAST_1, add_flags, check_options, require, values_of
+from nmt_kd.options import AT_LEAST_1, add_flags, check_options, values_of
 from nmt_kd.translators.arguments import add_translator_flags
 from nmt_kd.translators.search import Search
 from nmt_kd.translators.translator import TeacherOptions
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     systems = named_runs(args.systems, "CHECKPOINT")
     check_baseline(systems, args.baseline)
-    require(AT_LEAST_1.holds(args.sentences), "--sentences", args.sentences, AT_LEAST_1.words)
+    AT_LEAST_1.check("--sentences", args.sentences)
     material = _material(args)
     search = Search(beam=args.beam, lenpen=args.lenpen, max_len=args.max_len)
     options = TeacherOptions(teacher="", search=search, **values_of(TeacherOptions, args))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nmt_kd.checkpoints import averaging
 from nmt_kd.errors import UserError
-from nmt_kd.options import AT_LEAST_1, require
+from nmt_kd.options import AT_LEAST_1
 
 EXAMPLE = "nmt-kd average --inputs checkpoints/ --last-epochs 5 --output checkpoints/average.pt"
 
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _last(paths: list[Path], flag: str, count: int, pattern: re.Pattern) -> list[Path]:
     """Return the last checkpoints of the one folder in `paths`."""
-    require(AT_LEAST_1.holds(count), flag, count, AT_LEAST_1.words)
+    AT_LEAST_1.check(flag, count)
     if len(paths) != 1 or not paths[0].is_dir():
         raise UserError("--last-epochs and --last-updates take one folder of checkpoints; give it as --inputs")
     return averaging.last_checkpoints(paths[0], count, pattern)

@@ -11,10 +11,10 @@ from typing import NamedTuple
 from nmt_kd.decoding.filters import Filters
 from nmt_kd.decoding.opened import Decoding
 from nmt_kd.decoding.order import block_sizes, in_order
-from nmt_kd.decoding.parts import depth
+from nmt_kd.decoding.parts import Part
 from nmt_kd.decoding.scores import ScoreBlock, Scored, ScoreFolder, read_with_scores, scores_of
-from nmt_kd.decoding.selection import SIMILARITIES, selected
 from nmt_kd.decoding.shards import Decoded
+from nmt_kd.decoding.similarity import SIMILARITIES
 from nmt_kd.decoding.utilities import Scorer, scores_of_texts
 from nmt_kd.errors import UserError
 from nmt_kd.progress import Progress
@@ -46,7 +46,7 @@ class Report:
 class Corpus:
     """The decodings of a corpus, and how pairs are made from them.
 
-    `scorers` has the keys `mbr` and `qe` if there are such parts, and `reverse` if the worst pairs are dropped.
+    `scorers` has the names of the parts that are scored, and `reverse` if the worst pairs are dropped.
     """
 
     decodings: list[Decoding]
@@ -69,13 +69,13 @@ class Corpus:
         repeated = self._repeated_base()
         for number, decoding in enumerate(self.decodings):
             for part in decoding.source.parts:
-                label = part if len(self.decodings) == 1 else f"{decoding.folder}={part}"
-                if part != "base":
+                label = part.name if len(self.decodings) == 1 else f"{decoding.folder}={part.name}"
+                if part.choose:
                     yield from self._decoded(decoding, part, label)
                 elif number not in repeated:
                     yield from (Candidate(label, *pair) for pair in decoding.originals.pairs())
 
-    def _decoded(self, decoding: Decoding, part: str, label: str) -> Iterator[Candidate]:
+    def _decoded(self, decoding: Decoding, part: Part, label: str) -> Iterator[Candidate]:
         scores, form = self._scores(decoding, part), decoding.originals.form
         is_scored = any(folder.name == "reverse" for folder in scores)
         longest = 0
@@ -88,33 +88,33 @@ class Corpus:
             for rank in ranks:
                 text, unknown = form.hypothesis(decoded.hypotheses[rank].text)
                 self.report.unknown_left_out += unknown
-                source, target = (text, original) if part == "bt" else (original, text)
+                source, target = (text, original) if part.is_reverse else (original, text)
                 if reason := self.filters.reason(source, target):
                     self.report.dropped[reason] += 1
                 else:
                     yield Candidate(label, source, target, _reverse_score(decoded, rank) if is_scored else math.nan)
-        if longest < (depth(part) or 1):  # only of imported lists, which differ in length; others were checked before
+        if longest < part.fewest:  # only of imported lists, which differ in length; others were checked before
             logger.warning(
-                f"{decoding.folder} has at most {longest} hypotheses of a sentence, fewer than {part!r} takes"
+                f"{decoding.folder} has at most {longest} hypotheses of a sentence, fewer than {part.name!r} needs"
             )
 
-    def _ranks(self, decoding: Decoding, part: str, decoded: Decoded) -> list[int]:
+    def _ranks(self, decoding: Decoding, part: Part, decoded: Decoded) -> list[int]:
         subwords = decoding.originals.form.subwords
 
         def closeness(hypothesis: str) -> float:
             reference = subwords(decoding.originals.pair(decoded)[1])
             return SIMILARITIES[self.similarity](subwords(hypothesis), reference)
 
-        return selected(part, decoded, closeness)
+        return part.choose(decoded, closeness) if part.choose else []
 
-    def _scores(self, decoding: Decoding, part: str, compute: bool = False) -> list[ScoreFolder]:
+    def _scores(self, decoding: Decoding, part: Part, compute: bool = False) -> list[ScoreFolder]:
         """Return the folders of the scores that a part needs; with `compute`, missing scores are computed first."""
         folders: list[ScoreFolder] = []
-        if part in ("mbr", "qe"):
-            folders.append(self._score_folder(decoding, self.scorers[part], {}, None, folders, compute))
-        if self.filters.worst and part not in ("base", "bt"):
-            chosen_by = {"part": part, **(self.scorers[part].settings if folders else {})}
-            if part == "inter":
+        if part.is_scored:
+            folders.append(self._score_folder(decoding, self.scorers[part.name], {}, None, folders, compute))
+        if self.filters.worst and part.has_translated_targets:
+            chosen_by = {"part": part.name, **(self.scorers[part.name].settings if folders else {})}
+            if part.needs_references:
                 chosen_by |= {"similarity": self.similarity, "references": decoding.originals.references_checksum}
             reverse = self.scorers["reverse"]
             folders.append(self._score_folder(decoding, reverse, chosen_by, part, folders, compute))
@@ -125,7 +125,7 @@ class Corpus:
         decoding: Decoding,
         scorer: Scorer,
         chosen_by: dict,
-        part: str | None,
+        part: Part | None,
         known: list[ScoreFolder],
         compute: bool,
     ) -> ScoreFolder:
@@ -157,7 +157,7 @@ class Corpus:
     def _repeated_base(self) -> set[int]:
         """Return which decodings have the same original pairs as an earlier one."""
         first: dict[str, Decoding] = {}
-        with_base = [number for number, each in enumerate(self.decodings) if "base" in each.source.parts]
+        with_base = [number for number, each in enumerate(self.decodings) if each.source.has_originals]
         repeated = set()
         for number in with_base if len(with_base) > 1 else ():
             decoding = self.decodings[number]

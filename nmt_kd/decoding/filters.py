@@ -5,7 +5,7 @@ from fractions import Fraction
 
 from nmt_kd.decoding.repetition import has_loop
 from nmt_kd.errors import UserError
-from nmt_kd.options import AT_LEAST_1, require
+from nmt_kd.options import AT_LEAST_1
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Filters:
     def check(self) -> None:
         """Raise UserError for a value that is not allowed."""
         if self.longest_ratio is not None:
-            require(AT_LEAST_1.holds(self.longest_ratio), "--max-length-ratio", self.longest_ratio, AT_LEAST_1.words)
+            AT_LEAST_1.check("--max-length-ratio", self.longest_ratio)
 
     def reason(self, source: str, target: str) -> str | None:
         """Return why a decoded pair is left out, or None if it is kept."""

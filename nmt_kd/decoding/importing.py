@@ -10,7 +10,7 @@ from nmt_kd.decoding.shards import Decoded
 from nmt_kd.decoding.text_files import TextFiles
 from nmt_kd.decoding.text_form import FORM, text_folder, text_record
 from nmt_kd.errors import UserError
-from nmt_kd.options import AT_LEAST_1, require
+from nmt_kd.options import AT_LEAST_1
 from nmt_kd.progress import Progress
 from nmt_kd.storage.blocks import fill
 
@@ -32,7 +32,7 @@ def import_translations(
     key of FORMATS, by default that of the files' names. Raises UserError, and writes nothing, if a line does not fit or
     `output` has others.
     """
-    require(AT_LEAST_1.holds(block_sentences), "--block-sentences", block_sentences, AT_LEAST_1.words)
+    AT_LEAST_1.check("--block-sentences", block_sentences)
     name = format_of(files, format_name)
     if name == "plain":
         if not sources:

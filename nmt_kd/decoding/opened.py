@@ -9,7 +9,7 @@ from fairseq.data import Dictionary
 
 from nmt_kd.decoding.order import check_finished
 from nmt_kd.decoding.originals import InteractiveOriginals, Originals, load_dictionary
-from nmt_kd.decoding.parts import WITH_REFERENCES, Source, check_lists
+from nmt_kd.decoding.parts import Source, check_lists
 from nmt_kd.decoding.shards import ShardFolder
 from nmt_kd.decoding.text_form import TextOriginals, is_text
 from nmt_kd.errors import UserError
@@ -68,7 +68,7 @@ def open_decodings(sources: list[Source], student: Student) -> list[Decoding]:
     for source in sources:
         _check_settings(source, settings[source.folder], student)
     texts = [source for source in sources if is_text(settings[source.folder])]
-    if student.references and not any(set(WITH_REFERENCES) & set(source.parts) for source in texts):
+    if student.references and not any(source.needing_references for source in texts):
         raise UserError("--references are only for 'base' and 'inter' of folders with text; leave them out")
     if texts and not any(student.data.glob(f"*.{student.pair}.*")):
         raise UserError(
@@ -108,12 +108,12 @@ def _check_settings(source: Source, settings: dict, student: Student) -> None:
         raise UserError(f"{source.folder} was decoded from {languages}, but {what} {expected}{hint}")
     if is_text(settings) and student.split is None:
         raise UserError(f"{source.folder} contains plain text; give the student's subword model as --subword-model")
-    needed = [part for part in source.parts if part in WITH_REFERENCES]
+    needed = source.needing_references
     has_references = student.references if is_text(settings) else settings["sentences"] is not None
     if needed and not has_references:
         raise UserError(
-            f"{source.folder} was decoded from text without references, which {needed[0]!r} needs; choose other parts"
-            + (", or give --references" if is_text(settings) else "")
+            f"{source.folder} was decoded from text without references, which {needed[0].name!r} needs; choose other "
+            "parts" + (", or give --references" if is_text(settings) else "")
         )
 
 
@@ -121,8 +121,7 @@ def _opened(source: Source, settings: dict, student: Student) -> Decoding:
     shards = ShardFolder(source.folder)
     if is_text(settings):
         assert student.split is not None
-        needed = set(WITH_REFERENCES) & set(source.parts)
-        references = student.references if needed else []
+        references = student.references if source.needing_references else []
         return Decoding(source, shards, TextOriginals.open(shards, student.split, references))
     if settings["sentences"] is None:  # read by fairseq-interactive
         return Decoding(source, shards, InteractiveOriginals.open(settings, source.folder, student.data))

@@ -1,23 +1,81 @@
 """The parts of a corpus, and the decoded folders that they are made from."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from nmt_kd.decoding.scores import scores_of
+from nmt_kd.decoding.shards import Decoded
 from nmt_kd.errors import UserError
 
-KNOWN = "base, kd, best-2 (or another number), inter, mbr, qe, bt"
-FIXED = ("base", "kd", "inter", "mbr", "qe", "bt")
-WITH_REFERENCES = ("base", "inter")
+Closeness = Callable[[str], float]  # of a hypothesis to the reference of its sentence; higher is closer
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a corpus: which pairs are made from each decoded sentence.
+
+    `choose` returns the ranks of the hypotheses that form pairs; among equally good ones, the better-ranked. A part
+    without `choose` has the original pairs.
+    """
+
+    name: str
+    choose: Callable[[Decoded, Closeness], list[int]] | None
+    fewest: int = 1  # hypotheses of a sentence that it needs
+    is_scored: bool = False  # whether it chooses by scores of its name in the notes of decoded sentences
+    needs_references: bool = False
+    is_reverse: bool = False  # whether its hypotheses are sources, from a folder decoded in the reverse direction
+
+    @property
+    def has_translated_targets(self) -> bool:
+        """Whether the targets of its pairs are hypotheses."""
+        return self.choose is not None and not self.is_reverse
+
+
+def first(count: int) -> Callable[[Decoded, Closeness], list[int]]:
+    """Choose the `count` best hypotheses of each sentence."""
+    return lambda decoded, closeness: list(range(len(decoded.hypotheses)))[:count]
+
+
+def closest(decoded: Decoded, closeness: Closeness) -> list[int]:
+    """Choose the hypothesis that is closest to the reference."""
+    closenesses = [closeness(hypothesis.text) for hypothesis in decoded.hypotheses]
+    return [closenesses.index(max(closenesses))] if closenesses else []
+
+
+def highest(name: str) -> Callable[[Decoded, Closeness], list[int]]:
+    """Choose the hypothesis with the highest score of this name."""
+
+    def choose(decoded: Decoded, closeness: Closeness) -> list[int]:
+        scores = scores_of(decoded, name)
+        return [max(sorted(scores), key=scores.__getitem__)] if scores else []
+
+    return choose
+
+
+PARTS = {
+    part.name: part
+    for part in (
+        Part("base", None, needs_references=True),
+        Part("kd", first(1)),
+        Part("inter", closest, needs_references=True),
+        Part("mbr", highest("mbr"), fewest=2, is_scored=True),
+        Part("qe", highest("qe"), is_scored=True),
+        Part("bt", first(1), is_reverse=True),
+    )
+}
 BEST = re.compile(r"best-([2-9]|[1-9]\d+)")
+KNOWN = "base, kd, best-2 (or another number), inter, mbr, qe, bt"
 
 
-def depth(part: str) -> int | None:
-    """Return how many of the best hypotheses a part takes, or None if their ranks do not decide."""
-    if part in ("kd", "bt"):
-        return 1
-    match = BEST.fullmatch(part)
-    return int(match[1]) if match else None
+def parse_part(name: str) -> Part:
+    """Return the part of this name; raises UserError if there is none."""
+    if match := BEST.fullmatch(name):
+        return Part(name, first(int(match[1])), fewest=int(match[1]))
+    if name not in PARTS:
+        raise UserError(f"unknown corpus part {name!r}; choose from {KNOWN}")
+    return PARTS[name]
 
 
 @dataclass(frozen=True)
@@ -25,12 +83,22 @@ class Source:
     """A decoded folder and the parts of the corpus that are made from it."""
 
     folder: Path
-    parts: tuple[str, ...]
+    parts: tuple[Part, ...]
 
     @property
     def is_reverse(self) -> bool:
         """Whether the folder was decoded in the reverse direction."""
-        return "bt" in self.parts
+        return any(part.is_reverse for part in self.parts)
+
+    @property
+    def has_originals(self) -> bool:
+        """Whether one of the parts has the original pairs."""
+        return any(part.choose is None for part in self.parts)
+
+    @property
+    def needing_references(self) -> list[Part]:
+        """The parts that need references."""
+        return [part for part in self.parts if part.needs_references]
 
 
 def parse_sources(words: list[str], default: str) -> list[Source]:
@@ -43,36 +111,30 @@ def parse_sources(words: list[str], default: str) -> list[Source]:
         folder, equals, parts = word.rpartition("=")
         if not equals or Path(word).is_dir():  # the folder's own name may contain "="
             folder, parts = word, default
-        sources.append(Source(Path(folder), tuple(parts.split("+"))))
+        sources.append(Source(Path(folder), tuple(parse_part(name) for name in parts.split("+"))))
     seen = set()
     for source in sources:
         for part in source.parts:
-            if part not in FIXED and depth(part) is None:
-                raise UserError(f"unknown corpus part {part!r}; choose from {KNOWN}")
-            if (source.folder.resolve(), part) in seen:
-                raise UserError(f"the part {part!r} of {source.folder} is given twice; leave one out")
-            seen.add((source.folder.resolve(), part))
+            if (source.folder.resolve(), part.name) in seen:
+                raise UserError(f"the part {part.name!r} of {source.folder} is given twice; leave one out")
+            seen.add((source.folder.resolve(), part.name))
         if source.is_reverse and len(source.parts) > 1:
             raise UserError(
                 f"'bt' needs a separate folder, decoded in the reverse direction, but {source.folder} has "
-                f"{'+'.join(source.parts)!r}; leave out 'bt' there, and add the reverse folder as FOLDER=bt"
+                f"{'+'.join(part.name for part in source.parts)!r}; leave out 'bt' there, and add the reverse folder "
+                "as FOLDER=bt"
             )
     return sources
 
 
 def check_lists(source: Source, settings: dict) -> None:
     """Raise UserError if the n-best lists of a decoding with these `settings` are too short for a part."""
-    nbest = settings.get("nbest")  # imported lists differ in length
-    if nbest is None:
+    nbest = settings.get("nbest")
+    if nbest is None:  # of imported lists, which differ in length
         return
     for part in source.parts:
-        if (depth(part) or 1) > nbest:
+        if nbest < part.fewest:
             raise UserError(
-                f"{source.folder} has {nbest} hypotheses of each sentence, too few for {part!r}; decode again with a "
-                "larger --nbest, or choose fewer"
-            )
-        if part == "mbr" and nbest == 1:
-            raise UserError(
-                f"{source.folder} has one hypothesis of each sentence, but 'mbr' compares several; decode again with a "
-                "larger --nbest, or choose 'kd'"
+                f"{source.folder} was decoded with --nbest {nbest}, but {part.name!r} needs {part.fewest} hypotheses "
+                "of each sentence; decode again with a larger --nbest, or choose another part, such as 'kd'"
             )

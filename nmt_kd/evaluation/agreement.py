@@ -22,7 +22,7 @@ from nmt_kd.evaluation.agreement_measures import (
     groupings,
 )
 from nmt_kd.evaluation.calibration import CalibrationSums
-from nmt_kd.options import require
+from nmt_kd.options import AT_LEAST_1, require
 from nmt_kd.progress import Progress
 from nmt_kd.workers import precision_on
 
@@ -99,7 +99,7 @@ def measure_agreement(
     task = task_on(checkpoint, read_model(checkpoint)["cfg"], data)
     dictionary = task.target_dictionary
     require(1 <= top_k <= len(dictionary), "--top-k", top_k, f"from 1 to {len(dictionary)}, the size of the vocabulary")
-    require(max_tokens >= 1, "--max-tokens", max_tokens, "1 or more")
+    AT_LEAST_1.check("--max-tokens", max_tokens)
     task.load_dataset(subset)
     models = [Teacher.load(path, task) for path in (student_path, teacher_path)]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

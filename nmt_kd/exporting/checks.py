@@ -7,7 +7,7 @@ from nmt_kd.decoding.ctranslate2_backend import why_not_ctranslate2
 from nmt_kd.errors import UserError
 from nmt_kd.exporting.sample import Measurement
 from nmt_kd.exporting.systems import generation_settings
-from nmt_kd.options import one_of, require
+from nmt_kd.options import one_of
 from nmt_kd.storage.kinds import EXPORT_MARK, EXPORT_SUMMARY
 
 
@@ -20,7 +20,7 @@ def check_ctranslate2(checkpoint: str, compute_types: list[str], measurement: Me
 
     allowed = one_of(*ACCEPTED_MODEL_TYPES)
     for compute_type in compute_types:
-        require(allowed.holds(compute_type), "--compute-types", compute_type, allowed.words)
+        allowed.check("--compute-types", compute_type)
 
 
 def check_output(output: Path, fingerprint: str) -> None:

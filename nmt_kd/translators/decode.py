@@ -12,7 +12,7 @@ from nmt_kd.decoding.shards import Decoded
 from nmt_kd.decoding.text_files import Line, Record, TextFiles
 from nmt_kd.decoding.text_form import FORM, text_folder, text_record
 from nmt_kd.errors import UserError
-from nmt_kd.options import AT_LEAST_1, check_options, require
+from nmt_kd.options import AT_LEAST_1, check_options
 from nmt_kd.progress import Progress
 from nmt_kd.storage.blocks import fill
 from nmt_kd.translators.opening import open_translator
@@ -90,7 +90,7 @@ def decode_text(
     `empty` and `too_long` are one of ON_EMPTY and ON_TOO_LONG. Raises UserError for wrong input, if `output` was made
     with other settings, or if the system refuses to write.
     """
-    require(AT_LEAST_1.holds(block_sentences), "--block-sentences", block_sentences, AT_LEAST_1.words)
+    AT_LEAST_1.check("--block-sentences", block_sentences)
     noise = noise or Noise()
     check_options(asdict(noise), Noise)
     translator = open_translator(options)

@@ -19,7 +19,7 @@ from nmt_kd.decoding.fairseq_backend import FairseqBackend
 from nmt_kd.decoding.shards import Hypothesis
 from nmt_kd.engine.loading import load_checkpoints
 from nmt_kd.errors import UserError
-from nmt_kd.options import one_of, require
+from nmt_kd.options import one_of
 from nmt_kd.translators.search import Search
 from nmt_kd.translators.subwords import Subwords
 from nmt_kd.translators.translator import UNKNOWN_LEFT_OUT, TeacherOptions
@@ -42,7 +42,7 @@ def open_teacher(options: TeacherOptions) -> "FairseqTranslator":
         raise UserError(f"the dictionaries of {options.teacher} are needed; give the folder that has them as --data")
     if options.subword_model is None:
         raise UserError(f"the subword model of {options.teacher} is needed; give it as --subword-model")
-    require(PRECISIONS.holds(options.compute_type), "--compute-type", options.compute_type, PRECISIONS.words)
+    PRECISIONS.check("--compute-type", options.compute_type)
     return FairseqTranslator(options, options.data, options.subword_model)
 
 

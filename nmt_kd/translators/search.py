@@ -36,7 +36,7 @@ class Search:
             ("--sampling-topk", self.sampling_topk or 0, AT_LEAST_0),
             ("--sampling-temperature", self.sampling_temperature, Allowed("greater than 0", lambda value: value > 0)),
         ):
-            require(allowed.holds(value), flag, value, allowed.words)
+            allowed.check(flag, value)
         if self.is_sampling:
             instead = "left out, since --sampling-topk samples; --nbest is the number of samples"
             require(self.beam is None, "--beam", self.beam, instead)

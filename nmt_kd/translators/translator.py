@@ -6,7 +6,7 @@ from typing import Protocol
 
 from nmt_kd.decoding.shards import Hypothesis
 from nmt_kd.errors import UserError
-from nmt_kd.options import AT_LEAST_1, require
+from nmt_kd.options import AT_LEAST_1
 from nmt_kd.translators.search import Search
 
 UNKNOWN_LEFT_OUT = "unknown symbols left out of translations"
@@ -54,7 +54,8 @@ class TeacherOptions:
     def __post_init__(self) -> None:
         """Raise UserError for a limit that nothing could meet."""
         for flag, limit in (("--max-tokens", self.max_tokens), ("--max-source-len", self.max_source_len)):
-            require(limit is None or AT_LEAST_1.holds(limit), flag, limit, AT_LEAST_1.words)
+            if limit is not None:
+                AT_LEAST_1.check(flag, limit)
 
     def languages(self) -> tuple[str, str]:
         """Return the languages that the user gives; raises UserError if one is missing."""

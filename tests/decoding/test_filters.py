@@ -101,7 +101,7 @@ REVERSE = ["--reverse-model", "no/model"]
         (["--mbr-comet", "x"], "--mbr-comet is for the part 'mbr', which no folder has; add the part or leave out"),
         (["--corpus", "mbr", "--qe-comet", "x"], "--qe-comet is for the part 'qe', which no folder has"),
         (["--corpus", "kd+kd"], "the part 'kd' of .* is given twice"),
-        (["--corpus", "best-4"], "has 3 hypotheses of each sentence, too few for 'best-4'"),
+        (["--corpus", "best-4"], "was decoded with --nbest 3, but 'best-4' needs 4 hypotheses"),
         (["--references", "x"], "--references are only for 'base' and 'inter' of folders with text; leave them out"),
     ],
 )

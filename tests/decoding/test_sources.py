@@ -137,7 +137,7 @@ def test_imported_lists_may_be_shorter_than_n(assemble, tmp_path):
     assert "best-3: 4 pairs" in printed
     assert "at most" not in printed
     _, printed = assemble(f"{folder}=best-4")
-    assert "has at most 3 hypotheses of a sentence, fewer than 'best-4' takes" in printed
+    assert "has at most 3 hypotheses of a sentence, fewer than 'best-4' needs" in printed
 
 
 def test_duplicates_are_counted(assemble, decoded, monolingual, corpus):

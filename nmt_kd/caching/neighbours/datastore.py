@@ -14,7 +14,7 @@ from nmt_kd.caching.neighbours.keys import KeyReader
 from nmt_kd.caching.neighbours.manifests import Kind, check_data, settings_of_data
 from nmt_kd.caching.subsets import open_subset
 from nmt_kd.data import check_one_folder
-from nmt_kd.options import require
+from nmt_kd.options import AT_LEAST_1
 from nmt_kd.storage.kinds import DATASTORE
 from nmt_kd.workers import which_worker
 
@@ -38,7 +38,7 @@ def build_datastore(
     """
     check_one_folder(task.cfg.data, KIND.command)
     worker, workers = which_worker(worker, workers)
-    require(max_tokens >= 1, "--max-tokens", max_tokens, "1 or more")
+    AT_LEAST_1.check("--max-tokens", max_tokens)
     dataset = open_subset(task, subset)
     of_data = {"subset": subset, **settings_of_data(dataset, block_sentences)}
     settings = KIND.settings(task, reader.base.fingerprint, width=reader.width, **of_data)

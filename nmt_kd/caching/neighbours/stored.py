@@ -23,7 +23,7 @@ from nmt_kd.caching.neighbours.manifests import Kind, check_data, settings_of_da
 from nmt_kd.caching.subsets import open_subset
 from nmt_kd.data import check_one_folder
 from nmt_kd.errors import UserError
-from nmt_kd.options import require
+from nmt_kd.options import AT_LEAST_1
 from nmt_kd.storage.kinds import NEIGHBOURS
 from nmt_kd.workers import which_worker
 
@@ -78,7 +78,7 @@ def build_neighbours(
     """Write the neighbours of all target positions of `subsets` into the folder `out`; see `build_cache`."""
     check_one_folder(task.cfg.data, KIND.command)
     worker, workers = which_worker(worker, workers)
-    require(max_tokens >= 1, "--max-tokens", max_tokens, "1 or more")
+    AT_LEAST_1.check("--max-tokens", max_tokens)
     datasets = {subset: open_subset(task, subset) for subset in subsets}
     for subset in subsets:
         finder.check(task, subset)
