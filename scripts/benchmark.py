@@ -31,7 +31,7 @@ from fairseq.data import Dictionary
 from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf
-from pretended_gpu.systems import FLAGS
+from simulated_gpu.systems import FLAGS
 from torch.nn import functional
 
 import nmt_kd  # noqa: F401  (registers the criteria)

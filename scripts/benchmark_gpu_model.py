@@ -18,7 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pretended_gpu import guard
+from simulated_gpu import guard
 
 # fairseq keeps a copy of the weights and their gradients in float32 for --fp16, and Adam's two moments in float32
 OPTIMISER_BYTES = {"fp16": 16, "amp": 8}
@@ -45,18 +45,18 @@ def arguments() -> argparse.Namespace:
 
 args = arguments()
 guard.load()
-from pretended_gpu import patches  # noqa: E402
+from simulated_gpu import patches  # noqa: E402
 
 patches.apply()
 
 import logging  # noqa: E402
 import warnings  # noqa: E402
 
-from pretended_gpu.costs import GPUS, LAUNCH  # noqa: E402
-from pretended_gpu.places import LOSSES  # noqa: E402
-from pretended_gpu.steps import Memory, Steps, measure_steps  # noqa: E402
-from pretended_gpu.systems import PLAIN, systems  # noqa: E402
-from pretended_gpu.workplace import Workplace, write_data  # noqa: E402
+from simulated_gpu.costs import GPUS, LAUNCH  # noqa: E402
+from simulated_gpu.places import LOSSES  # noqa: E402
+from simulated_gpu.steps import Memory, Steps, measure_steps  # noqa: E402
+from simulated_gpu.systems import PLAIN, systems  # noqa: E402
+from simulated_gpu.workplace import Workplace, write_data  # noqa: E402
 
 import nmt_kd  # noqa: E402, F401  (registers the criteria)
 from nmt_kd.errors import UserError  # noqa: E402

@@ -25,7 +25,7 @@ if [ $# -gt 0 ]; then
     exit
 fi
 # Run the tests that fork separately: forking a process in which other tests have left library threads can hang. With
-# them runs the pretended GPU, whose results come from one process, for which all test processes would wait. They start
+# them runs the simulated GPU, whose results come from one process, for which all test processes would wait. They start
 # first, to use the cores that the linters leave idle.
 unset OMP_WAIT_POLICY
 mapfile -t apart < <(grep -rlE "^from (worker|test_training) import" tests --include="test_*.py" | sort)

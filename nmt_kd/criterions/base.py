@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from nmt_kd.caching.teacher import CachedTeacher
 from nmt_kd.criterions.batch import Batch, Chunk
 from nmt_kd.criterions.config import DistillationConfig, InterpolationConfig, TeacherConfig
-from nmt_kd.criterions.reports import Progress, log_averages, signature
+from nmt_kd.criterions.reports import TrainingProgress, log_averages, signature
 from nmt_kd.engine.chance import ChanceCheck
 from nmt_kd.engine.chunks import SummedLoss
 from nmt_kd.engine.models import run_model, target_token_index
@@ -55,7 +55,7 @@ class DistillationCriterion(FairseqCriterion):
         # Bypass torch's registration of modules, so that the teacher is not saved or optimised with the student.
         object.__setattr__(self, "teacher", self.open_teacher(task))
         self.chance_check = ChanceCheck()
-        self.progress = Progress.of(task)
+        self.progress = TrainingProgress.of(task)
         if type(self).get_extra_state is not nn.Module.get_extra_state:
             # fairseq saves the state of a criterion only if it has a parameter
             self.saved_with_the_model = nn.Parameter(torch.zeros(1))

@@ -19,7 +19,7 @@ from nmt_kd.options import AT_LEAST_0, SHARE, one_of, option
 
 logger = logging.getLogger(__name__)
 
-Weights = Mapping[str, Tensor]
+ModelWeights = Mapping[str, Tensor]
 
 
 @dataclass
@@ -113,7 +113,7 @@ class OnlineKD(DistillationCriterion):
         return result >= self.best if self.cfg.maximize_best_checkpoint_metric else result <= self.best
 
     @torch.no_grad()
-    def _averaged(self, weights: Weights) -> Weights:
+    def _averaged(self, weights: ModelWeights) -> ModelWeights:
         """Return the running average, with these weights added once for each number of updates."""
         if self.average is None:
             self.average = {name: at_least_float32(value.detach()).clone() for name, value in weights.items()}
@@ -124,7 +124,7 @@ class OnlineKD(DistillationCriterion):
         return self.average
 
     @torch.no_grad()
-    def _set_teacher(self, weights: Weights) -> None:
+    def _set_teacher(self, weights: ModelWeights) -> None:
         if self.teacher is None:
             self.teacher = Teacher([another_student(self.cfg, self.task)], "the student's past")
             self.teacher.is_trained = False  # it may be no better than chance
@@ -153,12 +153,12 @@ class OnlineKD(DistillationCriterion):
             self._set_teacher(state["past"])
 
 
-def _weights(model: nn.Module) -> Weights:
+def _weights(model: nn.Module) -> ModelWeights:
     """Return the weights of the model inside the wrappers of fairseq and torch for several workers."""
     while isinstance(inner := getattr(model, "module", None), nn.Module):
         model = inner
     return dict(model.named_parameters())
 
 
-def _on_cpu(weights: Weights | None) -> Weights | None:
+def _on_cpu(weights: ModelWeights | None) -> ModelWeights | None:
     return None if weights is None else {name: value.detach().cpu() for name, value in weights.items()}

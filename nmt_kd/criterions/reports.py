@@ -17,14 +17,14 @@ WITHOUT_EFFECT = ("_name", "valid_subset", "disable_validation")  # settings tha
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """The progress of the training, which fairseq passes to the task but not to the criterion."""
 
     updates: int = 0  # finished before the current batch
     is_dummy_batch: bool = False  # a worker without batches left repeats one, and fairseq discards its gradients
 
     @classmethod
-    def of(cls, task: FairseqTask) -> "Progress":
+    def of(cls, task: FairseqTask) -> "TrainingProgress":
         """Return a progress that is updated at each training step of `task`."""
         progress, train_step = cls(), task.train_step
 

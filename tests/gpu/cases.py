@@ -1,8 +1,8 @@
-"""What the tests on the pretended GPU run: systems, and how each is trained."""
+"""What the tests on the simulated GPU run: systems, and how each is trained."""
 
 from itertools import product
 
-from pretended_gpu.systems import VARIANTS, systems
+from simulated_gpu.systems import VARIANTS, systems
 
 WORKERS = 4
 AS_ONE_OF_SEVERAL = f"bf16, one of {WORKERS} workers"

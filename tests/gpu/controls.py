@@ -1,4 +1,4 @@
-"""Methods with a deliberate mistake each, which the tests on the pretended GPU must find."""
+"""Methods with a deliberate mistake each, which the tests on the simulated GPU must find."""
 
 import torch
 from fairseq.criterions import register_criterion

@@ -1,4 +1,4 @@
-"""Take steps of all systems on the pretended GPU and print what is to be said against them, as JSON.
+"""Take steps of all systems on the simulated GPU and print what is to be said against them, as JSON.
 
 A process of its own, because the device must exist before torch is imported. Its argument is a JSON list of `cases`.
 """
@@ -16,11 +16,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT)]
 
-from pretended_gpu import guard  # noqa: E402
+from simulated_gpu import guard  # noqa: E402
 
 guard.load()
 
-from pretended_gpu import patches  # noqa: E402
+from simulated_gpu import patches  # noqa: E402
 
 patches.apply()
 
@@ -36,9 +36,9 @@ for user_dir in os.environ.get("NMT_KD_USER_DIR", "").split(":"):  # methods to 
 
 import cases  # noqa: E402
 import controls  # noqa: E402
-from pretended_gpu import places, steps, updates, workers  # noqa: E402
-from pretended_gpu.systems import System, systems  # noqa: E402
-from pretended_gpu.workplace import Workplace, write_data  # noqa: E402
+from simulated_gpu import places, steps, updates, workers  # noqa: E402
+from simulated_gpu.systems import System, systems  # noqa: E402
+from simulated_gpu.workplace import Workplace, write_data  # noqa: E402
 
 from nmt_kd.errors import UserError  # noqa: E402
 

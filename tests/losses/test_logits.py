@@ -166,7 +166,7 @@ def test_infinite_logits_are_not_hidden(form):
 
 
 def test_the_compiled_form_agrees_and_moves_each_tensor_once(monkeypatch):
-    """scripts/pretended_gpu counts a compiled function as one kernel that reads its arguments and writes its result."""
+    """scripts/simulated_gpu counts a compiled function as one kernel that reads its arguments and writes its result."""
     log = compile_fx.inductor_metrics_log
     monkeypatch.setattr(log, "level", logging.INFO)  # else the compiler does not count
     monkeypatch.setattr(log, "propagate", False)

@@ -18,7 +18,7 @@ from fairseq.tasks import FairseqTask
 
 from nmt_kd.caching.store import sentences, write_store
 from nmt_kd.engine.teacher import Teacher
-from pretended_gpu.systems import PLAIN, System
+from simulated_gpu.systems import PLAIN, System
 
 CACHED_WORDS = 8
 SUBSETS = ("train", "valid")
@@ -62,7 +62,7 @@ class Workplace:
             predictions = (
                 (words.expand(len(target), -1), log_q.expand(len(target), -1)) for _, target in sentences(task, subset)
             )
-            write_store(self.cache, task, subset, predictions, "pretended", CACHED_WORDS)
+            write_store(self.cache, task, subset, predictions, "simulated", CACHED_WORDS)
 
     def parse(self, *flags: str) -> Any:
         """Return fairseq's configuration of a fairseq-train command line; do not change it."""
@@ -79,7 +79,7 @@ class Workplace:
         if system.from_cache:
             flags += ["--teacher-cache", str(self.cache)]
         elif system.name != PLAIN and system.has_teacher:
-            flags += ["--teacher-path", "pretended.pt"]
+            flags += ["--teacher-path", "simulated.pt"]
         return flags
 
     def build(self, task: FairseqTask, cfg: Any) -> tuple[BaseFairseqModel, FairseqCriterion]:
@@ -91,7 +91,7 @@ class Workplace:
 
         def load(teacher_path: str, task: FairseqTask, *args, **kwargs) -> Teacher:
             members = [models.build_model(teacher_cfg.model, task) for _ in teacher_path.split(":")]
-            return Teacher(members, "pretended")
+            return Teacher(members, "simulated")
 
         Teacher.load = load
         return task.build_model(cfg.model), task.build_criterion(cfg.criterion)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import _disable_current_modes, _get_current_dispatch_mode_stack
 
-from pretended_gpu.recorder import CostRecorder
+from simulated_gpu.recorder import CostRecorder
 
 aten = torch.ops.aten
 _numpy = Tensor.numpy
@@ -36,7 +36,7 @@ def apply() -> None:
     Tensor.tolist = FakeTensor.tolist = lambda tensor: _as_numpy(tensor).tolist()
     Tensor.numpy = _as_numpy
     safetensors.safe_open = FileWithValues
-    _pretend_a_machine()
+    _simulate_a_machine()
 
 
 class FileWithValues:
@@ -109,7 +109,7 @@ def _compiled(function, **options):
     return run
 
 
-def _pretend_a_machine() -> None:
+def _simulate_a_machine() -> None:
     """Answer what fairseq's trainer asks `torch.cuda` for."""
     cuda = torch.cuda
 
@@ -122,7 +122,7 @@ def _pretend_a_machine() -> None:
     cuda.device_count = lambda: 1
     cuda.get_device_capability = lambda *args: (9, 0)
     cuda.get_device_properties = lambda *args: types.SimpleNamespace(
-        name="pretended", major=9, minor=0, total_memory=80 * 2**30
+        name="simulated", major=9, minor=0, total_memory=80 * 2**30
     )
     cuda.max_memory_allocated = lambda *args: 0
     for name in ("set_device", "empty_cache", "reset_peak_memory_stats", "manual_seed", "manual_seed_all"):

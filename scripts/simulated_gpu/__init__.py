@@ -1,12 +1,12 @@
 """A CUDA device without a GPU: it computes shapes, types, memory, bytes and FLOPs of training steps, and no values.
 
-    from pretended_gpu import guard
+    from simulated_gpu import guard
 
     guard.load()  # before torch is imported, so this needs a process of its own
-    from pretended_gpu import patches
+    from simulated_gpu import patches
 
     patches.apply()  # before fairseq and nmt_kd are imported
-    from pretended_gpu import ...
+    from simulated_gpu import ...
 
 | module      | purpose                                                              |
 |-------------|----------------------------------------------------------------------|

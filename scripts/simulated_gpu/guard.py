@@ -1,4 +1,4 @@
-"""Register the pretended device with torch. This module must not import torch, which looks for devices only once."""
+"""Register the simulated device with torch. This module must not import torch, which looks for devices only once."""
 
 import ctypes
 import hashlib
@@ -19,7 +19,7 @@ def load() -> None:
     The library is compiled once for each version of torch, which takes about half a minute.
     """
     if "torch" in sys.modules:
-        raise RuntimeError("torch has been imported already; call pretended_gpu.guard.load() first")
+        raise RuntimeError("torch has been imported already; call simulated_gpu.guard.load() first")
     specification = importlib.util.find_spec("torch")
     if specification is None or specification.origin is None:
         sys.exit("torch is not installed; run bash scripts/setup.sh")
@@ -34,11 +34,11 @@ def load() -> None:
 def _compiled(torch_folder: Path) -> Path:
     source = SOURCE.read_bytes()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nmt-kd"
-    library = cache / f"pretended-gpu-{version('torch')}-{hashlib.sha256(source).hexdigest()[:8]}.so"
+    library = cache / f"simulated-gpu-{version('torch')}-{hashlib.sha256(source).hexdigest()[:8]}.so"
     if library.exists():
         return library
     if shutil.which("g++") is None:
-        sys.exit("the pretended GPU needs g++ to compile 40 lines of C++ once; install it, e.g. apt-get install g++")
+        sys.exit("the simulated GPU needs g++ to compile 40 lines of C++ once; install it, e.g. apt-get install g++")
     cache.mkdir(parents=True, exist_ok=True)
     temporary = library.with_suffix(f".{os.getpid()}")
     command = ["g++", "-O0", "-shared", "-fPIC", "-std=c++20", f"-I{torch_folder / 'include'}", str(SOURCE)]

@@ -1,4 +1,4 @@
-"""Every method on a CUDA device without values (scripts/pretended_gpu): devices, dtypes, and waits for the GPU."""
+"""Every method on a CUDA device without values (scripts/simulated_gpu): devices, dtypes, and waits for the GPU."""
 
 import fcntl
 import json
@@ -32,9 +32,9 @@ def outcome(tmp_path_factory):
     folder = tmp_path_factory.getbasetemp()
     if "popen" in folder.name:  # of one of several test processes
         folder = folder.parent
-    with open(folder / "pretended_gpu.lock", "w") as lock:
+    with open(folder / "simulated_gpu.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        results = folder / "pretended_gpu.json"
+        results = folder / "simulated_gpu.json"
         if not results.exists():
             script = Path(__file__).with_name("gpu_process.py")
             result = subprocess.run(

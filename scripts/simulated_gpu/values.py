@@ -1,4 +1,4 @@
-"""The values of the integers and masks on the pretended GPU that follow from those of a batch."""
+"""The values of the integers and masks on the simulated GPU that follow from those of a batch."""
 
 from typing import Any
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from pretended_gpu import values
-from pretended_gpu.places import current_place
+from simulated_gpu import values
+from simulated_gpu.places import current_place
 
 ASKS_FOR_SIZE = {"nonzero", "masked_select", "bincount", "_unique2", "unique_consecutive", "unique_dim"}
 INDEXES = {"index", "index_put", "index_put_", "_index_put_impl_"}

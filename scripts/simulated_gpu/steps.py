@@ -14,11 +14,11 @@ from torch.nn import Module
 
 from nmt_kd.criterions.base import DistillationCriterion
 from nmt_kd.engine.chance import ChanceCheck
-from pretended_gpu.gradients import Gradients, faults, teachers
-from pretended_gpu.places import LOSSES, STUDENT, TEACHER
-from pretended_gpu.recorder import CostRecorder, Record, Recorder
-from pretended_gpu.systems import System
-from pretended_gpu.workplace import Workplace
+from simulated_gpu.gradients import Gradients, faults, teachers
+from simulated_gpu.places import LOSSES, STUDENT, TEACHER
+from simulated_gpu.recorder import CostRecorder, Record, Recorder
+from simulated_gpu.systems import System
+from simulated_gpu.workplace import Workplace
 
 UPDATE = 5  # of 100: inside annealing's first stage
 
@@ -115,7 +115,7 @@ def measure_steps(workplace: Workplace, system: System, precision: str) -> tuple
 
 
 class Stepping:
-    """A system on the pretended GPU, and a batch."""
+    """A system on the simulated GPU, and a batch."""
 
     def __init__(self, workplace: Workplace, system: System, precision: str, recorder: Recorder):
         self.task, cfg = workplace.task(), workplace.parse(*workplace.flags(system))

@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pretended_gpu import costs, dtypes, transfers, values
-from pretended_gpu.memory import LiveMemory
-from pretended_gpu.places import Parts, Place, current_place
+from simulated_gpu import costs, dtypes, transfers, values
+from simulated_gpu.memory import LiveMemory
+from simulated_gpu.places import Parts, Place, current_place
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from fairseq.logging import metrics
 from fairseq.trainer import Trainer
 
-from pretended_gpu.gradients import Gradients, faults
-from pretended_gpu.recorder import Record, Recorder
-from pretended_gpu.steps import Pretence, end_comparison_with_chance
-from pretended_gpu.systems import System
-from pretended_gpu.workplace import Workplace
+from simulated_gpu.gradients import Gradients, faults
+from simulated_gpu.recorder import Record, Recorder
+from simulated_gpu.steps import Pretence, end_comparison_with_chance
+from simulated_gpu.systems import System
+from simulated_gpu.workplace import Workplace
 
 PRECISIONS = {
     "--fp16": ["--fp16"],
