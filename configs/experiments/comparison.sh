@@ -42,6 +42,7 @@ system seq_kd seq_kd
 system seq_kd_base seq_kd_base
 CORPUS=mbr system seq_kd_mbr seq_kd
 CORPUS=best-4 system seq_kd_best_4 seq_kd
+STORE=teacher_kd system seq_kd_tie_kd_stored seq_kd_tie_kd --kd-iterations 1
 
 # how much of the recommended recipe's gain is due to training without dropout
 system plain_no_dropout plain "${no_dropout[@]}"

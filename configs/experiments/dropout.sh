@@ -1,7 +1,7 @@
 # Do students of the teacher's translations need dropout, and are mixed corpora worth it (Gordon & Duh, 2019)? First for as
 # many updates as plain, ...
-system teacher teacher
-system plain plain
+# shellcheck source=/dev/null
+. "$root/configs/experiments/recommended.sh"
 system seq_kd seq_kd
 system seq_kd_base seq_kd_base
 system reverse_teacher reverse_teacher
@@ -20,6 +20,7 @@ system seq_kd_base_twice_no_dropout seq_kd_base "${no_dropout[@]}" "${twice[@]}"
 CORPUS=base+kd+bt system seq_kd_base_bt_thrice seq_kd "${thrice[@]}"
 CORPUS=base+kd+bt system seq_kd_base_bt_thrice_no_dropout seq_kd "${no_dropout[@]}" "${thrice[@]}"
 
-# ... and what plain gains from as many updates
+# ... and what plain training and the recommended recipe gain from as many updates
 system plain_thrice plain "${thrice[@]}"
 system plain_thrice_no_dropout plain "${no_dropout[@]}" "${thrice[@]}"
+CORPUS=kd STORE=teacher_kd system recommended_thrice recommended "${thrice[@]}"
