@@ -25,26 +25,25 @@ from pathlib import Path
 
 import torch
 from fairseq import options, tasks
-from fairseq.criterions import CRITERION_DATACLASS_REGISTRY, CRITERION_REGISTRY
+from fairseq.criterions import CRITERION_DATACLASS_REGISTRY
 from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
 from fairseq.data import Dictionary
 from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf
-from simulated_gpu.systems import FLAGS
+from simulated_gpu.systems import FLAGS, PLAIN, methods
 from torch.nn import functional
 
 import nmt_kd  # noqa: F401  (registers the criteria)
-from nmt_kd.criterions.base import DistillationCriterion, TeacherConfig
+from nmt_kd.criterions.base import TeacherConfig
 from nmt_kd.engine.chunks import Chunk, Projection, SummedLoss
 from nmt_kd.evaluation.tables import Table, as_markdown
 from nmt_kd.losses.logits import Logits
 
-PLAIN = "plain"
 TEXTBOOK_WORD_KD = "word_kd, textbook"
 TEXTBOOK_TIE_KD = "tie_kd, textbook"
 TEXTBOOK_R_DROP = "r_drop, textbook"
-METHODS = sorted(name for name, kind in CRITERION_REGISTRY.items() if issubclass(kind, DistillationCriterion))
+METHODS = methods()
 CACHED = {
     "word_kd, cached": ["word_kd"],
     "selective_kd, cached": ["selective_kd"],

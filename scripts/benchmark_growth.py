@@ -119,7 +119,8 @@ def programs(folder: Path) -> dict[str, Program]:
         f"--source other-vocabulary --other-vocabulary-data {folder}/data-bin-other "
         f"--other-vocabulary-subwords {folder}/other.model --other-vocabulary-student-subwords {folder}/student.model"
     )
-    epoch = f"fairseq-train {data} {PLUGIN} {TRANSLATION} --max-tokens 12000 --max-epoch 1 --no-save"
+    limits = f"--max-tokens 12000 --max-epoch 1 --no-save --save-dir {folder}/epoch"
+    epoch = f"fairseq-train {data} {PLUGIN} {TRANSLATION} {limits}"
 
     def store_of(teacher: str, flags: str = "") -> Program:
         store = folder / f"store-{teacher}"

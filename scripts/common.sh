@@ -10,6 +10,9 @@ export PATH PYTHONUNBUFFERED=1
 # Let waiting threads sleep: on a busy CPU, training takes several times as long if they spin.
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
 
+# hide the GPUs from all commands, some of which would use them unasked
+[ "${NMT_KD_DEVICE:-}" != cpu ] || export CUDA_VISIBLE_DEVICES=
+
 # print the calling script's first comment
 show_help() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$0"; }
 
@@ -23,8 +26,8 @@ case ${NMT_KD_DEVICE:-} in
 *) fail "NMT_KD_DEVICE=$NMT_KD_DEVICE is unknown; choose cpu or gpu" ;;
 esac
 
-# read_arguments ARGUMENT...: put names into $names and everything after -- into $extra; handle --help, --dry-run and, in
-# scripts that set may_restart, --restart
+# read_arguments ARGUMENT...: put names into $names; handle --help, --dry-run and, in scripts that set may_restart,
+# --restart; in scripts that set takes_flags, put everything after -- into $extra
 read_arguments() {
     names=() extra=() restart=${restart:-}
     while [ $# -gt 0 ]; do
@@ -32,7 +35,12 @@ read_arguments() {
         -h | --help) show_help && exit ;;
         --dry-run) dry_run=yes ;;
         --restart) [ -n "${may_restart:-}" ] || fail "unknown option $1; see --help" && restart=yes ;;
-        --) shift && extra=("$@") && break ;;
+        --)
+            [ -n "${takes_flags:-}" ] || fail "no flags can follow --; see --help"
+            shift
+            extra=("$@")
+            break
+            ;;
         -*) fail "unknown option $1; see --help" ;;
         *) names+=("$1") ;;
         esac

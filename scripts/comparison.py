@@ -39,6 +39,15 @@ def runs_of(work: Path, system: str) -> list[Run]:
     return [Run(folder) for folder in folders if (folder / "translations.txt").is_file()]
 
 
+def check_test_sets(runs: list[Run]) -> None:
+    """Raise UserError if a run lacks the translations of a test set that another run has."""
+    test_sets = sorted({name for run in runs for name in run.evaluations})
+    for run in runs:
+        for name in test_sets:
+            if name not in run.evaluations or run.evaluations[name].hypotheses is None:
+                raise UserError(f"{run.folder} has no translations of {name}; rerun scripts/evaluate.sh")
+
+
 def pooled(run: Run, what: str) -> list[str]:
     """Return the hypotheses or references of all test sets of a run."""
     return [line for evaluation in run.evaluations.values() for line in getattr(evaluation, what) or []]
@@ -161,11 +170,19 @@ def p_values(runs: dict[str, list[Run]], baseline: str) -> Iterator[tuple[str, d
 
 
 def compare(work: Path, systems: list[str], baselines: list[str]) -> list[dict]:
-    """Return the figures of all systems that have been evaluated; the first baseline is that of the costs."""
+    """Return the figures of all systems that have been evaluated; the first baseline is that of the costs.
+
+    Raises UserError if the first baseline is not among them, or if a test set of a run has not been translated.
+    """
     runs = {system: found for system in systems if (found := runs_of(work, system))}
     for baseline in baselines[:1]:
+        if baseline not in systems:
+            raise UserError(f"the baseline {baseline} is not among the systems; add it, or choose another")
         if baseline not in runs:
-            raise UserError(f"{work / baseline} is not evaluated yet; run: bash scripts/evaluate.sh DATA {baseline}")
+            raise UserError(
+                f"{work / baseline} is not evaluated yet; run: bash scripts/evaluate.sh {work.name} {baseline}"
+            )
+    check_test_sets([run for found in runs.values() for run in found])
     rows = {system: row(system, found, runs[baselines[0]]) for system, found in runs.items()}
     for baseline in baselines:
         if baseline not in runs:
@@ -190,7 +207,7 @@ def table(rows: list[dict]) -> Table:
     baselines = [each["system"] for each in rows if each["system"] in tested_against]
     header = ["system", "seeds", *METRICS]
     header += [f"p against {baseline}, BLEU / chrF" for baseline in baselines]
-    header += ["agreement, %", "calibration error, %", "cost", "time to plain's loss", "memory, MB"]
+    header += ["agreement, %", "calibration error, %", "cost", "time to the baseline's loss", "memory, MB"]
     cells = []
     for each in rows:
         line = [each["system"], str(each["runs"]), *(mean_and_deviation(each["scores"][name]) for name in METRICS)]

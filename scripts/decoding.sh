@@ -50,7 +50,13 @@ check_decoding() {
     [ -z "$dry_run" ] && [ -d "$1" ] || return 0
     changed=$(differences "$1.json" "${@:2}" "${of_data[@]}" -- "${search[@]}" "${extra[@]}")
     [ -z "$changed" ] || fail "this run differs from the one that made $1 ($changed); restore the earlier" \
-        "settings, or decode again with: bash scripts/distill.sh $data $corpus --restart"
+        "settings, or add --restart to decode again"
+}
+
+# refuse to decode or to assemble beside another process; the commands that this script runs hold the lock too
+lock_translations() {
+    exec {lock}>"$decoded.lock"
+    flock --nonblock "$lock" || fail "$decoded is in use by another distill.sh; wait for it, or stop it and rerun"
 }
 
 # note_decoding FOLDER TEACHER_PART...: record the teacher, data and search of complete translations
@@ -117,17 +123,15 @@ decode() {
 
 # decode_in_parallel FOLDER COMMAND...: run a command that fills the folder in $workers processes
 decode_in_parallel() {
-    local worker pid lock folder=$1
+    local worker pid folder=$1
     shift
     say "$data: decoding the training set into $folder (log: $folder.log)"
     if [ -n "$dry_run" ]; then
         run "$@"
         return
     fi
-    exec {lock}>"$folder.lock" # the workers hold it too
-    flock --nonblock "$lock" || fail "$folder is being decoded by another process; wait for it, or stop it and rerun"
     # a run that failed before it decoded anything leaves only its settings, which may have changed since
-    contains "$folder/shards" "*" || rm -rf "$folder"
+    contains "$folder/shards" "*" || rm -rf "$folder" "$folder.cost.json"
     for ((worker = 0; worker < workers; worker++)); do
         LOCAL_RANK=$worker python "$root/scripts/measure.py" "$folder.cost.json" "$@" --num-shards "$workers" --shard-id "$worker" \
             > >(tee -a "$folder.log" | grep --line-buffered -E "sentences/s|[Ee]rror: ") 2>&1 &
@@ -137,14 +141,12 @@ decode_in_parallel() {
         wait "$pid" || fail "decoding failed; see $folder.log, then rerun to resume"
     done
     pids=()
-    exec {lock}>&-
 }
 
 # translate the plain text of the training set with a teacher of any kind
 decode_text() {
     local flags # nmt-kd decode has fewer options than fairseq-generate
     mapfile -t flags < <(printf '%s\n' "${generation[@]}" | grep --no-group-separator -x -A 1 -E -e "--(beam|lenpen)")
-    [ "$device" = gpu ] || export CUDA_VISIBLE_DEVICES=
     decode_in_parallel "$decoded" nmt-kd decode --teacher "$teacher" --sources "$work/text/train.$source_lang" \
         --output "$decoded" --source-lang "$source_lang" --target-lang "$target_lang" --nbest "$nbest" "${flags[@]}" "${extra[@]}"
 }

@@ -27,7 +27,7 @@
 # On a cluster, run the printed fairseq-generate command under torchrun, or as a Slurm array with scripts/distill.slurm.
 . "$(dirname "$0")/common.sh"
 . "$root/scripts/decoding.sh"
-may_restart=yes
+may_restart=yes takes_flags=yes
 read_arguments "$@"
 [ ${#names[@]} -eq 2 ] || fail "name a data set ($(config_names data)) and a corpus (kd, base+kd, ...)"
 load_data_config "${names[0]}"
@@ -61,8 +61,9 @@ trap 'exit 130' INT TERM
 mapfile -t of_data < <(files_of data "$work/data-bin"/{train,valid,dict}.*)
 if [ -n "$restart" ] && [ -z "$dry_run" ]; then
     check_teacher
-    run rm -rf "$decoded" "$decoded.json" "$decoded.log" "$assembled"
-    ! has bt || run rm -rf "$decoded-reverse" "$decoded-reverse.json" "$decoded-reverse.log"
+    lock_translations
+    run rm -rf "$decoded" "$decoded".{json,log,cost.json} "$assembled"
+    ! has bt || run rm -rf "$decoded-reverse" "$decoded-reverse".{json,log,cost.json}
 fi
 mapfile -t teachers < <(teacher_parts)
 mapfile -t reverse_teachers < <(files_of teacher "$reverse_teacher")
@@ -78,7 +79,10 @@ if [ -z "$dry_run" ] && [ -d "$assembled" ]; then
     say "$data: assembling $corpus again ($changed)"
 fi
 
-[ -n "$dry_run" ] || check_teacher
+if [ -z "$dry_run" ]; then
+    check_teacher
+    [ -n "$restart" ] || lock_translations
+fi
 forward_parts=${corpus//+bt/}
 forward_parts=${forward_parts#bt+}
 assemble=(nmt-kd assemble "$decoded=$forward_parts")

@@ -11,6 +11,7 @@
 #   TEACHER=PATH    use this teacher instead of training one
 #   JOBS=N          train and evaluate N students at the same time, on a CPU with one thread each (default: 1)
 . "$(dirname "$0")/common.sh"
+takes_flags=yes
 read_arguments "$@"
 [ ${#names[@]} -eq 2 ] || fail "name a data set ($(config_names data)) and an experiment ($(config_names experiments))"
 load_data_config "${names[0]}"
@@ -97,6 +98,7 @@ system() {
     fi
     unset TEACHER_CACHE
     if [ -n "${STORE:-}" ]; then
+        [ -n "${costs_of[$STORE]:-}" ] || fail "unknown STORE=$STORE of $name; make it before, with: store $STORE ..."
         export TEACHER_CACHE=$work/stores/$STORE
         mapfile -t -O "${#paid[@]}" paid <<<"${costs_of[$STORE]}"
     fi
@@ -131,12 +133,13 @@ store() {
     costs_of[$1]=$costs
     for word in "${@:3}"; do # other stores, and students of this experiment, are part of the price
         case $word in
-        "$work"/stores/*) costs_of[$1]+=$'\n'${costs_of[${word##*/}]} ;;
+        "$work"/stores/*) costs_of[$1]+=$'\n'${costs_of[${word##*/}]:-} ;;
         "$(teacher_checkpoint)" | "$work"/masked_teacher/*) ;;
         "$work"/*/checkpoint_best.pt) costs_of[$1]+=$'\n'${word%/*}/records/cost.json ;;
         esac
     done
     local command=(nmt-kd "$2" "$for_data" "$folder" "${@:3}")
+    [ -d "$folder" ] || [ -n "$dry_run" ] || rm -f "$costs" # of a store that has been removed
     if [ -n "$dry_run" ]; then
         run "${command[@]}"
         return

@@ -26,6 +26,12 @@ save_settings() {
     mv "$work/settings.sh.partial" "$work/settings.sh"
 }
 
+# refuse text that has changed since its settings were written, and that cannot be used
+check_text() {
+    python "$root/scripts/check_text.py" "${own_text[@]}" --languages "$source_lang" "$target_lang" "${held_out[@]}" \
+        --vocabulary-size "$vocabulary_size" ${clean:+--clean} || exit 1
+}
+
 copy_text() {
     python "$root/scripts/own_data.py" text "${own_text[@]}" "$1" --languages "$source_lang" "$target_lang" "${held_out[@]}" \
         ${clean:+--clean}

@@ -192,6 +192,9 @@ declare -A settings_of=([text]="" [tokens]="${tokenising[*]}" [subwords]=$(subwo
     settings_of[text]="$source_lang to $target_lang, test sets ${test_sets[*]}${clean:+, clean}${held_out[*]:+, ${held_out[*]}}"
 [ -z "$restart" ] || [ -n "$model" ] || [[ ${settings_of[subwords]} != "BPE codes "* ]] ||
     fail "$work was prepared for a published model; add --for DIR, or remove $work to learn subwords from the text"
+if [ ${#own_text[@]} -gt 0 ] && [ -z "$settings_file$dry_run" ] && { [ ! -d "$work/text" ] || [ -n "$restart" ]; }; then
+    check_text
+fi
 for name in ${steps#originals}; do check_step "$name"; done
 [ -z "$settings_file" ] || [ -n "$dry_run" ] || save_settings
 
@@ -205,5 +208,6 @@ else
     step text write_text
 fi
 [ ${#tokenising[@]} -eq 0 ] || step tokens tokenise
+[ "$until" != tokens ] || exit 0 # also if this data set is not tokenised
 step subwords split_subwords
 step data-bin binarise

@@ -108,5 +108,5 @@ cat <<EOF
 
 models: $(for system in $systems; do printf '%q ' "$work/$system/checkpoint_best.pt"; done)
 table:  $work/results.md (also as results.json)
-try:    head -3 $(printf %q "$work/text/test.$source_lang") | bash scripts/translate.sh $data ${methods##* }
+try:    head -3 $(printf %q "$work/text/test.$source_lang") | bash scripts/translate.sh $data ${finished[-1]}
 EOF

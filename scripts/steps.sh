@@ -64,7 +64,7 @@ remove_from() {
         [ "$name" != "$1" ] || reached=yes
         [ -z "$reached" ] || removed+=("$work/$name")
     done
-    removed+=("$work"/data-bin-* "$work"/decoded* "$work"/reports "$work"/results.{md,json})
+    removed+=("$work"/data-bin-* "$work"/decoded* "$work"/{stores,logs,reports} "$work"/results.{md,json} "$work/comparison.json")
     for name in "$work"/*/; do
         [ ! -d "$name/records" ] && [ ! -f "$name/flags" ] && [ ! -f "$name/train.log" ] || removed+=("${name%/}")
     done

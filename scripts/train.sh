@@ -21,7 +21,7 @@
 #
 # The data set's file sets the number of tokens per update; --update-freq is derived from it and the number of workers.
 . "$(dirname "$0")/common.sh"
-may_restart=yes
+may_restart=yes takes_flags=yes
 read_data_and_method "$@"
 
 corpus=${CORPUS:-$corpus}
@@ -130,11 +130,22 @@ check_ingredients() {
     done
 }
 
+# refuse to train, or to remove, a run that another process trains on this machine
+lock_run() {
+    mkdir -p "$save_dir"
+    [ "$nodes" -eq 1 ] || return 0
+    exec {lock}>"$save_dir/.lock" # the training holds it too
+    flock --nonblock "$lock" || fail "$save_dir is being trained by another process; wait for it, or stop it and rerun"
+}
+
 check_ingredients
 if [ -n "$restart" ] && [ -d "$save_dir" ] && [ -z "${SLURM_RESTART_COUNT:-}" ]; then # a requeued job resumes
     [ "$nodes" -eq 1 ] || fail "--restart is for one machine; remove $save_dir yourself, then start all machines without it"
     [ -f "$save_dir/train.log" ] || has_checkpoint || fail "$save_dir is not a training run; remove it yourself"
-    run rm -rf "$save_dir"
+    lock_run
+    run find "$save_dir" -mindepth 1 ! -path "$save_dir/.lock" -delete
+elif [ ! -f "$save_dir/finished" ]; then
+    lock_run
 fi
 mapfile -t data_files < <(files_of data "$train_data"/{train,valid,dict}.*)
 made_of=(
@@ -144,21 +155,16 @@ made_of=(
 changed=$(differences_from_run)
 if [ -n "$changed" ]; then
     if has_checkpoint || [ -f "$save_dir/finished" ]; then
-        fail "this run differs from the one in $save_dir ($changed); choose another folder with SYSTEM=NAME, or remove it and" \
-            "train again with: ${SYSTEM:+SYSTEM=$SYSTEM }bash scripts/train.sh $data $method_name --restart"
+        fail "this run differs from the one in $save_dir ($changed); choose another folder with SYSTEM=NAME, or add" \
+            "--restart to remove it and train again"
     fi
-    rm -f "$save_dir/train.log" # of a run that failed before its first checkpoint
+    rm -f "$save_dir/train.log" "$save_dir/records/cost.json" # of a run that failed before its first checkpoint
 fi
 if [ -f "$save_dir/finished" ]; then
     say "$data: ${save_dir##*/} is already trained"
     exit
 fi
 say "$data: training ${save_dir##*/} on $all_workers $device (log: $save_dir/train.log)"
-run mkdir -p "$save_dir"
-if [ "$nodes" -eq 1 ]; then
-    exec {lock}>"$save_dir/.lock" # the training holds it too
-    flock --nonblock "$lock" || fail "$save_dir is being trained by another process; wait for it, or stop it and rerun"
-fi
 python "$root/scripts/record.py" write "$record" "${made_of[@]}"
 run python "$root/scripts/measure.py" "$save_dir/records/cost.json" "${command[@]}" 2>&1 | tee -a "$save_dir/train.log" | python "$root/scripts/progress.py" ||
     fail "training failed; see $save_dir/train.log"

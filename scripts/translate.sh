@@ -7,6 +7,7 @@
 # DATA is a file name in configs/data, METHOD one in configs/methods. SYSTEM=NAME uses the folder NAME instead of METHOD.
 . "$(dirname "$0")/common.sh"
 read_data_and_method "$@"
+[ -z "$not_evaluated" ] || fail "cannot translate with $method_name, because $not_evaluated"
 languages=(--source-lang "$source_lang" --target-lang "$target_lang")
 subwords=(--bpe sentencepiece --sentencepiece-model "$work/subwords/subwords.model")
 [ -z "$bpe_operations" ] || subwords=(--bpe subword_nmt --bpe-codes "$work/subwords/subwords.codes")

@@ -10,6 +10,8 @@ system r_drop r_drop
 system seer_forcing seer_forcing
 system online_kd online_kd
 # a better teacher by R-Drop
-system teacher_r_drop teacher --criterion r_drop
-default_teacher=teacher_r_drop
-system word_kd_teacher_r_drop word_kd
+if [ -z "$given_teacher" ]; then
+    system teacher_r_drop teacher --criterion r_drop
+    default_teacher=teacher_r_drop
+    system word_kd_teacher_r_drop word_kd
+fi

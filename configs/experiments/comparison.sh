@@ -1,4 +1,5 @@
 # The methods compared in docs/results.md. Systems trained from stores of predictions come first.
+[ "$data" = multi30k ] || fail "the experiment comparison is for multi30k, for which there is a teacher with other subwords"
 checkpoint_of() { echo "$work/$1/checkpoint_best.pt"; }
 
 # shellcheck source=/dev/null

@@ -26,7 +26,7 @@ longer() {
     local position
     for ((position = 0; position < ${#student_training[@]}; position++)); do
         case ${student_training[position]} in
-        --max-update | --max-epoch | --total-num-update)
+        --max-update | --total-num-update)
             printf '%s\n' "${student_training[position]}" $(($1 * student_training[position + 1]))
             ;;
         esac

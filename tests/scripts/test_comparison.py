@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT
 from sacrebleu.metrics import BLEU
 
+from nmt_kd.errors import UserError
 from nmt_kd.evaluation.runs import Point
 
 SENTENCES = 40
@@ -142,5 +143,15 @@ def test_a_baseline_without_results_ends_in_one_line(work):
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert result.stderr == (
-        f"comparison.py: error: {work}/plain is not evaluated yet; run: bash scripts/evaluate.sh DATA plain\n"
+        "comparison.py: error: the baseline plain is not among the systems; add it, or choose another\n"
     )
+    with pytest.raises(UserError, match=f"evaluated is not evaluated yet; run: bash scripts/evaluate.sh {work.name}"):
+        comparison.compare(work, ["plain", "not_evaluated"], ["not_evaluated"])
+
+
+def test_a_run_that_is_only_partly_evaluated_is_refused(tmp_path):
+    for system in ("plain", "word_kd"):
+        write_run(tmp_path / system, REFERENCES, [9, 8], 100)
+    (tmp_path / "plain/translations.second.txt").unlink()
+    with pytest.raises(UserError, match=r"plain has no translations of second; rerun scripts/evaluate\.sh"):
+        comparison.compare(tmp_path, ["plain", "word_kd"], ["plain"])

@@ -165,12 +165,33 @@ def test_a_folder_is_trained_by_one_process(place):
     place.run_first("fairseq-train", f'flock --nonblock "{lock}" true || touch "{held}"')
     place.done("train", "multi30k", "plain")
     assert held.exists()
-    shutil.rmtree(lock.parent)
-    lock.parent.mkdir()
+    message = f"{lock.parent} is being trained by another process; wait for it, or stop it and rerun"
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        line = place.refused("train", "multi30k", "plain")
-    assert line.endswith(f"{lock.parent} is being trained by another process; wait for it, or stop it and rerun")
+        assert "is already trained" in place.done("train", "multi30k", "plain")  # needs no lock
+        assert place.refused("train", "multi30k", "plain", "--restart").endswith(message)
+        for name in ("finished", "checkpoint_best.pt", "checkpoint_last.pt"):
+            (lock.parent / name).unlink()
+        assert place.refused("train", "multi30k", "plain", "--", "--lr", "1").endswith(message)
+    assert (lock.parent / "train.log").is_file()
+    inode = lock.stat().st_ino
+    place.done("train", "multi30k", "plain", "--restart")
+    assert lock.stat().st_ino == inode  # or a process that waits would hold the lock of a removed file
+
+
+def test_a_store_that_is_made_again_costs_what_the_last_time_costs(place):
+    assert experiment(place, STORES).returncode == 0
+    costs = place.work / "stores/states.cost.json"
+    costs.write_text(json.dumps({"seconds": 1, "cpu_seconds": 1e6, "peak_mb": 1}))
+    shutil.rmtree(place.work / "stores/states")
+    assert experiment(place, STORES).returncode == 0
+    assert json.loads(costs.read_text())["cpu_seconds"] < 1e6
+
+
+def test_an_unknown_store_is_refused(place):
+    result = experiment(place, "STORE=typo system student word_kd")
+    assert result.returncode == 1
+    assert "error: unknown STORE=typo of student; make it before, with: store typo ..." in result.stderr
 
 
 @pytest.mark.parametrize("jobs", ["0", "two"])

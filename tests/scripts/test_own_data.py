@@ -222,6 +222,15 @@ def test_fairseq_takes_the_settings_of_every_scale(scale, text, tmp_path):
     assert "multi-bleu" not in printed.stdout
 
 
+@pytest.mark.parametrize(("updates", "averages"), [("24000", False), ("25000", True)])
+def test_checkpoints_are_averaged_only_if_there_will_be_enough(updates, averages, text, tmp_path):
+    options = ("--scale", "large", "--updates", updates, "--until", "text")
+    assert prepare("mine", "--text", text, *LANGUAGES, *options, runs=tmp_path).returncode == 0
+    environment = {"NMT_KD_RUNS": str(tmp_path), "NMT_KD_DEVICE": "cpu"}
+    printed = run_command("bash", ROOT / "scripts/evaluate.sh", "mine", "plain", "--dry-run", environment=environment)
+    assert ("nmt-kd average" in printed.stdout) is averages
+
+
 @pytest.mark.parametrize(
     ("pairs", "expected"),
     [
@@ -362,6 +371,15 @@ def test_a_changed_text_or_vocabulary_is_refused_and_restart_removes_what_was_ma
     assert (work / "settings.sh").read_text() == settings
     assert (work / "subwords/subwords.model").read_bytes() == model
 
+    fine = (text / "train.fr").read_text(encoding="utf-8")
+    edit(text / "train.fr", 4, "")
+    refused = prepare("mine", "--until", "subwords", "--restart", runs=tmp_path)
+    assert refused.returncode == 1
+    assert f"{text}/train.fr, line 4: 1 pair of train has an empty side" in refused.stderr
+    assert (work / "subwords/subwords.model").read_bytes() == model
+    (text / "train.fr").write_text(fine, encoding="utf-8")
+
+    (work / "stores").mkdir()
     again = prepare("mine", "--until", "subwords", "--restart", runs=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "Another sentence." in (work / "text/train.fr").read_text()

@@ -494,6 +494,13 @@ def test_an_unknown_step_is_refused_and_a_dry_run_writes_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_data_that_is_not_tokenised_can_stop_before_its_subwords(tmp_path):
+    result = prepare("multi30k", None, tmp_path, "--until", "tokens", "--dry-run")
+    assert result.returncode == 0, result.stderr
+    assert "multi30k: text" in result.stdout
+    assert "subwords" not in result.stdout
+
+
 # -- a published model as the teacher ---------------------------------------------------------------------------------
 
 OLD_LAYER_NORMS = {"self_attn_layer_norm": "layer_norms.0", "final_layer_norm": "layer_norms.1"}

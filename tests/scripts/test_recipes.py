@@ -99,17 +99,40 @@ def test_every_command_of_an_experiment_is_fairseqs(experiment):
     assert report[0].split() == evaluated
 
 
+def test_mixes_are_also_trained_for_as_many_epochs_as_plain():
+    _, trainings = parsed_experiment("multi30k", "dropout", "--dry-run")
+    limits = {flags.save_dir.rpartition("/")[2]: flags.max_update for flags in trainings}
+    assert limits["plain"] == limits["seq_kd_base"] == 2000
+    assert limits["seq_kd_base_twice"] == 4000
+    assert limits["seq_kd_base_bt_thrice_no_dropout"] == limits["plain_thrice"] == limits["recommended_thrice"] == 6000
+    # when the learning rate has fallen to its end
+    assert [int(flags.total_num_update) for flags in trainings] == list(limits.values())
+
+
 @pytest.mark.parametrize(
-    ("data", "limit", "plain"), [("multi30k", "max_update", 2000), ("wmt16_en_ro", "max_epoch", 20)]
+    ("data", "experiment", "message"),
+    [
+        ("wmt16_en_ro", "dropout", "compares equal numbers of updates, but wmt16_en_ro trains for a number of epochs"),
+        ("wmt14_en_de", "comparison", "is for multi30k, for which there is a teacher with other subwords"),
+    ],
 )
-def test_mixes_are_also_trained_for_as_many_epochs_as_plain(data, limit, plain):
-    _, trainings = parsed_experiment(data, "dropout", "--dry-run")
-    limits = {flags.save_dir.rpartition("/")[2]: getattr(flags, limit) for flags in trainings}
-    assert limits["plain"] == limits["seq_kd_base"] == plain
-    assert limits["seq_kd_base_twice"] == 2 * plain
-    assert limits["seq_kd_base_bt_thrice_no_dropout"] == limits["plain_thrice"] == 3 * plain
-    if limit == "max_update":  # when the learning rate has fallen to its end
-        assert [int(flags.total_num_update) for flags in trainings] == list(limits.values())
+def test_experiments_refuse_data_that_they_do_not_fit(data, experiment, message):
+    result = script("experiment", data, experiment, "--dry-run")
+    assert result.returncode == 1
+    assert f"the experiment {experiment} {message}" in result.stderr
+
+
+def test_a_given_teacher_is_not_replaced_by_the_teachers_of_an_experiment():
+    output, trainings = parsed_experiment("multi30k", "after", "--dry-run", TEACHER="given.pt")
+    assert "teacher_r_drop" not in output
+    assert {flags.teacher_path for flags in trainings if flags.criterion == "word_kd"} == {"given.pt"}
+
+
+def test_the_teacher_of_ckd_is_deeper_than_its_students():
+    _, trainings = parsed_experiment("multi30k", "ckd", "--dry-run")
+    layers = {flags.save_dir.rpartition("/")[2]: (flags.encoder_layers, flags.decoder_layers) for flags in trainings}
+    assert layers.pop("teacher_6_layers") == (6, 6)
+    assert set(layers.values()) == {(2, 2)}
 
 
 def test_an_experiment_trains_every_student_for_every_seed_and_the_teacher_once():

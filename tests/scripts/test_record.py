@@ -16,7 +16,7 @@ def place(tmp_path):
 
 
 TRAIN = ("train", "multi30k", "word_kd")
-OTHER = "choose another folder with SYSTEM=NAME, or remove it and train again with: "
+OTHER = "choose another folder with SYSTEM=NAME, or add --restart to remove it and train again"
 
 
 def test_the_same_run_is_resumed_until_it_has_finished(place):
@@ -47,7 +47,7 @@ def test_a_run_that_differs_is_refused_by_what_differs(place, flags, environment
         (place.folder / "other.pt").write_text("another teacher")
     line = place.refused(*TRAIN, *flags, **environment)
     assert f"this run differs from the one in {place.work}/word_kd ({change}" in line
-    assert line.endswith(f"{OTHER}bash scripts/train.sh multi30k word_kd --restart")
+    assert line.endswith(OTHER)
 
 
 def test_another_initial_model_of_the_same_name_is_another_run(place):
@@ -64,9 +64,7 @@ def test_changed_settings_data_and_method_are_named(place):
     place.done(*TRAIN, SYSTEM="mine")
     assert "(method: word_kd -> plain; teacher: " in place.refused("train", "multi30k", "plain", SYSTEM="mine")
     (place.work / "data-bin/train.en-de.en.bin").write_text("other text")
-    line = place.refused(*TRAIN, SYSTEM="mine")
-    assert "(data: train.en-de.en.bin (SHA-256 " in line
-    assert line.endswith("SYSTEM=mine bash scripts/train.sh multi30k word_kd --restart")
+    assert "(data: train.en-de.en.bin (SHA-256 " in place.refused(*TRAIN, SYSTEM="mine")
 
 
 def test_a_changed_vocabulary_is_refused_by_every_script(place):
@@ -99,7 +97,7 @@ def test_restart_removes_nothing_but_runs(place):
 def test_a_requeued_job_resumes_although_it_was_started_with_restart(place):
     place.script(*TRAIN, "--restart", KILLED="yes")
     place.done(*TRAIN, "--restart", SLURM_RESTART_COUNT="1")
-    assert "rm -rf" not in place.done(*TRAIN)
+    assert "-delete" not in place.done(*TRAIN)
     assert "finished" in os.listdir(place.work / "word_kd")
 
 
@@ -245,7 +243,7 @@ def test_a_decoding_by_another_teacher_or_search_is_refused_and_restart_decodes_
     other.write_text("another teacher")
     line = place.refused(*DISTILL, TEACHER=str(other))
     assert "decoded (teacher: checkpoint_best.pt (SHA-256 " in line
-    assert line.endswith("settings, or decode again with: bash scripts/distill.sh multi30k kd --restart")
+    assert line.endswith("restore the earlier settings, or add --restart to decode again")
     assert "(--lenpen: 0.6 -> 2)" in place.refused(*DISTILL, "--", "--lenpen", "2")
     assert "(--lenpen: 0.6 -> 2)" in place.refused("distill", "multi30k", "base+kd", "--", "--lenpen", "2")
     place.done(*DISTILL, "--restart", TEACHER=str(other))
@@ -336,11 +334,32 @@ def test_what_is_decoded_survives_in_a_folder_whose_name_is_a_pattern(place):
     assert marked.is_file()
 
 
-def test_a_folder_is_decoded_by_one_process_at_a_time(place):
+def test_translations_are_decoded_and_assembled_by_one_process_at_a_time(place):
+    place.done(*DISTILL)
+    corpus = place.work / "data-bin-kd"
     with (place.work / "decoded.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert f"{place.work}/decoded is being decoded by another process; wait for it" in place.refused(*DISTILL)
+        assert "data-bin-kd already exists" in place.done(*DISTILL)  # needs no lock
+        assert f"{place.work}/decoded is in use by another distill.sh" in place.refused(*DISTILL, "--restart")
+        assert (place.work / "decoded/shards/0000000.jsonl").is_file()
+        shutil.rmtree(corpus)
+        assert "is in use by another distill.sh; wait for it, or stop it and rerun" in place.refused(*DISTILL)
     place.done(*DISTILL)
+    assert corpus.is_dir()
+
+
+def test_what_is_made_again_costs_what_the_last_time_costs(place):
+    def pay(file):
+        file.write_text(json.dumps({"seconds": 1, "cpu_seconds": 1e6, "peak_mb": 1}))
+
+    place.done(*DISTILL)
+    pay(costs := place.work / "decoded.cost.json")
+    place.done(*DISTILL, "--restart")
+    assert json.loads(costs.read_text())["cpu_seconds"] < 1e6
+    place.script(*TRAIN, "--", "--max-update", "0")  # ends without a checkpoint
+    pay(costs := place.work / "word_kd/records/cost.json")
+    place.done(*TRAIN)
+    assert json.loads(costs.read_text())["cpu_seconds"] < 1e6
 
 
 def test_tokenised_data_is_not_for_other_translators(place):

@@ -49,6 +49,12 @@ def test_an_unknown_option_is_an_error_in_one_line(name):
         ("distill", ["multi30k"], "name a data set"),
         ("quickstart", ["--data"], "--data needs a value"),
         ("quickstart", ["--methods", "magic"], "unknown method 'magic'"),
+        ("evaluate", ["multi30k", "plain", "--", "--beam", "1"], "no flags can follow --; see --help"),
+        (
+            "translate",
+            ["multi30k", "reverse_teacher"],
+            "cannot translate with reverse_teacher, because it",
+        ),
     ],
 )
 def test_wrong_names_are_errors_that_say_what_there_is(name, arguments, message):
@@ -66,9 +72,9 @@ def parsed(line, parse=parse_training):
     return parse(words)
 
 
-def parsed_experiment(*arguments):
+def parsed_experiment(*arguments, **environment):
     """The output of a dry run of an experiment, and the flags of its trainings."""
-    result = script("experiment", *arguments)
+    result = script("experiment", *arguments, **environment)
     assert result.returncode == 0, result.stderr
     trainings = [line for line in result.stdout.splitlines() if "+ fairseq-train" in line]
     return result.stdout, [parsed(line, parse_training_flags) for line in trainings]
