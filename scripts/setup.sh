@@ -6,7 +6,7 @@
 #   train   everything needed to prepare data, train, decode and print results (default; 1 to 2 minutes)
 #   dev     also COMET, CTranslate2, matplotlib, linters and test tools (1 to 2 minutes more)
 #
-# PYTHON=/path/to/python   Python 3.11 or 3.12 (default: the first of python3.12, python3 and python3.11 that works)
+# PYTHON=/path/to/python   for a new .venv: Python 3.11 or 3.12 (default: the first of python3.12, python3 and python3.11 that works)
 # TORCH=VERSION            version of torch, 2.6 or newer (default: the one in scripts/constraints.txt)
 #
 # The times are for a fast network and a CPU build of torch. PyPI's torch for Linux includes CUDA, which takes several

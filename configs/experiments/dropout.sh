@@ -2,8 +2,8 @@
 # many updates as plain, ...
 [[ " ${student_training[*]} " == *" --max-update "* ]] ||
     fail "the experiment dropout compares equal numbers of updates, but $data trains for a number of epochs; choose other data"
-# shellcheck source=/dev/null
-. "$root/configs/experiments/recommended.sh"
+system teacher teacher
+system plain plain
 system seq_kd seq_kd
 system seq_kd_base seq_kd_base
 system reverse_teacher reverse_teacher
@@ -14,15 +14,10 @@ system seq_kd_no_dropout seq_kd "${no_dropout[@]}"
 system seq_kd_base_no_dropout seq_kd_base "${no_dropout[@]}"
 CORPUS=base+kd+bt system seq_kd_base_bt_no_dropout seq_kd "${no_dropout[@]}"
 
-# ... then for as many epochs: the mixes have two and three times as many pairs; ...
+# ... then for as many epochs: the mixes have two and three times as many pairs
 mapfile -t twice < <(longer 2)
 mapfile -t thrice < <(longer 3)
 system seq_kd_base_twice seq_kd_base "${twice[@]}"
 system seq_kd_base_twice_no_dropout seq_kd_base "${no_dropout[@]}" "${twice[@]}"
 CORPUS=base+kd+bt system seq_kd_base_bt_thrice seq_kd "${thrice[@]}"
 CORPUS=base+kd+bt system seq_kd_base_bt_thrice_no_dropout seq_kd "${no_dropout[@]}" "${thrice[@]}"
-
-# ... and what plain training and the recommended recipe gain from as many updates
-system plain_thrice plain "${thrice[@]}"
-system plain_thrice_no_dropout plain "${no_dropout[@]}" "${thrice[@]}"
-CORPUS=kd STORE=teacher_kd system recommended_thrice recommended "${thrice[@]}"
