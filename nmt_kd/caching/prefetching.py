@@ -32,7 +32,7 @@ class CollaterWithPredictions:
         return {**sample, _key(self.cache): vars(found)}
 
 
-def prefetch(task: FairseqTask, cache: TeacherCache, train_subset: str) -> None:
+def prefetch(task: FairseqTask, cache: TeacherCache) -> None:
     """Make the batches of `task` contain the predictions for them in `cache`, for `prefetched`."""
     get_batch_iterator = task.get_batch_iterator
 
@@ -41,7 +41,8 @@ def prefetch(task: FairseqTask, cache: TeacherCache, train_subset: str) -> None:
         iterator = get_batch_iterator(dataset, *args, **kwargs)
         collate = getattr(iterator, "collate_fn", None)
         if collate is not None and not _has(collate, cache):  # fairseq may return the iterator of an earlier call
-            iterator.collate_fn = CollaterWithPredictions(collate, cache, dataset is task.datasets.get(train_subset))
+            training = dataset is task.datasets.get(cache.training_subset)
+            iterator.collate_fn = CollaterWithPredictions(collate, cache, training)
         return iterator
 
     task.get_batch_iterator = get_iterator_with_predictions

@@ -11,7 +11,7 @@ from nmt_kd.data import dictionary_checksum
 from nmt_kd.errors import UserError
 from nmt_kd.storage.kinds import CACHE, kind_of_folder
 
-TRAINING_SUBSET = "train"
+TRAINING_SUBSET = "train"  # by default
 OPEN_BLOCKS = 400  # files that a process keeps open for a subset
 
 
@@ -23,8 +23,15 @@ def paddings(task: FairseqTask) -> tuple[int, int]:
 class TeacherCache:
     """A folder written by `nmt-kd cache`, whose files are mapped into memory that processes share."""
 
-    def __init__(self, folder: Path, settings: dict, data: str, padding: tuple[int, int]):
-        self.folder, self.data, self._paddings = folder, data, padding
+    def __init__(
+        self,
+        folder: Path,
+        settings: dict,
+        data: str,
+        padding: tuple[int, int],
+        training_subset: str = TRAINING_SUBSET,
+    ):
+        self.folder, self.data, self._paddings, self.training_subset = folder, data, padding, training_subset
         self.fingerprint: str = settings["teacher"]
         self.top_k: int = settings["top_k"]
         self._vocabulary_size: int = settings["vocabulary_size"]
@@ -33,8 +40,11 @@ class TeacherCache:
         self._last = ""  # the subset in which validation sentences were last found
 
     @classmethod
-    def open(cls, folder: str, task: FairseqTask) -> "TeacherCache":
-        """Open a cache for the data of `task`; raises UserError if there is none, or its dictionaries differ."""
+    def open(cls, folder: str, task: FairseqTask, training_subset: str = TRAINING_SUBSET) -> "TeacherCache":
+        """Open a cache for the data of `task`, whose `training_subset` is trained on.
+
+        Raises UserError if there is none, or its dictionaries differ.
+        """
         kind = kind_of_folder(Path(folder))
         if kind not in (CACHE, None):
             command = cache_manifest(Path(folder)).command
@@ -59,7 +69,7 @@ class TeacherCache:
                 f"{folder} has predictions for {settings['languages']}, but the student is trained on {languages}; "
                 "give a cache of the same direction"
             )
-        return cls(Path(folder), settings, task.cfg.data, paddings(task))
+        return cls(Path(folder), settings, task.cfg.data, paddings(task), training_subset)
 
     def validate_on(self, subset: str) -> None:
         """Look in a subset during validation, too; raises UserError unless the cache has all predictions for it."""
@@ -73,24 +83,24 @@ class TeacherCache:
     def look_up(self, sentences: Sentences, training: bool) -> PackedPredictions:
         """Return the teacher's predictions for the sentences of a batch.
 
-        In `training` the sentences are looked up in the subset "train", otherwise in all other subsets, and in "train"
-        only if `validate_on` has named it. Raises UserError if they are not the sentences that were cached, or a file
-        is missing or damaged.
+        In `training` the sentences are looked up in the subset that is trained on, otherwise in all others, and in
+        that one only if `validate_on` has named it. Raises UserError if they are not the sentences that were cached,
+        or a file is missing or damaged.
         """
         subset = self._subset_of_training(sentences) if training else self._subset_of_validation(sentences)
         return PackedPredictions.of(subset.positions(sentences), sentences.kept)
 
     def _subset_of_training(self, sentences: Sentences) -> "_Subset":
-        subset = self.subset(TRAINING_SUBSET)
+        subset = self.subset(self.training_subset)
         unlike = subset.first_unlike(sentences)
         if unlike is not None:
-            raise self._not_cached(unlike, [TRAINING_SUBSET])
+            raise self._not_cached(unlike, [self.training_subset])
         return subset
 
     def _subset_of_validation(self, sentences: Sentences) -> "_Subset":
         cached = (path.parent.name for path in self.folder.glob("*/manifest.json"))
         names = sorted(
-            (name for name in cached if name != TRAINING_SUBSET or name in self._validated),
+            (name for name in cached if name != self.training_subset or name in self._validated),
             key=lambda name: (name != self._last, name),
         )
         if not names:

@@ -47,13 +47,13 @@ class CachedTeacher(TeacherSource):
                 f"{method} with these settings needs the teacher itself, not only its top words; give --teacher-path "
                 f"instead of --teacher-cache{alternative}"
             )
-        cache = TeacherCache.open(folder, task)
+        cache = TeacherCache.open(folder, task, train_subset)
         if need.k > cache.top_k:
             raise UserError(
                 f"{folder} has only the teacher's top {cache.top_k} words, but these settings need {need.k}; make "
                 f"another with nmt-kd cache --top-k {need.k}"
             )
-        prefetch(task, cache, train_subset)
+        prefetch(task, cache)
         return cls(cache, len(task.target_dictionary), criterion)
 
     def read(self, sample: dict, token_index: Tensor, like: Tensor) -> "CachedPredictions":

@@ -115,7 +115,11 @@ def read_checkpoint_file(path: str | Path, mapped: bool = False) -> dict:
                 "use a checkpoint that fairseq-train wrote"
             ) from None
         raise _damaged(path) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, OSError, zipfile.BadZipFile, UnicodeDecodeError):
+    except OSError as error:
+        if error.strerror:  # by the system, not by torch
+            raise UserError(f"cannot read checkpoint {path}: {error.strerror}") from None
+        raise _damaged(path) from None
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile, UnicodeDecodeError):
         raise _damaged(path) from None
     if not isinstance(state, dict) or "model" not in state or not (state.get("cfg") or state.get("args")):
         raise UserError(

@@ -191,7 +191,8 @@ def _student_model(path: Path, data: Path, source_lang: str, target_lang: str) -
     """Return the subword model at `path`; raises UserError if it does not split text as `data` was split."""
     model = SubwordModel.read(path)
     for subset in ("valid", "train"):
-        if (data / f"{subset}.{source_lang}-{target_lang}.{source_lang}.idx").is_file():
+        pairs = (f"{source_lang}-{target_lang}", f"{target_lang}-{source_lang}")  # fairseq reads either
+        if any((data / f"{subset}.{pair}.{source_lang}.idx").is_file() for pair in pairs):
             originals = Originals.load(data, source_lang, target_lang, subset)
             numbers = range(min(CHECKED_SENTENCES, len(originals.dataset)))
             model.check([originals.texts(number)[0] for number in numbers], str(data))

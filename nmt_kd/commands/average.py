@@ -25,6 +25,8 @@ def run(args: argparse.Namespace) -> None:
         paths = _last(paths, "--last-epochs", args.last_epochs, averaging.BY_EPOCH)
     elif args.last_updates is not None:
         paths = _last(paths, "--last-updates", args.last_updates, averaging.BY_UPDATE)
+    elif any(path.is_dir() for path in paths):
+        raise UserError("--inputs is a folder; say which of its checkpoints with --last-epochs or --last-updates")
     averaging.write_average(paths, args.output)
     print(f"wrote the average of {len(paths)} checkpoints to {args.output}:", *(path.name for path in paths))
 

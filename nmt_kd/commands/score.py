@@ -20,6 +20,7 @@ from nmt_kd.evaluation.metrics import METRICS, SegmentMean, as_multi_bleu
 from nmt_kd.evaluation.named_runs import named_runs
 from nmt_kd.evaluation.tables import FORMATS
 from nmt_kd.evaluation.texts import check_same_length, read_lines
+from nmt_kd.options import AT_LEAST_1
 
 EXAMPLE = (
     "nmt-kd score --references test.de --systems plain=plain.de word_kd=word_kd.de --metrics bleu chrf --baseline plain"
@@ -29,7 +30,13 @@ COMET_DIGITS = 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--references", nargs="+", type=Path, required=True, help="one or several files of references")
+    parser.add_argument(
+        "--references",
+        nargs="+",
+        type=Path,
+        required=True,
+        help="one or several files of references; COMET uses the first",
+    )
     parser.add_argument("--sources", type=Path, help="source sentences; required by COMET")
     parser.add_argument(
         "--systems", nargs="+", required=True, metavar="NAME=FILE", help="translations; repeat a name for several runs"
@@ -73,6 +80,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    AT_LEAST_1.check("--bootstrap-samples", args.bootstrap_samples)
+    AT_LEAST_1.check("--randomisation-trials", args.randomisation_trials)
     logging.getLogger("sacrebleu").setLevel(logging.ERROR)  # it warns about tokenised text, which multi-bleu needs
     runs_of = named_runs(args.systems, "FILE")
     files = {name: [Path(path) for path in runs] for name, runs in runs_of.items()}

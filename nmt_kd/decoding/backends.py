@@ -6,6 +6,7 @@ from pathlib import Path
 from fairseq.dataclass.configs import GenerationConfig
 
 from nmt_kd.checkpoints.reading import file_hash
+from nmt_kd.data import dictionary_checksum
 from nmt_kd.decoding.ctranslate2_backend import CTranslate2Backend, converted_model, why_not_ctranslate2
 from nmt_kd.decoding.decoder import Backend
 from nmt_kd.decoding.fairseq_backend import FairseqBackend
@@ -31,7 +32,9 @@ def choose_backend(
         return fairseq
     reason = why_not_ctranslate2(generation, checkpoints)
     if reason is None:
-        cfg, fingerprint = fairseq.task.cfg, file_hash(Path(checkpoints[0]))
+        task, cfg = fairseq.task, fairseq.task.cfg
+        vocabularies = [dictionary_checksum(each) for each in (task.source_dictionary, task.target_dictionary)]
+        fingerprint = "-".join([file_hash(Path(checkpoints[0])), *vocabularies])
         try:
             folder = converted_model(checkpoints[0], data, cfg.source_lang, cfg.target_lang, fingerprint)
             return CTranslate2Backend(folder, compute_type, generation, fairseq)

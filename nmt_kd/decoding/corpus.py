@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import NamedTuple
 
 from nmt_kd.decoding.filters import Filters
@@ -100,10 +101,10 @@ class Corpus:
 
     def _ranks(self, decoding: Decoding, part: Part, decoded: Decoded) -> list[int]:
         subwords = decoding.originals.form.subwords
+        reference = cache(lambda: subwords(decoding.originals.pair(decoded)[1]))
 
         def closeness(hypothesis: str) -> float:
-            reference = subwords(decoding.originals.pair(decoded)[1])
-            return SIMILARITIES[self.similarity](subwords(hypothesis), reference)
+            return SIMILARITIES[self.similarity](subwords(hypothesis), reference())
 
         return part.choose(decoded, closeness) if part.choose else []
 

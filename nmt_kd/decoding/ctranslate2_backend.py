@@ -39,31 +39,36 @@ class CTranslate2Backend:
         device = fairseq.parameter.device.type
         self.max_tokens = batch_tokens(fairseq.max_tokens or 12000, device)
         self.translator = load_translator(model_folder, device, compute_type)
+        self.longest = min(generation.max_len_b, fairseq.generator.max_len - 1)  # tokens, as in fairseq
         self.counts = {AT_THE_LIMIT: 0}
 
     def decode(self, dataset: FairseqDataset, numbers: numpy.ndarray) -> list[list[Hypothesis]]:
-        """Return the n-best lists of these sentences."""
+        """Return the n-best lists of these sentences; raises UserError if CTranslate2 fails."""
         sources = [[self.symbols[token] for token in dataset[number]["source"].tolist()[:-1]] for number in numbers]
-        results = self.translator.translate_batch(
-            sources,
-            beam_size=self.generation.beam,
-            num_hypotheses=self.generation.nbest,
-            length_penalty=self.generation.lenpen,
-            max_decoding_length=self.generation.max_len_b,
-            min_decoding_length=self.generation.min_len,
-            no_repeat_ngram_size=self.generation.no_repeat_ngram_size,
-            max_input_length=0,
-            return_scores=True,
-            max_batch_size=self.max_tokens,
-            batch_type="tokens",
-        )
+        try:
+            results = self.translator.translate_batch(
+                sources,
+                beam_size=self.generation.beam,
+                num_hypotheses=self.generation.nbest,
+                length_penalty=self.generation.lenpen,
+                max_decoding_length=self.longest,
+                min_decoding_length=self.generation.min_len,
+                no_repeat_ngram_size=self.generation.no_repeat_ngram_size,
+                max_input_length=0,
+                return_scores=True,
+                max_batch_size=self.max_tokens,
+                batch_type="tokens",
+            )
+        except (RuntimeError, ValueError) as error:
+            raise UserError(
+                f"CTranslate2 cannot translate: {in_one_line(error)}; decode with --distill-backend fairseq"
+            ) from None
         lists = [
             [Hypothesis(score, " ".join(tokens)) for score, tokens in zip(found.scores, found.hypotheses, strict=True)]
             for found in results
         ]
-        limit = self.generation.max_len_b
         unfinished = [
-            index for index, found in enumerate(results) if max(map(len, found.hypotheses), default=0) >= limit
+            index for index, found in enumerate(results) if max(map(len, found.hypotheses), default=0) >= self.longest
         ]
         if unfinished:
             self.counts[AT_THE_LIMIT] += len(unfinished)
@@ -128,7 +133,8 @@ def why_not_ctranslate2(generation, paths: list[str]) -> str | None:
 def converted_model(checkpoint: str, data: str, source_lang: str, target_lang: str, fingerprint: str) -> Path:
     """Return the folder of a checkpoint's CTranslate2 model, after converting it if that has not been done yet.
 
-    `fingerprint` is the hash of the checkpoint. Raises UserError if the architecture cannot be converted.
+    `fingerprint` identifies the checkpoint and the dictionaries, both of which the model contains. Raises UserError if
+    the architecture cannot be converted.
     """
     return kept_model(
         checkpoint, fingerprint, lambda folder: convert_checkpoint(checkpoint, data, source_lang, target_lang, folder)

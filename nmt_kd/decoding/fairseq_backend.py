@@ -11,6 +11,7 @@ from fairseq.data import FairseqDataset
 from nmt_kd.data import batches_by_tokens, subwords
 from nmt_kd.decoding.repetition import has_loop
 from nmt_kd.decoding.shards import Hypothesis
+from nmt_kd.errors import UserError
 
 
 class FairseqBackend:
@@ -18,8 +19,24 @@ class FairseqBackend:
 
     name = "fairseq"
 
-    def __init__(self, task, models: list, generator, nbest: int, max_tokens: int | None, max_sentences: int | None):
-        self.task, self.models, self.generator, self.nbest = task, models, generator, nbest
+    def __init__(
+        self,
+        task,
+        models: list,
+        generator,
+        nbest: int,
+        max_tokens: int | None,
+        max_sentences: int | None,
+        prefix_size: int = 0,
+    ):
+        """`prefix_size` is the number of tokens of the reference with which every hypothesis begins."""
+        self.task, self.models, self.generator, self.nbest, self.prefix_size = (
+            task,
+            models,
+            generator,
+            nbest,
+            prefix_size,
+        )
         self.max_tokens, self.max_sentences = max_tokens, max_sentences
         self.parameter = next(models[0].parameters())
         self.in_float32: tuple | None = None
@@ -46,10 +63,17 @@ class FairseqBackend:
             sample = utils.move_to_cuda(sample)
         row = {number: index for index, number in enumerate(sample["id"].tolist())}
         with torch.no_grad():
-            found = generator.generate(models, sample)
+            found = generator.generate(models, sample, prefix_tokens=self._prefix(sample))
         return [
             [self._hypothesis(item) for item in found[row[int(number)]][: self.nbest]] for number in batch
         ]  # the collater sorts by length again
+
+    def _prefix(self, sample: dict) -> torch.Tensor | None:
+        if not self.prefix_size:
+            return None
+        if sample.get("target") is None:
+            raise UserError(f"--prefix-size {self.prefix_size} needs references, but the input has none; leave it out")
+        return sample["target"][:, : self.prefix_size]
 
     def _hypothesis(self, item: dict) -> Hypothesis:
         tokens = item["tokens"].int().cpu()
@@ -62,6 +86,7 @@ class FairseqBackend:
         if self.in_float32 is None:
             models = [copy.deepcopy(model).float() for model in self.models]
             generator = copy.copy(self.generator)
+            generator._modules = dict(self.generator._modules)  # or both would share the model that is set next
             generator.model = type(self.generator.model)(models)
             self.in_float32 = generator, models
         self.counts["sentences decoded again in float32"] += len(broken)

@@ -20,7 +20,7 @@ class Format(ABC):
 
     def __init__(self, files: list[Path], block_records: int):
         """Read and check the files; raises UserError with the file and line of the first error."""
-        self.translations = TextFiles(files, block_records, lambda record: self._check(record), self._joins)
+        self.translations = TextFiles(files, block_records, self.entry, self._joins)
 
     @property
     def checksum(self) -> str:
@@ -30,9 +30,6 @@ class Format(ABC):
     def block(self, number: int) -> list[Entry]:
         """Return the entries of a block."""
         return [_best_first(self.entry(record)) for record in self.translations.block(number)]
-
-    def _check(self, record: Record) -> None:
-        self.entry(record)
 
     @staticmethod
     def _joins(before: Line, line: Line) -> bool:

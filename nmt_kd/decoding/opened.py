@@ -70,7 +70,8 @@ def open_decodings(sources: list[Source], student: Student) -> list[Decoding]:
     texts = [source for source in sources if is_text(settings[source.folder])]
     if student.references and not any(source.needing_references for source in texts):
         raise UserError("--references are only for 'base' and 'inter' of folders with text; leave them out")
-    if texts and not any(student.data.glob(f"*.{student.pair}.*")):
+    pairs = (student.pair, f"{student.target_lang}-{student.source_lang}")  # fairseq reads either
+    if texts and not any(any(student.data.glob(f"*.{pair}.*")) for pair in pairs):
         raise UserError(
             f"{student.data} has no data in {student.pair}; give the student's data or, if it names the languages "
             "differently, give those names as --source-lang and --target-lang"
@@ -103,7 +104,7 @@ def _check_settings(source: Source, settings: dict, student: Student) -> None:
         hint = (
             "; if these are the same languages, give their names in --data as --source-lang and --target-lang"
             if is_text(settings) and languages != refused
-            else "; give a folder of that direction" + ("" if source.is_reverse else ", or add it as FOLDER=bt")
+            else "; give a folder decoded in that direction" + ("" if source.is_reverse else ", or add it as FOLDER=bt")
         )
         raise UserError(f"{source.folder} was decoded from {languages}, but {what} {expected}{hint}")
     if is_text(settings) and student.split is None:

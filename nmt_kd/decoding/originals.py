@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -59,10 +60,9 @@ class Originals:
 
     task: TranslationTask
     dataset: FairseqDataset
-    has_references = True
-    references_checksum = ""  # not needed: `check` and `pair` verify the data
+    references_checksum = ""  # the references are part of the data, whose sources `pair` compares
 
-    @property
+    @cached_property
     def form(self) -> Form:
         """How the stored texts are written."""
         return SubwordForm(marks_of([*self.task.source_dictionary.symbols, *self.task.target_dictionary.symbols]))
@@ -112,7 +112,6 @@ class InteractiveOriginals:
     """The text that fairseq-interactive read, which is stored with the decoded sentences."""
 
     form: Form
-    has_references = False
     references_checksum = ""
 
     @classmethod

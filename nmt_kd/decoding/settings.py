@@ -13,7 +13,7 @@ from nmt_kd.decoding.decoder import Backend
 from nmt_kd.options import require
 
 # fairseq's settings of the search, without those that only affect what is printed
-PRINTING = {"_name", "print_alignment", "print_step", "replace_unk", "sacrebleu", "score_reference", "no_seed_provided"}
+PRINTING = {"_name", "print_alignment", "print_step", "replace_unk", "sacrebleu", "no_seed_provided"}
 SEARCH = [name for name in GenerationConfig.__dataclass_fields__ if name not in PRINTING]
 
 

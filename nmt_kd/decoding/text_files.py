@@ -42,7 +42,7 @@ class TextFiles:
         self,
         paths: list[Path],
         block_records: int,
-        check: Callable[[Record], None] = lambda record: None,
+        check: Callable[[Record], object] = lambda record: None,
         joins: Callable[[Line, Line], bool] | None = None,
     ):
         """Read the files once, and call `check` for every record.

@@ -88,11 +88,6 @@ class TextOriginals:
         """What identifies the references."""
         return self.references.checksum if self.references else ""
 
-    @property
-    def has_references(self) -> bool:
-        """Whether there are references."""
-        return self.references is not None
-
     def pair(self, decoded: Decoded) -> Pair:
         """Return source and reference of a sentence; raises UserError if the source is damaged."""
         text = decoded.notes["text"]

@@ -59,7 +59,10 @@ def write_corpus(
         count = sum(report.pairs.values())
         if not count:
             reasons = ", ".join(f"{reason}: {number:,}" for reason, number in report.dropped.items() if number)
-            raise UserError(f"no pair is left for the corpus ({reasons or 'no sentences'}); choose weaker filters")
+            raise UserError(
+                f"no pair is left for the corpus ({reasons or 'no sentences'}); decode other text or use less strict "
+                "filters"
+            )
     return count
 
 
@@ -131,5 +134,6 @@ def binarise(text: Path, data: Path, out: Path, source_lang: str, target_lang: s
     arguments += ["--destdir", str(out), "--workers", str(workers)]
     preprocess.main(options.get_preprocessing_parser().parse_args(arguments))
     for split in ("valid", "test"):
-        for file in data.glob(f"{split}*.{source_lang}-{target_lang}.*"):
-            shutil.copy2(file, out / file.name)
+        for pair in (f"{source_lang}-{target_lang}", f"{target_lang}-{source_lang}"):  # fairseq reads either
+            for file in data.glob(f"{split}*.{pair}.*"):
+                shutil.copy2(file, out / file.name)

@@ -104,10 +104,15 @@ class Run:
 
     @cached_property
     def _seconds(self) -> dict[int, float]:
-        """The seconds of training up to each logged number of updates."""
+        """The seconds of training up to each logged number of updates.
+
+        An interval during which fairseq validated, which its words per second include, counts as a usual one.
+        """
         seconds, before, total = {}, 0, 0.0
         for updates, record in self._intervals.items():
-            if float(record["wps"]) > 0:
+            if any(before <= at < updates for at in self._records["valid"]):
+                total += (updates - before) * self.seconds_per_update
+            elif float(record["wps"]) > 0:
                 total += (updates - before) * float(record["wpb"]) / float(record["wps"])
             seconds[updates], before = total, updates
         return seconds

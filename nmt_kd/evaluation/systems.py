@@ -69,7 +69,10 @@ class System:
 
 
 def systems_of(runs: Iterable[Run]) -> list[System]:
-    """Group runs into systems, in the order of their first runs; the shortest run name becomes the system's."""
+    """Group runs into systems, in the order of their first runs; the shortest run name becomes the system's.
+
+    Raises UserError if two systems of a data set have the same name.
+    """
     groups: list[list[Run]] = []
     for run in runs:
         for group in groups:
@@ -78,7 +81,16 @@ def systems_of(runs: Iterable[Run]) -> list[System]:
                 break
         else:
             groups.append([run])
-    return [System(min((run.name for run in group), key=len), group) for group in groups]
+    systems = [System(min((run.name for run in group), key=len), group) for group in groups]
+    named: dict[tuple[str, str], System] = {}
+    for system in systems:
+        other = named.setdefault((system.data_set, system.name), system)
+        if other is not system:
+            raise UserError(
+                f"{other.runs[0].folder} and {system.runs[0].folder} have different settings and the same name; rename "
+                "one of the folders"
+            )
+    return systems
 
 
 def _same_system(one: Run, other: Run) -> bool:

@@ -12,7 +12,9 @@ from typing import BinaryIO
 from nmt_kd.errors import UserError
 
 WITHOUT_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)  # errors of file systems without hard links
-PARTIAL = ".partial."  # followed by a random number, since process IDs are not unique across containers
+# endings of temporary names, followed by a random number, since process IDs are not unique across containers
+PARTIAL = ".partial."
+REPLACED = ".replaced."
 
 
 @contextmanager
@@ -51,7 +53,7 @@ def atomic_folder(folder: Path, overwrite: bool = True) -> Iterator[Path]:
     deleted. Raises UserError if the system refuses to write.
     """
     folder = folder.absolute()
-    partial, replaced = _partial(folder), folder.with_name(f"{folder.name}.replaced.{secrets.token_hex(4)}")
+    partial, replaced = _partial(folder), folder.with_name(f"{folder.name}{REPLACED}{secrets.token_hex(4)}")
     try:
         partial.mkdir(parents=True)
         yield partial
@@ -64,6 +66,8 @@ def atomic_folder(folder: Path, overwrite: bool = True) -> Iterator[Path]:
         try:
             partial.rename(folder)
         except OSError:
+            if replaced.exists():
+                replaced.rename(folder)
             if overwrite or not folder.is_dir():
                 raise
         if overwrite:  # or else another process may still be writing
@@ -72,7 +76,6 @@ def atomic_folder(folder: Path, overwrite: bool = True) -> Iterator[Path]:
         raise UserError(_cannot_write(folder, error)) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)
 
 
 @contextmanager
@@ -114,7 +117,7 @@ def _link(partial: Path, path: Path) -> None:
 
 def _delete_leftovers(path: Path) -> None:
     for left in path.parent.iterdir():
-        if not left.name.startswith(path.name + PARTIAL):
+        if not left.name.startswith((path.name + PARTIAL, path.name + REPLACED)):
             continue
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)

@@ -56,7 +56,7 @@ class Manifest:
             return settings
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(
-                f"{self.folder} contains no {self.content} (no manifest.json); make them with {self.command}"
+                f"{self.folder} contains no {self.content} (no manifest.json); run {self.command} first"
             ) from None
         except ValueError:
             raise UserError(f"{self.path} is damaged; delete it and rerun the same command to restore it") from None

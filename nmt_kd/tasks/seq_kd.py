@@ -16,6 +16,8 @@ from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from omegaconf import II
 
+from nmt_kd.checkpoints.dictionaries import check_dictionaries
+from nmt_kd.checkpoints.reading import read_model
 from nmt_kd.decoding.backends import choose_backend
 from nmt_kd.decoding.decoder import Backend, Decoder
 from nmt_kd.decoding.fairseq_backend import FairseqBackend
@@ -25,7 +27,7 @@ from nmt_kd.decoding.settings import decoding_settings, input_settings, subset_s
 from nmt_kd.decoding.shards import ShardFolder
 from nmt_kd.decoding.too_long import SourceLimit
 from nmt_kd.errors import UserError
-from nmt_kd.options import AT_LEAST_1, check_options, one_of, option
+from nmt_kd.options import AT_LEAST_1, check_options, one_of, option, require
 from nmt_kd.workers import device_of_worker, which_worker
 
 MAX_TOKENS = 12000  # in a batch, if neither --max-tokens nor --batch-size is given
@@ -79,6 +81,9 @@ class SeqKDTask(TranslationTask):
         self.folder = ShardFolder(Path(cfg.distill_dir))
         self.interactive = InteractiveDecoding(self.folder, src_dict, cfg.distill_buffer_size)
         self.input: Optional[FairseqDataset] = None
+        self.input_decoder: Optional[Decoder] = None
+        for path in cfg.distill_path.split(":") if cfg.distill_path else ():
+            check_dictionaries(Path(path), read_model(path), self, "decode the data it was trained on")
         device_of_worker()
 
     def build_dataset_for_inference(self, src_tokens, src_lengths, **kwargs):
@@ -95,7 +100,11 @@ class SeqKDTask(TranslationTask):
         return _DecodingIterator(lambda: decode(dataset, longest_source))
 
     def build_generator(self, models, args, *rest, **kwargs):
-        """Build fairseq's generator, and keep it for decoding."""
+        """Build fairseq's generator, and keep it for decoding; raises UserError for settings that cannot be met."""
+        allowed = f"at most {args.beam}, since --beam is {args.beam}"
+        require(args.nbest <= args.beam, "--nbest", args.nbest, allowed)
+        if args.score_reference:
+            raise UserError("--score-reference scores references instead of translating; leave it out")
         generator = super().build_generator(models, args, *rest, **kwargs)
         self.models, self.generation, self.generator = models, args, generator
         return generator
@@ -109,9 +118,10 @@ class SeqKDTask(TranslationTask):
         raise SystemExit(0)
 
     def decode_input(self, dataset: FairseqDataset, longest_source: int) -> None:
-        """Decode the sentences that fairseq-interactive has read."""
-        decoder = self.claim_folder(longest_source, input_settings(self.cfg.distill_buffer_size))
-        self.interactive.decode(dataset, decoder)
+        """Decode the sentences that fairseq-interactive has read last."""
+        if self.input_decoder is None:
+            self.input_decoder = self.claim_folder(longest_source, input_settings(self.cfg.distill_buffer_size))
+        self.interactive.decode(dataset, self.input_decoder)
 
     def claim_folder(self, longest_source: int, data: dict) -> Decoder:
         """Store the settings in the folder, and return the decoder; UserError if the folder was made with others."""
@@ -135,7 +145,13 @@ class SeqKDTask(TranslationTask):
             wanted = self.folder.settings().get("backend", wanted)
         max_tokens = cfg.distill_max_tokens or (None if cfg.distill_batch_size else MAX_TOKENS)
         fairseq = FairseqBackend(
-            self, self.models, self.generator, self.generation.nbest, max_tokens, cfg.distill_batch_size
+            self,
+            self.models,
+            self.generator,
+            self.generation.nbest,
+            max_tokens,
+            cfg.distill_batch_size,
+            self.generation.prefix_size,
         )
         compute_type = fairseq.precision if cfg.distill_compute_type == "default" else cfg.distill_compute_type
         paths, data = cfg.distill_path.split(":"), cfg.data.split(os.pathsep)[0]

@@ -41,7 +41,7 @@ class SourceRules:
         if not text:
             self._found(line, "empty", self.empty, "--empty-lines skip")
             self.empty_lines += 1
-        elif len(text.encode()) >= self.longest and self.length(text) > self.longest:  # a token is a byte or more
+        elif most_tokens(text) > self.longest and self.length(text) > self.longest:
             what = f"longer than the {self.longest:,} tokens that the teacher reads"
             self._found(line, what, self.too_long, "--too-long skip or truncate")
             self.long_lines += 1
@@ -72,6 +72,15 @@ class SourceRules:
         if self.long_lines:
             what = "cut" if self.too_long == "truncate" else "skipped"
             logger.warning(f"lines longer than {self.longest:,} tokens, {what}: {self.long_lines:,}")
+
+
+def most_tokens(text: str) -> int:
+    """Return a number of tokens that a text cannot exceed, without splitting it.
+
+    NFKC, with which subword models normalise text, makes up to 18 characters of 3 bytes. Tokens besides those of the
+    characters are a mark of the beginning, a language and the end.
+    """
+    return 6 * len(text.encode()) + 3
 
 
 def decode_text(

@@ -354,7 +354,7 @@ def test_faiss_teaches_as_the_exact_search_does(data, task, teacher_path, datast
         ),
         (
             ["--source", "knn", "--knn-datastore", "NOTHING"],
-            r"^.*/none contains no datastore of decoder states \(no manifest.json\); make them with nmt-kd datastore D",
+            r"^.*/none contains no datastore of decoder states \(no manifest.json\); run nmt-kd datastore D",
         ),
     ],
 )
@@ -431,10 +431,10 @@ def test_an_incomplete_or_damaged_datastore_is_refused(data, teacher_path, chang
     folder = changed("knn_datastore", "manifest.json", "nmt_kd", "noted")
     block = folder / "0000003.safetensors"
     block.write_bytes(block.read_bytes()[:-1])
-    with pytest.raises(UserError, match=rf"^{block} is damaged; rerun the same nmt-kd datastore to compute it again$"):
+    with pytest.raises(UserError, match=rf"^{block} is damaged; rerun the same nmt-kd datastore command to compute it again$"):
         open_source(data, teacher_path, knn_datastore=str(folder))
     block.unlink()
-    with pytest.raises(UserError, match=r"/copy lacks 1 of its 4 files; rerun the same nmt-kd datastore to compute"):
+    with pytest.raises(UserError, match=r"/copy lacks 1 of its 4 files; rerun the same nmt-kd datastore command to compute"):
         open_source(data, teacher_path, knn_datastore=str(folder))
 
 

@@ -34,7 +34,7 @@ def test_what_is_only_noted_may_change(kept):
 
 
 def test_a_folder_without_one_says_what_makes_it(kept):
-    with pytest.raises(UserError, match=r"contains no numbers \(no manifest.json\); make them with count --folder OUT"):
+    with pytest.raises(UserError, match=r"contains no numbers \(no manifest.json\); run count --folder OUT"):
         kept.read()
 
 

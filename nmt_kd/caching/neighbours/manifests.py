@@ -25,8 +25,12 @@ class Kind:
 
     def manifest(self, folder: Path) -> Manifest:
         """Return the manifest of a folder, or of a subset in it; another version of this package may resume it."""
-        content = self.content.removeprefix("a ")
-        return Manifest(folder, content, f"{self.command} {self.arguments}", noted={"nmt_kd": __version__})
+        return Manifest(
+            folder,
+            self.content.removeprefix("a ").removeprefix("folder of "),
+            f"{self.command} {self.arguments}",
+            noted={"nmt_kd": __version__},
+        )
 
     def settings(self, task: FairseqTask, base: str, **others) -> dict:
         """Return the settings of a folder made with `task` and the model whose fingerprint is `base`."""
