@@ -175,9 +175,9 @@ class SubsetFolder(SentenceFolder[Block]):
         try:
             found = self._map(block, check)
         except FileNotFoundError:
-            raise UserError(f"{self.path(block)} is missing; rerun the same nmt-kd cache command to compute it") from None
+            raise UserError(f"{self.path(block)} is missing; rerun nmt-kd cache to compute it") from None
         if found is None:
-            raise UserError(f"{self.path(block)} is damaged; rerun the same nmt-kd cache command to compute it again")
+            raise UserError(f"{self.path(block)} is damaged; rerun nmt-kd cache to compute it again")
         return found
 
     def _map(self, block: int, check: bool) -> Block | None:

@@ -30,14 +30,8 @@ class FairseqBackend:
         prefix_size: int = 0,
     ):
         """`prefix_size` is the number of tokens of the reference with which every hypothesis begins."""
-        self.task, self.models, self.generator, self.nbest, self.prefix_size = (
-            task,
-            models,
-            generator,
-            nbest,
-            prefix_size,
-        )
-        self.max_tokens, self.max_sentences = max_tokens, max_sentences
+        self.task, self.models, self.generator, self.nbest = task, models, generator, nbest
+        self.max_tokens, self.max_sentences, self.prefix_size = max_tokens, max_sentences, prefix_size
         self.parameter = next(models[0].parameters())
         self.in_float32: tuple | None = None
         self.counts = {"sentences decoded again in float32": 0}

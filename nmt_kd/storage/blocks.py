@@ -84,8 +84,7 @@ class SentenceFolder(BlockFolder[Content]):
         blocks = range(len(self.sizes))
         if absent := self.absent(blocks):
             raise UserError(
-                f"{self.folder} lacks {len(absent)} of its {len(blocks)} files; rerun the same {command} command to "
-                "compute them"
+                f"{self.folder} lacks {len(absent)} of its {len(blocks)} files; rerun {command} to compute them"
             )
 
 

@@ -425,7 +425,7 @@ def test_a_damaged_block_is_named(damage, own, task):
     top(cache, batch(task, "train", [100, 3]), training=True)
     with pytest.raises(UserError) as error:
         top(cache, batch(task, "train", [100, 130]), training=True)
-    assert str(error.value) == f"{path} is damaged; rerun the same nmt-kd cache command to compute it again"
+    assert str(error.value) == f"{path} is damaged; rerun nmt-kd cache to compute it again"
 
 
 def test_a_block_of_other_sentences_is_damaged(own, task):
@@ -438,7 +438,7 @@ def test_a_missing_block_is_reported_before_it_is_needed(own, task):
     (own / "train/0000002.safetensors").unlink()
     (own / "train/0000007.safetensors").unlink()
     cache = TeacherCache.open(str(own), task)
-    with pytest.raises(UserError, match=r"/train lacks 2 of its 10 files; rerun the same nmt-kd cache command to compute them"):
+    with pytest.raises(UserError, match=r"/train lacks 2 of its 10 files; rerun nmt-kd cache to compute them"):
         top(cache, batch(task, "train", [1]), training=True)
     top(cache, batch(task, "valid", [1]), training=False)
 
@@ -447,7 +447,7 @@ def test_a_block_that_goes_missing_is_named(own, task):
     cache = TeacherCache.open(str(own), task)
     top(cache, batch(task, "train", [1]), training=True)
     (own / "train/0000002.safetensors").unlink()
-    with pytest.raises(UserError, match=r"0000002.safetensors is missing; rerun the same nmt-kd cache command to compute it"):
+    with pytest.raises(UserError, match=r"0000002.safetensors is missing; rerun nmt-kd cache to compute it"):
         top(cache, batch(task, "train", [130]), training=True)
 
 
@@ -512,9 +512,7 @@ def test_other_dictionaries_are_refused(side, built, task):
 
 
 def test_a_folder_that_is_none_is_named(tmp_path, task):
-    with pytest.raises(
-        UserError, match=r"contains no predictions of a teacher \(no manifest.json\); run nmt"
-    ):
+    with pytest.raises(UserError, match=r"contains no predictions of a teacher \(no manifest.json\); run nmt"):
         TeacherCache.open(str(tmp_path / "none"), task)
 
 

@@ -61,6 +61,11 @@ def test_too_few_checkpoints_and_different_models_are_errors(tmp_path):
         averaging.average_checkpoints([first, other])
 
 
+def test_a_folder_needs_to_say_which_of_its_checkpoints(tmp_path):
+    with pytest.raises(UserError, match="--inputs is a folder; say which of its checkpoints with --last-epochs or"):
+        main(["average", "--inputs", str(tmp_path), "--output", str(tmp_path / "average.pt")])
+
+
 def test_a_full_disk_leaves_the_earlier_average(tmp_path, monkeypatch):
     paths = [write(tmp_path, "checkpoint1.pt", x=torch.ones(2))]
     output = tmp_path / "average.pt"

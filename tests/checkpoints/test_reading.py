@@ -132,6 +132,17 @@ def test_missing_empty_truncated_and_foreign_files_are_told_apart(tmp_path):
         assert name in one_line(error)
 
 
+def test_a_file_that_the_system_refuses_to_read_is_not_called_damaged(tmp_path, monkeypatch):
+    path = write_checkpoint(tmp_path / "other_owner.pt")
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(torch, "load", refuse)
+    with pytest.raises(UserError, match=r"^cannot read checkpoint .*/other_owner.pt: Permission denied$"):
+        read_checkpoint_file(path)
+
+
 def test_a_folder_names_its_checkpoints_the_newest_first(tmp_path):
     for age, name in enumerate(["checkpoint_last.pt", "checkpoint_best.pt", "checkpoint1.pt"]):
         os.utime(write_checkpoint(tmp_path / name), (age, 1e9 - age))

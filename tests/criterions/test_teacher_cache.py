@@ -108,6 +108,22 @@ def test_validation_on_the_training_set_is_possible_with_and_without_the_data_lo
         assert prefetching.values("valid", name) == by_step.values("valid", name)
 
 
+@pytest.mark.parametrize("with_loader", [True, False])
+def test_the_subset_to_train_on_may_have_another_name(data, cache, tmp_path, monkeypatch, with_loader):
+    for folder, name in ((data, "data"), (cache, "cache")):
+        shutil.copytree(folder, tmp_path / name)
+    for file in (tmp_path / "data").glob("train.*"):
+        file.rename(file.with_name(file.name.replace("train", "chosen")))
+    (tmp_path / "cache/train").rename(tmp_path / "cache/chosen")
+    if not with_loader:
+        monkeypatch.setattr(cached_teacher, "prefetch", lambda *_: None)
+    usual = train_here(data, tmp_path / "usual", *CACHED["word_kd"], *TRAINING, "--teacher-cache", cache)
+    flags = ["--teacher-cache", tmp_path / "cache", "--train-subset", "chosen"]
+    chosen = train_here(tmp_path / "data", tmp_path / "run", *CACHED["word_kd"], *TRAINING, *flags)
+    assert chosen.values("train_inner", "loss") == usual.values("train_inner", "loss")
+    assert chosen.values("valid", "valid_kd_loss") == usual.values("valid", "valid_kd_loss")
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -2,16 +2,21 @@
 
 import json
 import sys
+from itertools import product
+from types import SimpleNamespace
 
 import numpy
 import pytest
+import torch
 from conftest import train_here
+from fairseq.data import Dictionary
 from fairseq.dataclass.configs import GenerationConfig
 from near_ties import Judge
 from omegaconf import OmegaConf
 from tasks.test_seq_kd import decode
 
 from nmt_kd.data import batches_by_tokens
+from nmt_kd.decoding import backends, ctranslate2_backend
 from nmt_kd.decoding.ctranslate2_backend import why_not_ctranslate2
 from nmt_kd.decoding.order import in_order
 from nmt_kd.decoding.shards import ShardFolder
@@ -51,6 +56,45 @@ def test_the_model_is_converted_once(data, seq_kd_teacher, tmp_path, cache):
         made = model.stat().st_mtime_ns
     assert model.stat().st_mtime_ns == made
     assert list(cache.glob("*.partial.*")) == []
+
+
+def test_the_kept_model_is_that_of_the_checkpoint_and_of_both_dictionaries(monkeypatch, tmp_path):
+    kept = []
+    monkeypatch.setattr(backends, "converted_model", lambda *arguments: kept.append(arguments[-1]))
+    monkeypatch.setattr(backends, "CTranslate2Backend", lambda *_: None)
+    (tmp_path / "a.pt").write_bytes(b"a")
+    generation = OmegaConf.structured(GenerationConfig)
+    dictionaries = [Dictionary(), Dictionary()]
+    dictionaries[1].add_symbol("x")
+    for source, target in product(dictionaries, repeat=2):
+        cfg = SimpleNamespace(source_lang="en", target_lang="de")
+        fairseq = SimpleNamespace(task=SimpleNamespace(cfg=cfg, source_dictionary=source, target_dictionary=target))
+        backends.choose_backend("ctranslate2", fairseq, generation, [str(tmp_path / "a.pt")], "data", "float32")
+    assert len(set(kept)) == 4
+
+
+@pytest.mark.parametrize(("positions", "limit"), [(9, 8), (1024, 30)])
+def test_translations_are_no_longer_than_the_teacher_can_write(monkeypatch, positions, limit):
+    limits = []
+
+    class Translator:
+        def translate_batch(self, sources, max_decoding_length, **_):
+            limits.append(max_decoding_length)
+            raise RuntimeError("No position encodings\nare defined")
+
+    monkeypatch.setattr(ctranslate2_backend, "load_translator", lambda *_: Translator())
+    fairseq = SimpleNamespace(
+        task=SimpleNamespace(source_dictionary=Dictionary()),
+        parameter=torch.zeros(1),
+        max_tokens=None,
+        generator=SimpleNamespace(max_len=positions),
+    )
+    generation = OmegaConf.merge(OmegaConf.structured(GenerationConfig), {"max_len_b": 30})
+    backend = ctranslate2_backend.CTranslate2Backend("folder", "float32", generation, fairseq)
+    message = "^CTranslate2 cannot translate: No position encodings.*; decode with --distill-backend fairseq$"
+    with pytest.raises(UserError, match=message):
+        backend.decode([{"source": torch.tensor([3, 2])}], numpy.array([0]))
+    assert limits == [limit]
 
 
 def test_int8_is_an_option_and_another_decoding(data, seq_kd_teacher, tmp_path, cache):

@@ -116,7 +116,7 @@ def test_what_cannot_work_is_refused_in_one_line_before_any_work(assemble, tmp_p
 def test_a_corpus_without_pairs_is_an_error_and_leaves_no_folder(assemble, tmp_path, monkeypatch):
     monkeypatch.setattr(Filters, "reason", lambda self, source, target: "copy of the source")
     for flags in ([], ["--deduplicate"]):
-        with pytest.raises(UserError, match=r"no pair is left for the corpus \(copy of the source: 600\); choose weak"):
+        with pytest.raises(UserError, match=r"no pair is left for the corpus \(copy of the source: 600\); decode othe"):
             assemble("--drop-copies", *flags)
         assert list(tmp_path.iterdir()) == []
 

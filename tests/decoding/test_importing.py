@@ -131,7 +131,10 @@ def test_files_whose_format_is_unclear_are_refused(write, tmp_path):
 def test_tables_are_compared_with_the_sources_that_are_given(write, tmp_path):
     path = write("x.tsv", TSV)
     for sources, message in (
-        ("one\nthree\ntwo\n", "x.en, line 2: the translations have the source 'two' here; give the translations in the order of --sources"),
+        (
+            "one\nthree\ntwo\n",
+            "x.en, line 2: the translations have the source 'two' here; give the translations in the",
+        ),
         (
             "one\ntwo\nthree\nfour\n",
             "x.en, line 4: has no translation; give the translations in the order of --sources",

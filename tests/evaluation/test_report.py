@@ -24,6 +24,12 @@ def test_runs_on_different_corpora_are_different_systems(variation):
     assert [[run.name for run in system.runs] for system in systems_of(runs)] == [["plain", "plain.seed2"], ["seq_kd"]]
 
 
+def test_two_systems_of_one_name_are_refused(variation):
+    one, other = variation("word_kd"), variation("word_kd", "elsewhere/tiny", log=with_setting("kd_alpha", "0.7"))
+    with pytest.raises(UserError, match=f"{one} and {other} have different settings and the same name; rename one"):
+        systems_of([Run(one), Run(other)])
+
+
 def test_folders_that_are_not_runs_are_skipped_and_named(folders, tmp_path, capsys):
     other = folders[0].parent / "data-bin"
     other.mkdir()

@@ -76,6 +76,12 @@ def test_the_time_of_a_validation_between_two_records_is_interpolated(tmp_path):
     assert (point.updates, point.seconds, point.value) == (15, 7.5, 3.5)
 
 
+def test_validation_takes_no_time_of_training(tmp_path):
+    valid = '2026-01-01 10:00:00 | INFO | valid | {"valid_bleu": "3.5", "valid_num_updates": "20"}'
+    run = written(tmp_path, inner(10, 9), inner(20, 8), valid, inner(30, 7, wps="10"), inner(40, 6))
+    assert [point.seconds for point in run.curve("loss", "train_inner")] == [5, 10, 15, 20]
+
+
 def test_updates_after_the_last_interval_count(tmp_path):
     valid = '2026-01-01 10:00:00 | INFO | valid | {"valid_bleu": "3.5", "valid_num_updates": "12"}'
     run = written(tmp_path, inner(10, 9), valid)

@@ -238,6 +238,8 @@ def test_the_table_has_runs_marks_and_p_values_in_every_format(files, capsys):
         (["--systems", "plain"], "--systems is 'plain'; it must be NAME=FILE"),
         (["--baseline", "teacher"], "unknown baseline 'teacher'; choose from plain$"),
         (["--metrics", "comet"], "COMET also needs the source sentences; give them with --sources"),
+        (["--bootstrap-samples", "0"], "--bootstrap-samples is 0; it must be 1 or more"),
+        (["--randomisation-trials", "-1"], "--randomisation-trials is -1; it must be 1 or more"),
         (["--systems", "plain=/none"], "/none does not exist; give an existing file"),
     ],
 )

@@ -1,5 +1,6 @@
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -112,6 +113,7 @@ def test_a_folder_replaces_the_earlier_one_as_a_whole(tmp_path):
 def test_folders_left_by_killed_writers_are_deleted_unless_others_may_be_writing(tmp_path):
     (tmp_path / "a.partial.0123").mkdir()
     (tmp_path / "a.partial.0123" / "file").touch()
+    (tmp_path / "a.replaced.0123").mkdir()
     (tmp_path / "b.partial.0123").mkdir()
     with atomic_folder(tmp_path / "a"), atomic_folder(tmp_path / "b", overwrite=False):
         pass
@@ -130,6 +132,23 @@ def test_a_folder_that_fails_leaves_the_earlier_one(tmp_path):
         fail()
     assert names(tmp_path) == ["a"]
     assert names(tmp_path / "a") == []
+
+
+def test_a_folder_that_cannot_take_the_name_leaves_the_earlier_one(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/old").touch()
+    rename = Path.rename
+
+    def refused(self, target):
+        if ".partial." in self.name:
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(UserError, match=r"cannot write .*/a: Input/output error"), atomic_folder(tmp_path / "a"):
+        pass
+    assert names(tmp_path) == ["a"]
+    assert names(tmp_path / "a") == ["old"]
 
 
 def test_without_overwriting_the_first_folder_stays(tmp_path):

@@ -202,7 +202,9 @@ def test_half_precision_that_breaks_is_decoded_again_in_float32(data, task, seq_
     real, searched = FairseqBackend._search, {torch.float16: [], torch.float32: []}
 
     def search(self, dataset, batch, generator, models):
-        searched[next(models[0].parameters()).dtype] += batch.tolist()
+        dtype = next(models[0].parameters()).dtype
+        assert next(generator.model.parameters()).dtype == dtype
+        searched[dtype] += batch.tolist()
         return real(self, dataset, batch, generator, models)
 
     def decoded(name, *flags):
@@ -226,6 +228,26 @@ def test_half_precision_that_breaks_is_decoded_again_in_float32(data, task, seq_
     )
 
 
+def test_hypotheses_begin_with_the_prefix_that_is_asked_for(data, task, seq_kd_teacher, tmp_path):
+    decode(data, tmp_path, seq_kd_teacher, "--gen-subset", "test", "--prefix-size", "2")
+    originals = Originals.load(data, "en", "de", "test")
+    for sentence in in_order(ShardFolder(tmp_path)):
+        _, reference = originals.pair(sentence)
+        for hypothesis in sentence.hypotheses:
+            assert hypothesis.text.split(" ")[:2] == reference.split(" ")[:2]
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_data_with_other_dictionaries_than_the_teachers_are_refused(data, seq_kd_teacher, tmp_path, side):
+    shutil.copytree(data, tmp_path / "data")
+    file = tmp_path / "data" / f"dict.{'en' if side == 'source' else 'de'}.txt"
+    first, second, *others = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    file.write_text("".join([second, first, *others]), encoding="utf-8")
+    with pytest.raises(UserError, match=f"was trained with another {side} dictionary, .*; decode the data it was"):
+        decode(tmp_path / "data", tmp_path / "kd", seq_kd_teacher)
+    assert not (tmp_path / "kd").exists()
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -233,6 +255,8 @@ def test_half_precision_that_breaks_is_decoded_again_in_float32(data, task, seq_
         (["--num-shards", "2", "--shard-id", "2"], "--shard-id is 2; it must be from 0 to 1, since --num-shards is 2"),
         (["--distill-block-sentences", "0"], "--distill-block-sentences is 0; it must be 1 or more"),
         (["--distill-backend", "magic"], "--distill-backend is magic; it must be fairseq, ctranslate2 or auto"),
+        (["--nbest", "4"], "--nbest is 4; it must be at most 3, since --beam is 3"),
+        (["--score-reference"], "--score-reference scores references instead of translating; leave it out"),
         (["--max-source-positions", "9"], "positions; choose what to do with --distill-too-long skip or truncate"),
     ],
 )

@@ -2,7 +2,9 @@
 
 import json
 import time
+import unicodedata
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tasks.test_seq_kd import contents, undisturbed  # noqa: F401  (a fixture)
@@ -14,7 +16,7 @@ from nmt_kd.checkpoints.reading import file_hash
 from nmt_kd.decoding.noise import Noise
 from nmt_kd.decoding.order import in_order
 from nmt_kd.decoding.shards import Hypothesis, ShardFolder
-from nmt_kd.decoding.text_files import TextFiles
+from nmt_kd.decoding.text_files import Line, TextFiles
 from nmt_kd.errors import UserError
 from nmt_kd.translators import decode, opening
 from nmt_kd.translators.decode import SourceRules, decode_block
@@ -217,6 +219,13 @@ def test_a_cut_source_is_as_long_as_the_teacher_reads():
     assert rules.readable("0123456789") == "0123456"
     assert rules.readable("0123456") == "0123456"
     assert replace(rules, too_long="skip").readable("0123456789") is None
+
+
+def test_normalisation_can_make_a_short_line_too_long():
+    """NFKC makes 18 characters of this one, which has 3 bytes."""
+    rules = SourceRules(lambda text: len(unicodedata.normalize("NFKC", text)) + 1, 10, too_long="skip")
+    rules.check(Line("\ufdfa", Path("text.ar"), 1))
+    assert rules.long_lines == 1
 
 
 def test_a_teacher_that_loses_a_sentence_is_not_believed():

@@ -93,7 +93,7 @@ class ValueFolder(SentenceFolder[ValueBlock]):
         for block in range(len(self.sizes)):
             content = self._map(block)
             if content is None:
-                raise UserError(f"{self.path(block)} is damaged; rerun the same {self.command} command to compute it again")
+                raise UserError(f"{self.path(block)} is damaged; rerun {self.command} to compute it again")
             found.append(content)
         return PositionValues(self.block_sentences, found)
 
