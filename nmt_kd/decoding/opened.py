@@ -70,7 +70,9 @@ def open_decodings(sources: list[Source], student: Student) -> list[Decoding]:
     texts = [source for source in sources if is_text(settings[source.folder])]
     if student.references and not any(source.needing_references for source in texts):
         raise UserError("--references are only for 'base' and 'inter' of folders with text; leave them out")
-    pairs = (student.pair, f"{student.target_lang}-{student.source_lang}")  # fairseq reads either
+    pairs = [student.pair]
+    if student.names_given:
+        pairs.append(f"{student.target_lang}-{student.source_lang}")  # fairseq reads either
     if texts and not any(any(student.data.glob(f"*.{pair}.*")) for pair in pairs):
         raise UserError(
             f"{student.data} has no data in {student.pair}; give the student's data or, if it names the languages "

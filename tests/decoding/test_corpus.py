@@ -209,7 +209,7 @@ def test_other_data_is_refused(data, train_set, tmp_path, settings, message):
 
 
 def test_decodings_in_the_wrong_direction_are_refused(decoding, data, train_set, tmp_path):
-    with pytest.raises(UserError, match="was decoded from en-de, but 'bt' needs de-en; give a folder of that direct"):
+    with pytest.raises(UserError, match="was decoded from en-de, but 'bt' needs de-en; give a folder decoded in"):
         pairs_of([f"{decoding}=kd", f"{decoding}=bt"], data)
     with pytest.raises(UserError, match=r"'bt' needs a separate folder, decoded in the reverse direction, but .* has"):
         pairs_of(decoding, data, "base+kd+bt")

@@ -147,7 +147,7 @@ def test_duplicates_are_counted(assemble, decoded, monolingual, corpus):
 
 
 def test_folders_of_other_directions_and_names_are_refused(assemble, decoded, monolingual, reverse, tmp_path):
-    with pytest.raises(UserError, match="reverse was decoded from de-en, but the corpus is en-de; give a folder of th"):
+    with pytest.raises(UserError, match="reverse was decoded from de-en, but the corpus is en-de; give a folder dec"):
         assemble(decoded, reverse)
     with pytest.raises(UserError, match="monolingual was decoded from en-de, but 'bt' needs de-en"):
         assemble(decoded, f"{monolingual}=bt")

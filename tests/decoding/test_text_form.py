@@ -103,7 +103,7 @@ def test_the_corpus_is_in_the_students_subwords_and_trains(assemble, student, co
         (["--corpus", "bt"], "has no data in de-en; give the student's data or, if"),
         (
             ["--corpus", "bt", "--source-lang", "en", "--target-lang", "de"],
-            "was decoded from en-de, but 'bt' needs de-en; give a folder of",
+            "was decoded from en-de, but 'bt' needs de-en; give a folder decoded",
         ),
         (["--references", "TEXT/test.de"], "--references are only for 'base' and 'inter' of folders with text"),
         (["--corpus", "base", "--references", "TEXT/valid.de"], r"valid.de: 20 lines, but .* has 13 sentences"),
@@ -117,6 +117,13 @@ def test_what_does_not_fit_is_refused_in_one_line(assemble, corpus, flags, messa
              if flag.partition("/")[0] in places else flag for flag in flags]  # fmt: skip
     with pytest.raises(UserError, match=message):
         assemble(*flags)
+
+
+def test_data_that_is_named_in_the_other_direction_keeps_its_validation_set(assemble, corpus, data, tmp_path):
+    """fairseq reads valid.en-de for a student that translates from German, too."""
+    assemble("--corpus", "bt", "--source-lang", "de", "--target-lang", "en")
+    copied = {file.name for file in (tmp_path / "out").glob("valid.*")}
+    assert copied == {file.name for file in data.glob("valid.*")} != set()
 
 
 def test_text_needs_a_subword_model(assemble):
