@@ -186,7 +186,7 @@ def test_a_worker_of_the_data_loader_reports_wrong_input_in_one_line(data, cache
     flags = [*CACHED["word_kd"], *TRAINING, "--teacher-cache", own, "--num-workers", "1", "--disable-validation"]
     with pytest.raises(UserError) as error:
         train_here(data, tmp_path / "run", *flags)
-    assert user_error_in(error.value).startswith(f"{block} is damaged; rerun the same nmt-kd cache")
+    assert user_error_in(error.value).startswith(f"{block} is damaged; rerun nmt-kd cache")
     assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())
 
 
