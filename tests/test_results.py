@@ -14,6 +14,16 @@ from nmt_kd.evaluation.audit_report import as_table, from_dict
 from nmt_kd.evaluation.tables import as_markdown
 
 STORED = {row["system"]: row for row in json.loads((ROOT / "docs/comparison.json").read_text(encoding="utf-8"))}
+LONGER = {row["system"]: row for row in json.loads((ROOT / "docs/longer.json").read_text(encoding="utf-8"))}
+LONGER_ROWS = [  # a system, and the same trained for three times as many updates
+    ("plain", "plain_thrice"),
+    ("plain_no_dropout", "plain_thrice_no_dropout"),
+    ("word_kd_stored", "word_kd_stored_thrice"),
+    ("recommended", "recommended_thrice"),
+    (None, "recommended_thrice_dropout"),
+    (None, "recommended_mix_thrice"),
+    ("seq_kd_base_bt_no_dropout", "seq_kd_base_bt_thrice_no_dropout"),
+]
 README_ROWS = re.findall(
     r"^\| [^|]* \| `(\w+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", TEXTS["README.md"], re.MULTILINE
 )
@@ -37,22 +47,46 @@ def test_the_readmes_figures_are_the_stored_ones(row):
     assert cost == ("-" if found["cost"] is None else f"{found['cost']:.2f}")
 
 
-@pytest.mark.parametrize("system", ["plain", "seq_kd", "seq_kd_base", "seq_kd_base_bt"])
-def test_the_table_of_mixed_corpora_has_the_stored_figures(system):
-    with_dropout, without = (STORED.get(name) for name in (system, f"{system}_no_dropout"))
-    cells = [
-        " / ".join(comparison.mean_and_deviation(found["scores"][name]) for name in ("BLEU", "chrF")) if found else "-"
-        for found in (with_dropout, without)
-    ]
-    row = rf"^\| [^|]*\(`{system}`\) \| [\d,]+ \| {re.escape(cells[0])} \| {re.escape(cells[1])} \|$"
+def cell(system: str) -> str:
+    """BLEU and chrF of a system, as a cell of a table."""
+    found = {**LONGER, **STORED}.get(system)
+    if found is None:
+        return "-"
+    return " / ".join(comparison.mean_and_deviation(found["scores"][name]) for name in ("BLEU", "chrF"))
+
+
+@pytest.mark.parametrize(
+    ("system", "updates"),
+    [
+        ("plain", 2000),
+        ("seq_kd", 2000),
+        ("seq_kd_base", 2000),
+        ("seq_kd_base_bt", 2000),
+        ("seq_kd_base_twice", 4000),
+        ("seq_kd_base_bt_thrice", 6000),
+    ],
+)
+def test_the_table_of_mixed_corpora_has_the_stored_figures(system, updates):
+    cells = [f"{updates:,}", cell(system), cell(f"{system}_no_dropout")]
+    row = rf"^\| [^|]*\(`{system}`\) \| [\d,]+ \| {' [|] '.join(map(re.escape, cells))} \|$"
+    assert re.search(row, TEXTS["docs/results.md"], re.MULTILINE)
+
+
+@pytest.mark.parametrize(("system", "longer"), LONGER_ROWS, ids=[longer for _, longer in LONGER_ROWS])
+def test_the_table_of_longer_trainings_has_the_stored_figures(system, longer):
+    found = LONGER[longer]
+    assert found["updates"] == 6000
+    cells = [cell(system) if system else "-", cell(longer), f"{found['cost']:.2f}"]
+    row = rf"^\| [^|]*\(`{longer}`\) \| {' [|] '.join(map(re.escape, cells))} \|$"
     assert re.search(row, TEXTS["docs/results.md"], re.MULTILINE)
 
 
 def test_every_stored_figure_belongs_to_a_system_of_the_experiment():
-    files = [ROOT / f"configs/experiments/{name}.sh" for name in ("comparison", "recommended", "dropout")]
+    names = ("comparison", "recommended", "dropout", "longer")
+    files = [ROOT / f"configs/experiments/{name}.sh" for name in names]
     text = "".join(file.read_text(encoding="utf-8") for file in files)
-    assert set(STORED) <= set(re.findall(r"system (\w+) ", text))
-    assert all(statistics.mean(row["scores"]["BLEU"]) > 0 for row in STORED.values())
+    assert {*STORED, *LONGER} <= set(re.findall(r"system (\w+) ", text))
+    assert all(statistics.mean(row["scores"]["BLEU"]) > 0 for row in (*STORED.values(), *LONGER.values()))
 
 
 def test_the_table_of_large_data_sets_is_that_of_the_stored_figures():

@@ -1,5 +1,4 @@
-# What is gained if students train three times as long: plain training, word- and sequence-level distillation, and the
-# recommended recipe, with and without dropout.
+# What is gained if students train three times as long: plain training, word-level distillation and the recommended recipe.
 [[ " ${student_training[*]} " == *" --max-update "* ]] ||
     fail "the experiment longer trains for more updates, but $data trains for a number of epochs; choose other data"
 # shellcheck source=/dev/null
@@ -9,6 +8,10 @@ system plain_thrice plain "${thrice[@]}"
 system plain_thrice_no_dropout plain "${no_dropout[@]}" "${thrice[@]}"
 store teacher cache --teacher-path "$(teacher_checkpoint)" --top-k 8
 STORE=teacher system word_kd_stored_thrice word_kd "${thrice[@]}"
-system seq_kd_thrice_no_dropout seq_kd "${no_dropout[@]}" "${thrice[@]}"
 CORPUS=kd STORE=teacher_kd system recommended_thrice recommended "${thrice[@]}"
 CORPUS=kd STORE=teacher_kd system recommended_thrice_dropout recommended --dropout 0.1 "${thrice[@]}"
+
+# the recommended recipe on a corpus that is three times as large
+system reverse_teacher reverse_teacher
+CORPUS=base+kd+bt store teacher_mix cache --teacher-path "$(teacher_checkpoint)" --top-k 8
+CORPUS=base+kd+bt STORE=teacher_mix system recommended_mix_thrice recommended "${thrice[@]}"

@@ -77,9 +77,9 @@ def two_panels(narrow: bool, share_y: bool):
 
 def compact(value: float, position: int | None = None) -> str:
     """Format a number for an axis, 661312 as 0.661M. matplotlib also passes the `position`, which is not used."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= 0.5 * size:
-            return f"{value / (size if unit != 'k' else 1e3):.3g}{unit}"
+    for smallest, size, unit in ((5e8, 1e9, "G"), (5e5, 1e6, "M"), (1e3, 1e3, "k")):
+        if abs(value) >= smallest:
+            return f"{value / size:.3g}{unit}"
     return f"{value:.4g}"
 
 
