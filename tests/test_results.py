@@ -47,6 +47,14 @@ def test_the_readmes_figures_are_the_stored_ones(row):
     assert cost == ("-" if found["cost"] is None else f"{found['cost']:.2f}")
 
 
+def test_the_readme_has_the_stored_figures_of_longer_trainings():
+    plain, recommended = (LONGER[name]["scores"]["BLEU"][0] for name in ("plain_thrice", "recommended_mix_thrice"))
+    share = recommended / statistics.mean(STORED["teacher"]["scores"]["BLEU"])
+    text = " ".join(TEXTS["README.md"].split())
+    assert f"After 6,000 updates, `plain` has {plain:.1f} BLEU" in text
+    assert f" has {recommended:.1f}, {share:.0%}".replace("%", " %") + " of the teacher's" in text
+
+
 def cell(system: str) -> str:
     """BLEU and chrF of a system, as a cell of a table."""
     found = {**LONGER, **STORED}.get(system)
@@ -76,7 +84,9 @@ def test_the_table_of_mixed_corpora_has_the_stored_figures(system, updates):
 def test_the_table_of_longer_trainings_has_the_stored_figures(system, longer):
     found = LONGER[longer]
     assert found["updates"] == 6000
-    cells = [cell(system) if system else "-", cell(longer), f"{found['cost']:.2f}"]
+    p = found["p"].get("plain_thrice")
+    significance = f"{p['BLEU']:.3f} / {p['chrF']:.3f}" if p else "-"
+    cells = [cell(system) if system else "-", cell(longer), significance, f"{found['cost']:.2f}"]
     row = rf"^\| [^|]*\(`{longer}`\) \| {' [|] '.join(map(re.escape, cells))} \|$"
     assert re.search(row, TEXTS["docs/results.md"], re.MULTILINE)
 
