@@ -37,6 +37,7 @@ STORE=masked_t1 system word_kd_masked_t1 word_kd
 STORE=teacher system selective_kd_stored selective_kd
 STORE=teacher system probing_kd_stored probing_kd
 STORE=teacher system word_kd_js_stored word_kd --kd-divergence js
+STORE=teacher system word_kd_js_stored_085 word_kd --kd-divergence js --kd-alpha 0.85
 
 # methods that train on the teacher's translations
 system seq_kd seq_kd
