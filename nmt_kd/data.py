@@ -55,6 +55,11 @@ def _why_not_data(folder: str, *languages: str | None) -> str | None:
     return None
 
 
+def pairs_of_data(source_lang: str, target_lang: str) -> tuple[str, str]:
+    """Return the two names of a language pair under which fairseq finds the data of this direction."""
+    return f"{source_lang}-{target_lang}", f"{target_lang}-{source_lang}"
+
+
 def _subsets(folder: Path) -> list[tuple[str, str]]:
     """Return the subsets of a folder, each with its pair of languages: ("train", "en-de"), ..."""
     parts = (file.name.split(".") for file in folder.glob("*.*-*.*.*"))
@@ -82,7 +87,7 @@ def opening_subset(data: str, subset: str, source_lang: str, target_lang: str) -
 
 def _why_no_subset(data: str, subset: str, source_lang: str, target_lang: str) -> str:
     found = _subsets(Path(data))
-    pairs = {f"{source_lang}-{target_lang}", f"{target_lang}-{source_lang}"}
+    pairs = pairs_of_data(source_lang, target_lang)
     missing = f"{data} has no {subset}.{source_lang}-{target_lang}"
     if names := [name for name, pair in found if pair in pairs]:
         return (

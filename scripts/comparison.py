@@ -45,7 +45,7 @@ def check_test_sets(runs: list[Run]) -> None:
     for run in runs:
         for name in test_sets:
             if name not in run.evaluations or run.evaluations[name].hypotheses is None:
-                raise UserError(f"{run.folder} has no translations of {name}; rerun scripts/evaluate.sh")
+                raise UserError(f"{run.folder} is not evaluated on test set {name}; rerun scripts/evaluate.sh")
 
 
 def pooled(run: Run, what: str) -> list[str]:

@@ -43,7 +43,7 @@ class TeacherCache:
     def open(cls, folder: str, task: FairseqTask, training_subset: str = TRAINING_SUBSET) -> "TeacherCache":
         """Open a cache for the data of `task`, whose `training_subset` is trained on.
 
-        Raises UserError if there is none, or its dictionaries differ.
+        Raises UserError if `folder` is not a cache, or was made with other dictionaries or for other languages.
         """
         kind = kind_of_folder(Path(folder))
         if kind not in (CACHE, None):

@@ -20,6 +20,7 @@ import re
 from contextlib import contextmanager
 from pathlib import Path
 
+from nmt_kd.data import pairs_of_data
 from nmt_kd.decoding.copies import Copies, CopyOptions
 from nmt_kd.decoding.corpus import Corpus, Report
 from nmt_kd.decoding.filters import Filters, parse_share
@@ -191,7 +192,7 @@ def _student_model(path: Path, data: Path, source_lang: str, target_lang: str) -
     """Return the subword model at `path`; raises UserError if it does not split text as `data` was split."""
     model = SubwordModel.read(path)
     for subset in ("valid", "train"):
-        pairs = (f"{source_lang}-{target_lang}", f"{target_lang}-{source_lang}")  # fairseq reads either
+        pairs = pairs_of_data(source_lang, target_lang)
         if any((data / f"{subset}.{pair}.{source_lang}.idx").is_file() for pair in pairs):
             originals = Originals.load(data, source_lang, target_lang, subset)
             numbers = range(min(CHECKED_SENTENCES, len(originals.dataset)))

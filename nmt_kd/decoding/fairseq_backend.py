@@ -66,7 +66,7 @@ class FairseqBackend:
         if not self.prefix_size:
             return None
         if sample.get("target") is None:
-            raise UserError(f"--prefix-size {self.prefix_size} needs references, but the input has none; leave it out")
+            raise UserError(f"--prefix-size {self.prefix_size} needs references, but the input has none; omit it")
         return sample["target"][:, : self.prefix_size]
 
     def _hypothesis(self, item: dict) -> Hypothesis:

@@ -73,5 +73,7 @@ def _check_sources(content: Format, sources: TextFiles) -> None:
             raise UserError(f"{', '.join(map(str, content.translations.paths))}: more sources than --sources has lines")
         line = record[0]
         if source is None or source.split() != line.text.split():
-            found = "has no translation" if source is None else f"the translations have the source {source!r} here"
+            found = "has no translation"
+            if source is not None:
+                found = f"does not match the source in the translations, {source!r}"
             raise line.error(f"{found}; give the translations in the order of --sources, or leave out --sources")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fairseq.data import Dictionary
 
+from nmt_kd.data import pairs_of_data
 from nmt_kd.decoding.order import check_finished
 from nmt_kd.decoding.originals import InteractiveOriginals, Originals, load_dictionary
 from nmt_kd.decoding.parts import Source, check_lists
@@ -70,9 +71,7 @@ def open_decodings(sources: list[Source], student: Student) -> list[Decoding]:
     texts = [source for source in sources if is_text(settings[source.folder])]
     if student.references and not any(source.needing_references for source in texts):
         raise UserError("--references are only for 'base' and 'inter' of folders with text; leave them out")
-    pairs = [student.pair]
-    if student.names_given:
-        pairs.append(f"{student.target_lang}-{student.source_lang}")  # fairseq reads either
+    pairs = pairs_of_data(student.source_lang, student.target_lang) if student.names_given else (student.pair,)
     if texts and not any(any(student.data.glob(f"*.{pair}.*")) for pair in pairs):
         raise UserError(
             f"{student.data} has no data in {student.pair}; give the student's data or, if it names the languages "

@@ -70,7 +70,7 @@ KNOWN = "base, kd, best-2 (or another number), inter, mbr, qe, bt"
 
 
 def parse_part(name: str) -> Part:
-    """Return the part of this name; raises UserError if there is none."""
+    """Return the part with this name; raises UserError if the name is unknown."""
     if match := BEST.fullmatch(name):
         return Part(name, first(int(match[1])), fewest=int(match[1]))
     if name not in PARTS:

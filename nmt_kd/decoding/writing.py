@@ -15,6 +15,7 @@ from fairseq import options
 from fairseq.data import Dictionary
 from fairseq_cli import preprocess
 
+from nmt_kd.data import pairs_of_data
 from nmt_kd.decoding.corpus import Candidate, Report
 from nmt_kd.decoding.filters import Filters
 from nmt_kd.errors import UserError
@@ -134,6 +135,6 @@ def binarise(text: Path, data: Path, out: Path, source_lang: str, target_lang: s
     arguments += ["--destdir", str(out), "--workers", str(workers)]
     preprocess.main(options.get_preprocessing_parser().parse_args(arguments))
     for split in ("valid", "test"):
-        for pair in (f"{source_lang}-{target_lang}", f"{target_lang}-{source_lang}"):  # fairseq reads either
+        for pair in pairs_of_data(source_lang, target_lang):
             for file in data.glob(f"{split}*.{pair}.*"):
                 shutil.copy2(file, out / file.name)

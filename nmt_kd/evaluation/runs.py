@@ -108,10 +108,10 @@ class Run:
 
         An interval during which fairseq validated, which its words per second include, counts as a usual one.
         """
-        seconds, before, total = {}, 0, 0.0
+        seconds, before, total, usual = {}, 0, 0.0, self.seconds_per_update
         for updates, record in self._intervals.items():
             if any(before <= at < updates for at in self._records["valid"]):
-                total += (updates - before) * self.seconds_per_update
+                total += (updates - before) * usual
             elif float(record["wps"]) > 0:
                 total += (updates - before) * float(record["wpb"]) / float(record["wps"])
             seconds[updates], before = total, updates

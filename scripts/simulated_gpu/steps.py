@@ -74,7 +74,7 @@ class Memory:
     peak_place: str
 
 
-class Pretence:
+class Simulation:
     """A context in which tensors have no values, and their operations are recorded; it can be entered again."""
 
     def __init__(self, recorder: Recorder) -> None:
@@ -102,7 +102,7 @@ def measure_steps(workplace: Workplace, system: System, precision: str) -> tuple
     """Do what `take_steps` does and record the costs of the steps, and the memory of the training step."""
     recorder = CostRecorder()
     stepping = Stepping(workplace, system, precision, recorder)
-    with stepping.pretence:
+    with stepping.simulation:
         stepping.warm_up()
         watch_parts(recorder, stepping.student, stepping.criterion)
         gc.collect()
@@ -120,12 +120,12 @@ class Stepping:
     def __init__(self, workplace: Workplace, system: System, precision: str, recorder: Recorder):
         self.task, cfg = workplace.task(), workplace.parse(*workplace.flags(system))
         dtype, autocast = PRECISIONS[precision]
-        self.pretence = Pretence(recorder)
+        self.simulation = Simulation(recorder)
         self.recorder = recorder
-        with self.pretence.mode:
+        with self.simulation.mode:
             student, criterion = workplace.build(self.task, cfg)
         batch = workplace.batch(self.task)
-        with self.pretence:
+        with self.simulation:
             self.student, self.criterion = (module.to(dtype=dtype).to("cuda") for module in (student, criterion))
             self.sample = utils.move_to_cuda(batch)
         self.trained = [*self.student.named_parameters(), *self.criterion.named_parameters()]
@@ -134,7 +134,7 @@ class Stepping:
 
     def steps(self) -> Steps:
         """Take all steps."""
-        with self.pretence:
+        with self.simulation:
             self.warm_up()
             return Steps(self.size, self.train(), self.valid())
 

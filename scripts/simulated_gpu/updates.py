@@ -8,7 +8,7 @@ from fairseq.trainer import Trainer
 
 from simulated_gpu.gradients import Gradients, faults
 from simulated_gpu.recorder import Record, Recorder
-from simulated_gpu.steps import Pretence, end_comparison_with_chance
+from simulated_gpu.steps import Simulation, end_comparison_with_chance
 from simulated_gpu.systems import System
 from simulated_gpu.workplace import Workplace
 
@@ -40,11 +40,11 @@ def take_updates(workplace: Workplace, system: System, precision: str) -> Update
     cfg = copy.deepcopy(workplace.parse(*flags, *PRECISIONS[precision]))  # the trainer changes it
     cfg.common.tpu = False  # as nmt_kd.compat does before it lets fairseq train in bfloat16
     metrics.reset()
-    pretence = Pretence(Recorder())
-    with pretence.mode:
+    simulation = Simulation(Recorder())
+    with simulation.mode:
         student, criterion = workplace.build(task, cfg)
     batch = workplace.batch(task)
-    with pretence as recorder:
+    with simulation as recorder:
         trainer = Trainer(cfg, task, student, criterion)
         for _ in range(2):
             record = recorder.restart()

@@ -133,7 +133,7 @@ def test_tables_are_compared_with_the_sources_that_are_given(write, tmp_path):
     for sources, message in (
         (
             "one\nthree\ntwo\n",
-            "x.en, line 2: the translations have the source 'two' here; give the translations in the",
+            "x.en, line 2: does not match the source in the translations, 'two'; give the translations in the",
         ),
         (
             "one\ntwo\nthree\nfour\n",

@@ -1,4 +1,4 @@
-"""Take steps of all systems on the simulated GPU and print what is to be said against them, as JSON.
+"""Run training steps of all systems on the simulated GPU and print the problems found, as JSON.
 
 A process of its own, because the device must exist before torch is imported. Its argument is a JSON list of `cases`.
 """

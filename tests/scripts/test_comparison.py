@@ -153,5 +153,5 @@ def test_a_run_that_is_only_partly_evaluated_is_refused(tmp_path):
     for system in ("plain", "word_kd"):
         write_run(tmp_path / system, REFERENCES, [9, 8], 100)
     (tmp_path / "plain/translations.second.txt").unlink()
-    with pytest.raises(UserError, match=r"plain has no translations of second; rerun scripts/evaluate\.sh"):
+    with pytest.raises(UserError, match=r"plain is not evaluated on test set second; rerun scripts/evaluate\.sh"):
         comparison.compare(tmp_path, ["plain", "word_kd"], ["plain"])
