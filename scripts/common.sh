@@ -59,6 +59,13 @@ read_data_and_method() {
 
 say() { printf '\n== %s\n' "$*"; }
 
+# take_lock FILE USE: hold a lock until this script and the commands that it runs end; if another process holds it, fail
+# with USE, which says what the other process is doing
+take_lock() {
+    exec {lock}>"$1"
+    flock --nonblock "$lock" || fail "$2; wait for it, or stop it and rerun"
+}
+
 # print a command, and run it unless this is a dry run
 run() {
     printf '+'

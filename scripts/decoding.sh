@@ -53,11 +53,8 @@ check_decoding() {
         "settings, or add --restart to decode again"
 }
 
-# refuse to decode or to assemble beside another process; the commands that this script runs hold the lock too
-lock_translations() {
-    exec {lock}>"$decoded.lock"
-    flock --nonblock "$lock" || fail "$decoded is in use by another distill.sh; wait for it, or stop it and rerun"
-}
+# refuse to decode or to assemble beside another process
+lock_translations() { take_lock "$decoded.lock" "$decoded is in use by another distill.sh"; }
 
 # note_decoding FOLDER TEACHER_PART...: record the teacher, data and search of complete translations
 note_decoding() {

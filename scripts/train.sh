@@ -134,8 +134,7 @@ check_ingredients() {
 lock_run() {
     mkdir -p "$save_dir"
     [ "$nodes" -eq 1 ] || return 0
-    exec {lock}>"$save_dir/.lock" # the training holds it too
-    flock --nonblock "$lock" || fail "$save_dir is being trained by another process; wait for it, or stop it and rerun"
+    take_lock "$save_dir/.lock" "$save_dir is being trained by another process"
 }
 
 check_ingredients

@@ -1,7 +1,6 @@
 # Do students of the teacher's translations need dropout, and are mixed corpora worth it (Gordon & Duh, 2019)? First for as
 # many updates as plain, ...
-[[ " ${student_training[*]} " == *" --max-update "* ]] ||
-    fail "the experiment dropout compares equal numbers of updates, but $data trains for a number of epochs; choose other data"
+check_updates "compares equal numbers of updates"
 system teacher teacher
 system plain plain
 system seq_kd seq_kd

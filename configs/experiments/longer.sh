@@ -1,6 +1,5 @@
 # What is gained if students train three times as long: plain training, word-level distillation and the recommended recipe.
-[[ " ${student_training[*]} " == *" --max-update "* ]] ||
-    fail "the experiment longer trains for more updates, but $data trains for a number of epochs; choose other data"
+check_updates "trains for more updates"
 # shellcheck source=/dev/null
 . "$root/configs/experiments/recommended.sh"
 mapfile -t thrice < <(longer 3)

@@ -21,6 +21,12 @@ linear_decay() {
     echo --lr-scheduler polynomial_decay --total-num-update "$1" --warmup-updates "$2" --end-learning-rate 1e-5
 }
 
+# check_updates USE: refuse a data set whose students train for a number of epochs; USE says what the experiment does
+check_updates() {
+    [[ " ${student_training[*]} " == *" --max-update "* ]] ||
+        fail "the experiment $experiment $1, but $data trains for a number of epochs; choose other data"
+}
+
 # longer TIMES: the flags, one per line, to train a student TIMES as long as the settings of its data set say
 longer() {
     local position

@@ -6,6 +6,7 @@ import numpy
 import torch
 from fairseq.dataclass.configs import GenerationConfig
 from fairseq.tasks.translation import TranslationTask
+from omegaconf import DictConfig, OmegaConf
 
 from nmt_kd.checkpoints.reading import file_hash
 from nmt_kd.data import dictionary_checksum, source_checksum
@@ -15,6 +16,11 @@ from nmt_kd.options import require
 # fairseq's settings of the search, without those that only affect what is printed
 PRINTING = {"_name", "print_alignment", "print_step", "replace_unk", "sacrebleu", "no_seed_provided"}
 SEARCH = [name for name in GenerationConfig.__dataclass_fields__ if name not in PRINTING]
+
+
+def beam_search(beam: int, lenpen: float, longest: int, nbest: int = 1) -> DictConfig:
+    """Return fairseq's settings of a beam search whose translations have at most `longest` tokens."""
+    return OmegaConf.structured(GenerationConfig(beam=beam, lenpen=lenpen, max_len_b=longest, nbest=nbest))
 
 
 def decoding_settings(

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy
 import torch
-from fairseq.dataclass.configs import GenerationConfig
 from fairseq.sequence_scorer import SequenceScorer
-from omegaconf import DictConfig, OmegaConf
 
 from nmt_kd.decoding.fairseq_backend import FairseqBackend
+from nmt_kd.decoding.settings import beam_search
 from nmt_kd.engine.loading import LoadedCheckpoints
-from nmt_kd.exporting.sample import LONGEST_TRANSLATION, Measurement, Sample
+from nmt_kd.exporting.sample import Measurement, Sample
 
 SHORTLIST = "vmap.txt"  # CTranslate2's name for the shortlist beside a model
 
@@ -38,15 +37,6 @@ class System:
     shortlist: bool = False  # whether only likely target words are considered
 
 
-def generation_settings(measurement: Measurement, longest_translation: int = LONGEST_TRANSLATION) -> DictConfig:
-    """Return fairseq's settings of the beam search."""
-    settings: DictConfig = OmegaConf.structured(GenerationConfig)
-    settings.update(
-        {"beam": measurement.beam, "lenpen": measurement.lenpen, "nbest": 1, "max_len_b": longest_translation}
-    )
-    return settings
-
-
 def token_count(translation: str) -> int:
     """Return the number of subwords of a translation, including the end of the sentence."""
     return len(translation.split(" ")) + 1 if translation else 1
@@ -58,7 +48,8 @@ def fairseq_system(name: str, loaded: LoadedCheckpoints, sample: Sample, measure
     for model in loaded.models:
         model.make_generation_fast_(beamable_mm_beam_size=measurement.beam, need_attn=False)
     task, dataset = sample.originals.task, sample.originals.dataset
-    generator = task.build_generator(loaded.models, generation_settings(measurement, sample.longest_translation))
+    search = beam_search(measurement.beam, measurement.lenpen, sample.longest_translation)
+    generator = task.build_generator(loaded.models, search)
     backend = FairseqBackend(task, loaded.models, generator, 1, measurement.max_tokens, None)
     dictionary = task.target_dictionary
     scorer = SequenceScorer(dictionary)

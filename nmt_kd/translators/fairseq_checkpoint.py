@@ -7,15 +7,15 @@ import numpy
 import torch
 from fairseq import utils
 from fairseq.data import Dictionary
-from fairseq.dataclass.configs import GenerationConfig
 from fairseq.sequence_scorer import SequenceScorer
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from nmt_kd.checkpoints.dictionaries import check_dictionaries
 from nmt_kd.checkpoints.reading import file_hash, read_model
 from nmt_kd.checkpoints.task import translation_task_on
 from nmt_kd.data import batches_by_tokens, dictionary_checksum
 from nmt_kd.decoding.fairseq_backend import FairseqBackend
+from nmt_kd.decoding.settings import beam_search
 from nmt_kd.decoding.shards import Hypothesis
 from nmt_kd.engine.loading import load_checkpoints
 from nmt_kd.errors import UserError
@@ -133,8 +133,7 @@ def _prepared(models: list, options: TeacherOptions) -> list:
 
 
 def _generation(search: Search) -> DictConfig:
-    settings: DictConfig = OmegaConf.structured(GenerationConfig)
-    settings.update({"beam": search.width, "nbest": search.nbest, "lenpen": search.lenpen, "max_len_b": search.max_len})
+    settings = beam_search(search.width, search.lenpen, search.max_len, search.nbest)
     if search.sampling_topk is not None:
         settings.update({"sampling": True, "temperature": search.sampling_temperature})
         settings.update({"sampling_topk": search.sampling_topk or -1})
