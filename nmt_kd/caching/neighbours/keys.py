@@ -21,12 +21,15 @@ class KeyReader:
     """
 
     def __init__(self, base: Teacher, path: str):
-        """Make a reader with a base model; `path` is its checkpoint. UserError if it is not a single transformer."""
+        """Make a reader with a base model; `path` is its checkpoint. UserError if it is not a single transformer.
+
+        Its `layer` is the one whose inputs are the keys.
+        """
         if len(base.models) != 1:
             raise UserError(f"{path} names {len(base.models)} checkpoints, but keys come from one model; give one")
         self.base = base
-        self._layer = _feed_forward(base.models[0], path)
-        self.width = self._layer.in_features
+        self.layer = _feed_forward(base.models[0], path)
+        self.width = self.layer.in_features
 
     def read(self, sample: dict, token_index: Tensor, like: Tensor) -> Tensor:
         """Return the keys at the tokens of `token_index`, [tokens, width].
@@ -35,7 +38,7 @@ class KeyReader:
         UserError if one does not fit into it.
         """
         predictions = self.base.read(sample, token_index, like)
-        with torch.no_grad(), _inputs_of(self._layer) as inputs:
+        with torch.no_grad(), _inputs_of(self.layer) as inputs:
             assert len(predictions.outputs) == 1
         (states,) = inputs
         keys = states.transpose(0, 1).flatten(0, 1)[token_index].half()
