@@ -11,7 +11,7 @@ another FILE; the second prints the table of such a file.
   randomisation, over all seeds together, against the systems named by --baselines.
 - The calibration error is that of the most probable word at each position of the test sets.
 - The cost is CPU time, relative to the baseline's: training with validation, and writing the stores and decoding the
-  corpora that a system is trained on, but not training the teacher. It hardly depends on other load.
+  corpora that a system is trained on, but not training the teacher. Other load changes it by a tenth or two.
 - The time to the baseline's quality is the CPU time until the validation loss is that of the fully trained baseline,
   relative to the baseline's own; a dash means never.
 """
