@@ -40,7 +40,8 @@ def predicting_with_neighbours(model: BaseFairseqModel, source: knn.NeighbourSou
 
     def log_probabilities(output, log_probs: bool, sample=None) -> Tensor:
         base = of_the_model(output, log_probs=True, sample=sample)  # [hypotheses, 1, V]
-        found = finder.search.nearest(states.pop()[-1].half(), options.knn_k)
+        (newest,) = states.pop()  # [hypotheses, width]: decoding is incremental
+        found = finder.search.nearest(newest.half(), options.knn_k)
         tokens = finder.datastore.entries.at("tokens", found.entries.cpu().numpy()).astype("<i8")
         tokens = torch.from_numpy(tokens).to(base.device)
         words, log_q = neighbour_distribution(
