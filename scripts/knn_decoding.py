@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from fairseq.models import BaseFairseqModel
 from torch import Tensor
 
@@ -25,8 +24,6 @@ from nmt_kd.errors import UserError
 from nmt_kd.losses.neighbours import mixed_with, neighbour_distribution
 from nmt_kd.options import add_flags, check_options, values_of
 from nmt_kd.subword_model import SubwordModel
-
-LONGEST = 200  # tokens of a translation, fairseq-generate's default
 
 
 @contextmanager
@@ -42,11 +39,8 @@ def predicting_with_neighbours(model: BaseFairseqModel, source: knn.NeighbourSou
         base = of_the_model(output, log_probs=True, sample=sample)  # [hypotheses, 1, V]
         (newest,) = states.pop()  # [hypotheses, width]: decoding is incremental
         found = finder.search.nearest(newest.half(), options.knn_k)
-        tokens = finder.datastore.entries.at("tokens", found.entries.cpu().numpy()).astype("<i8")
-        tokens = torch.from_numpy(tokens).to(base.device)
-        words, log_q = neighbour_distribution(
-            found.distances, tokens, source.temperatures(found.distances), base.size(-1)
-        )
+        tokens, temperatures = finder.datastore.tokens(found.entries), source.temperatures(found.distances)
+        words, log_q = neighbour_distribution(found.distances, tokens, temperatures, base.size(-1))
         return mixed_with(base[:, -1].float(), words, log_q, options.knn_share).unsqueeze(1)
 
     hook = finder.reader.layer.register_forward_pre_hook(lambda layer, inputs: states.append(inputs[0]))
@@ -62,7 +56,7 @@ def translate(source: knn.NeighbourSource, subset: str, beam: int, lenpen: float
     """Return the translations of a subset in subwords, in the order of its sentences."""
     task, (model,) = source.task, source.base.models
     dataset = open_subset(task, subset)
-    generator = task.build_generator([model], beam_search(beam, lenpen, LONGEST))
+    generator = task.build_generator([model], beam_search(beam, lenpen))
     backend = FairseqBackend(task, [model], generator, 1, max_tokens, None)
     translations = {}
     with predicting_with_neighbours(model, source):

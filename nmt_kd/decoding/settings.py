@@ -13,12 +13,14 @@ from nmt_kd.data import dictionary_checksum, source_checksum
 from nmt_kd.decoding.decoder import Backend
 from nmt_kd.options import require
 
+LONGEST_TRANSLATION = 200  # tokens, fairseq-generate's default
+
 # fairseq's settings of the search, without those that only affect what is printed
 PRINTING = {"_name", "print_alignment", "print_step", "replace_unk", "sacrebleu", "no_seed_provided"}
 SEARCH = [name for name in GenerationConfig.__dataclass_fields__ if name not in PRINTING]
 
 
-def beam_search(beam: int, lenpen: float, longest: int, nbest: int = 1) -> DictConfig:
+def beam_search(beam: int, lenpen: float, longest: int = LONGEST_TRANSLATION, nbest: int = 1) -> DictConfig:
     """Return fairseq's settings of a beam search whose translations have at most `longest` tokens."""
     return OmegaConf.structured(GenerationConfig(beam=beam, lenpen=lenpen, max_len_b=longest, nbest=nbest))
 

@@ -6,15 +6,14 @@ from pathlib import Path
 from nmt_kd.decoding.ctranslate2_backend import why_not_ctranslate2
 from nmt_kd.decoding.settings import beam_search
 from nmt_kd.errors import UserError
-from nmt_kd.exporting.sample import LONGEST_TRANSLATION, Measurement
+from nmt_kd.exporting.sample import Measurement
 from nmt_kd.options import one_of
 from nmt_kd.storage.kinds import EXPORT_MARK, EXPORT_SUMMARY
 
 
 def check_ctranslate2(checkpoint: str, compute_types: list[str], measurement: Measurement) -> None:
     """Raise UserError if CTranslate2 is not installed, or does not support a compute type or the search settings."""
-    search = beam_search(measurement.beam, measurement.lenpen, LONGEST_TRANSLATION)
-    reason = why_not_ctranslate2(search, checkpoint.split(":"))
+    reason = why_not_ctranslate2(beam_search(measurement.beam, measurement.lenpen), checkpoint.split(":"))
     if reason:
         raise UserError(f"CTranslate2 cannot be used: {reason}")
     from ctranslate2.specs.model_spec import ACCEPTED_MODEL_TYPES

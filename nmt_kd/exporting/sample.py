@@ -8,10 +8,9 @@ from fairseq.models import BaseFairseqModel
 from fairseq.tasks.translation import TranslationTask
 
 from nmt_kd.decoding.originals import Originals
+from nmt_kd.decoding.settings import LONGEST_TRANSLATION
 from nmt_kd.errors import UserError
 from nmt_kd.options import AT_LEAST_0, AT_LEAST_1, option
-
-LONGEST_TRANSLATION = 200  # tokens, fairseq-generate's default
 
 
 @dataclass(frozen=True)

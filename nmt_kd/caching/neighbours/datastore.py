@@ -86,6 +86,11 @@ class Datastore:
         """Raise UserError unless the subset of `task`, which is open, is the one that the datastore was made from."""
         check_data(self.folder, self.settings, task, self.subset)
 
+    def tokens(self, entries: Tensor) -> Tensor:
+        """Return the gold tokens of `entries`, in their shape and on their device."""
+        found = self.entries.at("tokens", entries.cpu().numpy()).astype("<i8")
+        return torch.from_numpy(found).to(entries.device)
+
     def own_entries(self, sample: dict, like: Tensor) -> Tensor:
         """Return the entries of the positions of fairseq's `sample`, of the same subset; [positions], on a device."""
         return torch.from_numpy(self.entries.of_sentences(sample["id"].tolist())).to(like.device)

@@ -60,8 +60,8 @@ class SearchingFinder(Finder):
 
     def find(self, subset: str, sample: dict, token_index: Tensor, like: Tensor) -> NeighbourTokens:
         keys = self.reader.read(sample, token_index, like)
-        found, entries = self.search.nearest(keys, self.k + 1), self.datastore.entries
-        tokens = torch.from_numpy(entries.at("tokens", found.entries.cpu().numpy()).astype("<i8")).to(keys.device)
+        found = self.search.nearest(keys, self.k + 1)
+        tokens = self.datastore.tokens(found.entries)
         own = torch.full((len(keys),), -1, device=keys.device)
         if subset == self.datastore.subset:
             is_own = found.entries == self.datastore.own_entries(sample, keys).unsqueeze(-1)
