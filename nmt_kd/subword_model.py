@@ -131,7 +131,7 @@ def load_bpe(codes: Path) -> Any:
 
 def _are_bpe_codes(path: Path) -> bool:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")  # merges may have other line separators
     except UnicodeDecodeError:
         return False
     merges = [line for line in lines if not line.startswith("#version")]

@@ -19,3 +19,9 @@ def test_bpe_codes_are_recognised(tmp_path):
     model = SubwordModel.read(tmp_path / "codes")
     assert (model.kind, model.file_name) == ("subword_nmt", "subwords.codes")
     assert model.text("the tra@@ in@@ s leave") == "the trains leave"
+
+
+@pytest.mark.parametrize("merge", ["\x85 </w>", "\u2028 a", "e r"])
+def test_merges_may_contain_other_line_separators(tmp_path, merge):
+    (tmp_path / "codes").write_text(f"#version: 0.2\n{merge}\ner n</w>\n", encoding="utf-8")
+    assert SubwordModel.read(tmp_path / "codes").kind == "subword_nmt"

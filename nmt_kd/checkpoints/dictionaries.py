@@ -33,7 +33,7 @@ def check_dictionaries(
     `state` is the checkpoint's content; `what_to_do` ends the message. If its dictionaries are not found, only the
     sizes are compared, and a warning says so.
     """
-    unchecked = []
+    unchecked, without_sizes = [], False
     for side, half in (("source", "encoder"), ("target", "decoder")):
         symbols = getattr(task, f"{side}_dictionary").symbols
         language = getattr(state["cfg"].task, f"{side}_lang", None) or getattr(task.cfg, f"{side}_lang", None)
@@ -48,6 +48,7 @@ def check_dictionaries(
                 f"{what_to_do}"
             )
         embeddings = state["model"].get(f"{half}.embed_tokens.weight")
+        without_sizes |= embeddings is None
         if embeddings is not None and len(embeddings) != len(symbols):
             raise UserError(
                 f"the {side} vocabulary of {path} has {len(embeddings):,} symbols, but {here} has {len(symbols):,}; "
@@ -55,8 +56,9 @@ def check_dictionaries(
             )
     if unchecked:
         logger.warning(
-            f"found no dictionaries beside {path} or in its training folder: the sizes fit, but the symbols of the "
-            f"{' and '.join(unchecked)} are unchecked; put dict.*.txt beside the checkpoint to have them compared"
+            f"found no dictionaries beside {path} or in its training folder: the symbols "
+            f"{'and sizes ' if without_sizes else ''}of the {' and '.join(unchecked)} are unchecked; put dict.*.txt "
+            "beside the checkpoint to have them compared"
         )
 
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 from nmt_kd.decoding.shards import Hypothesis
-from nmt_kd.decoding.text_files import Line, Record, TextFiles
+from nmt_kd.decoding.text_files import Line, Record, TextFiles, is_blank
 from nmt_kd.errors import UserError
 
 Entry = tuple[str, list[Hypothesis]]  # a source and its translations
@@ -47,11 +47,12 @@ class Plain(Format):
         """Read and check the files; raises UserError if there are more lines on one side than on the other."""
         super().__init__(files, block_records)
         self.sources = TextFiles(sources, block_records, self._check_source)
-        if len(self.sources) != len(self.translations):
-            names = (", ".join(map(str, paths)) for paths in (files, sources))
-            counts = (f"{len(each):,} lines" for each in (self.translations, self.sources))
-            here, there = (f"{name}: {count}" for name, count in zip(names, counts, strict=True))
-            raise UserError(f"{here}, but {there}; give files with one translation for each source")
+        translations, of_sources = len(self.translations), len(self.sources)
+        if translations != of_sources:
+            raise UserError(
+                f"{', '.join(map(str, files))}: {translations:,} lines, but {', '.join(map(str, sources))}: "
+                f"{of_sources:,} lines; give files with one translation for each source"
+            )
 
     @property
     def checksum(self) -> str:
@@ -104,7 +105,7 @@ class JsonLines(Format):
         (line,) = record
         try:
             content = json.loads(line.text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise line.error(f"not JSON ({error}); a line is one JSON object") from None
         if not isinstance(content, dict) or not isinstance(content.get("source"), str):
             raise line.error('no text under "source"; a line is {"source": "...", "translations": ["...", ...]}')
@@ -124,15 +125,19 @@ class JsonLines(Format):
 
 
 def _text(line: Line, text: str, what: str) -> str:
-    if not text.strip():
+    if is_blank(text):
         raise line.error(f"empty {what}; remove it")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise line.error(f"the {what} has half of a surrogate pair, such as \\ud800; remove it") from None
     return text.strip()
 
 
 def _score(line: Line, value) -> float:
     try:
         score = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         score = math.nan
     if not math.isfinite(score):
         raise line.error(f"score {value!r} is not a finite number; higher scores are better")

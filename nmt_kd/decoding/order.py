@@ -3,14 +3,14 @@
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 from nmt_kd.decoding.scores import ScoreFolder, read_with_scores
 from nmt_kd.decoding.shards import Decoded, ShardFolder
 from nmt_kd.errors import UserError
 from nmt_kd.storage.atomic import writing
 
-BUCKET_SENTENCES = 100_000  # sorted in memory at a time
+BUCKET_SENTENCES = 20_000  # sorted in memory at a time, unless there would be too many buckets
+MOST_BUCKETS = 200  # open files, of which a process may have about a thousand
 
 
 def block_sizes(folder: ShardFolder) -> list[int]:
@@ -37,24 +37,29 @@ def check_finished(folder: ShardFolder) -> None:
 def in_order(folder: ShardFolder, scores: Sequence[ScoreFolder] = ()) -> Iterator[Decoded]:
     """Yield all sentences of a finished decoding in the order of their numbers, with one bucket in memory at a time.
 
-    They have these `scores` in their notes. Raises UserError if blocks are missing or do not belong together.
+    They have these `scores` in their notes. Raises UserError if blocks do not belong together.
     """
-    check_finished(folder)
     sizes = block_sizes(folder)
     sentences = sum(sizes)
+    bucket_sentences = max(BUCKET_SENTENCES, -(-sentences // MOST_BUCKETS))
     with ExitStack() as files:
         with writing(folder.distill_dir):
-            scratch = files.enter_context(tempfile.TemporaryDirectory(dir=folder.distill_dir))
-            paths = [Path(scratch) / str(number) for number in range(-(-sentences // BUCKET_SENTENCES))]
-            buckets = [files.enter_context(open(path, "w+", encoding="utf-8")) for path in paths]
+            # Files without a name, which vanish with a killed process. Each line starts with its sentence's number, so
+            # that only one n-best list at a time is parsed.
+            buckets = [
+                files.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", dir=folder.distill_dir))
+                for _ in range(0, sentences, bucket_sentences)
+            ]
             for block in range(len(sizes)):
                 for decoded in read_with_scores(folder, block, scores):
-                    buckets[decoded.id // BUCKET_SENTENCES].write(decoded.as_line())
+                    bucket = buckets[min(decoded.id // bucket_sentences, len(buckets) - 1)]
+                    bucket.write(f"{decoded.id}\t{decoded.as_line()}")
             for bucket in buckets:
                 bucket.seek(0)
         expected = 0
         for bucket in buckets:
-            for decoded in sorted(map(Decoded.from_line, bucket), key=lambda decoded: decoded.id):
+            for _, line in sorted((int(number), line) for number, _, line in (row.partition("\t") for row in bucket)):
+                decoded = Decoded.from_line(line)
                 if decoded.id != expected:
                     raise UserError(
                         f"{folder.distill_dir} has sentence {decoded.id} instead of {expected}: its blocks do not "

@@ -122,4 +122,5 @@ class ShardFolder(BlockFolder[list[Decoded]]):
         blocks = sorted(int(path.stem) for path in self.folder.glob(f"*{self.suffix}"))
         if not blocks:
             return 0
-        return blocks[-1] * block_sentences + sum(1 for _ in self.read(blocks[-1]))
+        end = end_of(self.path(blocks[-1])) or {}  # if it is damaged, one of its sentences is enough to be missed
+        return blocks[-1] * block_sentences + end.get("sentences", 1)

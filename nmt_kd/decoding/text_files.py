@@ -1,6 +1,7 @@
 """Text files of any size as one sequence of records, read block by block."""
 
 import hashlib
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -23,6 +24,12 @@ class Line:
 
 
 Record = list[Line]
+INVISIBLE = ("Cc", "Cf", "Zl", "Zp", "Zs")  # Unicode's categories of controls, zero-width characters and separators
+
+
+def is_blank(text: str) -> bool:
+    """Return whether a text is empty or has only spaces, control characters and zero-width characters."""
+    return all(unicodedata.category(character) in INVISIBLE for character in text)
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ class TextFiles:
         return "+".join(digest.hexdigest()[:12] for digest in self._hashes)
 
     def block(self, number: int) -> list[Record]:
-        """Return the records of a block."""
+        """Return the records of a block; raises UserError if a file can no longer be read."""
         records = self._records(self._starts[number])
         return [record for _, record in islice(records, self.sizes[number])]
 
@@ -105,7 +112,9 @@ class TextFiles:
                         yield _Place(number, offset, count), Line(_decoded(content, path, count + 1), path, count + 1)
                         offset, count = offset + len(content), count + 1
             except OSError as error:
-                raise UserError(f"cannot read {path}: {error.strerror}; give files with one sentence a line") from None
+                raise UserError(
+                    f"cannot read {path}: {error.strerror or error}; give files with one sentence a line, not a pipe"
+                ) from None
 
 
 def _decoded(content: bytes, path: Path, number: int) -> str:

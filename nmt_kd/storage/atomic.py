@@ -4,8 +4,9 @@ import errno
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,33 +16,45 @@ WITHOUT_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)  # errors of file sys
 # endings of temporary names, followed by a random number, since process IDs are not unique across containers
 PARTIAL = ".partial."
 REPLACED = ".replaced."
+ABANDONED_AFTER = 3600  # seconds without a write; nothing tells whether a process on another machine is alive
 
 
 @contextmanager
-def atomic_file(path: Path, overwrite: bool = True) -> Iterator[BinaryIO]:
-    """Open a temporary file beside `path` for writing, which takes that name when the block ends without an error.
+def atomic_file(path: Path, overwrite: bool = True, clean: bool = True) -> Iterator[BinaryIO]:
+    """Open a temporary file beside `path` for writing, and rename it to `path` when the block ends without an error.
 
-    After an error, `path` is as it was before. Temporary files left by killed processes are deleted, and if several
-    processes write the same path at once, one of them wins. Raises FileExistsError if `path` exists and `overwrite` is
-    False, and UserError if the system refuses to write.
+    After an error, `path` is as it was before. If several processes write the same path at once, one of them wins. With
+    `clean`, temporary files of `path` that killed processes have left are deleted. Raises FileExistsError if `path`
+    exists and `overwrite` is False, and UserError if the system refuses to write.
     """
     partial = _partial(path)
     try:
-        with open(partial, "wb") as file:
+        with writing(path), open(partial, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        try:
-            _rename(partial, path, overwrite)
-        finally:
-            if path.exists():
-                _delete_leftovers(path)
-    except FileExistsError:
-        raise
-    except OSError as error:
-        raise UserError(_cannot_write(path, error)) from None
+        with writing(path):
+            if overwrite:
+                partial.replace(path)
+            else:
+                _link(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+        if clean:
+            delete_leftovers(path.parent, path.name)
+
+
+def delete_leftovers(folder: Path, name: str | None = None) -> None:
+    """Delete temporary files that killed processes have left in `folder`, those of the file `name` or of all files.
+
+    Files written to within the last hour stay: another process, on this machine or another, may be writing them.
+    """
+    for path in folder.iterdir() if folder.is_dir() else ():
+        written, marker, _ = path.name.rpartition(PARTIAL)
+        if marker and name in (None, written) and not path.is_dir():
+            with suppress(FileNotFoundError):  # another process has deleted it
+                if time.time() - path.stat().st_mtime > ABANDONED_AFTER:
+                    path.unlink()
 
 
 @contextmanager
@@ -52,78 +65,75 @@ def atomic_folder(folder: Path, overwrite: bool = True) -> Iterator[Path]:
     stays. With `overwrite`, only one process may write the folder, and temporary folders left by killed ones are
     deleted. Raises UserError if the system refuses to write.
     """
-    folder = folder.absolute()
+    folder = folder.resolve()  # or a symbolic link would be replaced, and not the folder it leads to
     partial, replaced = _partial(folder), folder.with_name(f"{folder.name}{REPLACED}{secrets.token_hex(4)}")
     try:
-        partial.mkdir(parents=True)
-        yield partial
-        for path in partial.rglob("*"):
-            if path.is_file():
-                with open(path, "rb") as file:
-                    os.fsync(file.fileno())
-        if overwrite and folder.exists():
-            folder.rename(replaced)
-        try:
-            partial.rename(folder)
-        except OSError:
-            if replaced.exists():
-                replaced.rename(folder)
-            if overwrite or not folder.is_dir():
-                raise
-        if overwrite:  # or else another process may still be writing
-            _delete_leftovers(folder)
-    except OSError as error:
-        raise UserError(_cannot_write(folder, error)) from None
+        with writing(folder):
+            partial.mkdir(parents=True)
+            yield partial
+            for path in partial.rglob("*"):
+                if path.is_file():
+                    with open(path, "rb") as file:
+                        os.fsync(file.fileno())
+            if overwrite and folder.exists():
+                folder.rename(replaced)
+            try:
+                partial.rename(folder)
+            except OSError:
+                if replaced.exists():
+                    replaced.rename(folder)
+                if overwrite or not folder.is_dir():
+                    raise
+            if overwrite:  # or else another process may still be writing
+                _delete_left_folders(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn the system's errors within the block into a UserError that `path` cannot be written."""
+    """Turn errors of the system within the block into a UserError that `path` cannot be written.
+
+    FileExistsError and errors that name another file, which the block may read, stay what they are.
+    """
     try:
         yield
+    except FileExistsError:
+        raise
     except OSError as error:
-        raise UserError(_cannot_write(path, error)) from None
+        if error.filename is not None and not _belongs_to(Path(error.filename), path):
+            raise
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; free some disk space or choose another place, then rerun"
+        ) from None
+
+
+def _belongs_to(file: Path, path: Path) -> bool:
+    """Return whether a file is `path`, in it, a folder that it is in, or one of their temporary files."""
+    begins = (f"{path}/", f"{path}{PARTIAL}", f"{path}{REPLACED}")
+    return file in (path, *path.parents) or str(file).startswith(begins)
 
 
 def _partial(path: Path) -> Path:
     return path.with_name(f"{path.name}{PARTIAL}{secrets.token_hex(4)}")
 
 
-def _rename(partial: Path, path: Path, overwrite: bool) -> None:
-    try:
-        if overwrite:
-            partial.replace(path)
-        else:
-            _link(partial, path)
-    except FileNotFoundError:  # another process wrote `path` first, and deleted this one's file as a leftover
-        if not path.exists():
-            raise
-        if not overwrite:
-            raise FileExistsError(path) from None
-
-
 def _link(partial: Path, path: Path) -> None:
-    """Give the file another name; unlike a rename, this fails with FileExistsError if `path` exists."""
+    """Give the file the name `path`; raises FileExistsError if `path` exists.
+
+    On file systems without hard links, of several processes that get here at the same moment, the last one wins.
+    """
     try:
         os.link(partial, path)
     except OSError as error:
         if error.errno not in WITHOUT_LINKS:
             raise
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL))  # reserves the name with an empty file
+        if path.exists():
+            raise FileExistsError(path) from None
         partial.replace(path)
 
 
-def _delete_leftovers(path: Path) -> None:
-    for left in path.parent.iterdir():
-        if not left.name.startswith((path.name + PARTIAL, path.name + REPLACED)):
-            continue
-        if left.is_dir():
+def _delete_left_folders(folder: Path) -> None:
+    for left in folder.parent.iterdir():
+        if left.is_dir() and left.name.startswith((folder.name + PARTIAL, folder.name + REPLACED)):
             shutil.rmtree(left, ignore_errors=True)
-        else:
-            left.unlink(missing_ok=True)
-
-
-def _cannot_write(path: Path, error: OSError) -> str:
-    return f"cannot write {path}: {error.strerror or error}; free some disk space or choose another place, then rerun"

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from nmt_kd.errors import UserError
 from nmt_kd.progress import Progress
-from nmt_kd.storage.atomic import atomic_file
+from nmt_kd.storage.atomic import atomic_file, delete_leftovers
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class BlockFolder(ABC, Generic[Content]):
 
     def write(self, block: int, content: Content) -> None:
         """Store a block, whole or not at all; raises UserError if the system refuses to write."""
-        with atomic_file(self.path(block)) as file:
+        with atomic_file(self.path(block), clean=False) as file:  # `fill` cleans the folder, which may have many files
             file.writelines(self.encode(content))
 
     def absent(self, blocks: Iterable[int]) -> list[int]:
@@ -56,8 +56,9 @@ class BlockFolder(ABC, Generic[Content]):
         try:
             if self.is_whole(block):
                 return True
-            path.replace(path.with_suffix(".damaged"))
-            logger.warning(f"{path} is damaged; it is renamed to *.damaged and computed again")
+            damaged = path.with_suffix(".damaged")
+            path.replace(damaged)
+            logger.warning(f"{path} is damaged; renamed to {damaged.name}, to be computed again")
         except FileNotFoundError:
             pass
         return False
@@ -108,6 +109,7 @@ def fill(
     """
     prefix = f"{name}: " if name else ""
     own = of_worker(len(sizes), worker, workers)
+    delete_leftovers(folder.folder)
     missing = folder.missing(own)
     logger.info(f"{prefix}worker {worker + 1} of {workers}: {len(missing)} of {len(own)} blocks to compute")
     progress = Progress(sum(sizes[block] for block in missing), name=name)

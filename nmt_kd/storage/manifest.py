@@ -1,6 +1,7 @@
 """The settings that everything in a folder was made with."""
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,14 +32,14 @@ class Manifest:
             raise UserError(
                 f"cannot create {self.folder}: {error.strerror}; choose a folder that can be written"
             ) from None
-        try:
-            with atomic_file(self.path, overwrite=False) as file:
-                file.write((json.dumps({**settings, **self.noted}, indent=1) + "\n").encode())
-        except FileExistsError:  # an earlier run or another worker has claimed it
-            self.compare(settings, f"use the same settings to resume, or another {self.flag} to start over")
+        # FileExistsError: an earlier run or another worker has claimed it
+        with suppress(FileExistsError), atomic_file(self.path, overwrite=False) as file:
+            file.write((json.dumps({**settings, **self.noted}, indent=1) + "\n").encode())
+        # even after writing, since without hard links another worker may have replaced the file
+        self.compare(settings, f"use the same settings to resume, or another {self.flag} to start over")
 
     def compare(self, settings: dict, what_to_do: str) -> None:
-        """Raise UserError if the folder was made with different values of `settings`, or with others besides."""
+        """Raise UserError unless the folder was made with exactly these `settings`; `noted` ones may differ."""
         earlier = self.read()
         for name in dict.fromkeys([*earlier, *settings]):
             if name not in self.noted and earlier.get(name) != settings.get(name):

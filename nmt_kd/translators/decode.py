@@ -1,6 +1,7 @@
 """Decoding text files with any teacher, into a folder in text form."""
 
 import logging
+import unicodedata
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from itertools import count
@@ -9,7 +10,7 @@ from pathlib import Path
 from nmt_kd.decoding.noise import Noise
 from nmt_kd.decoding.settings import pair_name
 from nmt_kd.decoding.shards import Decoded
-from nmt_kd.decoding.text_files import Line, Record, TextFiles
+from nmt_kd.decoding.text_files import Line, Record, TextFiles, is_blank
 from nmt_kd.decoding.text_form import FORM, text_folder, text_record
 from nmt_kd.errors import UserError
 from nmt_kd.options import AT_LEAST_1, check_options
@@ -26,7 +27,7 @@ ON_TOO_LONG = ("error", "skip", "truncate")
 
 @dataclass
 class SourceRules:
-    """What happens to empty lines and to lines that are longer than the teacher can read."""
+    """How empty lines, and lines longer than the teacher can read, are handled."""
 
     length: Callable[[str], int]  # of a text, in the teacher's tokens
     longest: int  # tokens
@@ -38,7 +39,7 @@ class SourceRules:
     def check(self, line: Line) -> None:
         """Count a line that is empty or too long; raises UserError if that is an error."""
         text = line.text.strip()
-        if not text:
+        if is_blank(text):
             self._found(line, "empty", self.empty, "--empty-lines skip")
             self.empty_lines += 1
         elif most_tokens(text) > self.longest and self.length(text) > self.longest:
@@ -51,9 +52,11 @@ class SourceRules:
             raise line.error(f"{what}; correct it, or choose what to do with {what_to_do}")
 
     def readable(self, text: str) -> str | None:
-        """Return what the teacher is to translate of a source, or None if it is skipped."""
-        if not text or self.length(text) <= self.longest:
-            return text or None
+        """Return the part of a source that the teacher translates, or None if the source is skipped."""
+        if is_blank(text):
+            return None
+        if self.length(text) <= self.longest:
+            return text
         if self.too_long != "truncate":
             return None
         fits, too_many = 0, len(text)  # characters
@@ -63,7 +66,7 @@ class SourceRules:
                 fits = middle
             else:
                 too_many = middle
-        return text[:fits].strip() or None
+        return None if is_blank(text[:fits]) else text[:fits].strip()
 
     def log_counts(self) -> None:
         """Log how many lines are skipped or cut."""
@@ -77,10 +80,11 @@ class SourceRules:
 def most_tokens(text: str) -> int:
     """Return a number of tokens that a text cannot exceed, without splitting it.
 
-    NFKC, with which subword models normalise text, makes up to 18 characters of 3 bytes. Tokens besides those of the
-    characters are a mark of the beginning, a language and the end.
+    A token has at least one byte of the text, which a tokeniser may decompose and fold before. Up to three tokens are
+    added: a mark of the beginning, a language and the end.
     """
-    return 6 * len(text.encode()) + 3
+    decomposed = unicodedata.normalize("NFKD", text)
+    return max(len(form.encode()) for form in (text, decomposed, decomposed.casefold())) + 3
 
 
 def decode_text(
@@ -96,8 +100,8 @@ def decode_text(
 ) -> None:
     """Translate the lines of `sources` that `output` lacks, or this worker's share of them, after adding `noise`.
 
-    `empty` and `too_long` are one of ON_EMPTY and ON_TOO_LONG. Raises UserError for wrong input, if `output` was made
-    with other settings, or if the system refuses to write.
+    `empty` is one of ON_EMPTY, and `too_long` one of ON_TOO_LONG. Raises UserError for wrong input, if `output` was
+    made with other settings, or if the system refuses to write.
     """
     AT_LEAST_1.check("--block-sentences", block_sentences)
     noise = noise or Noise()

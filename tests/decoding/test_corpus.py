@@ -1,6 +1,7 @@
 """From shards to a corpus: order, choice, filters, and what is refused."""
 
 import json
+import os
 import random
 
 import numpy
@@ -82,6 +83,18 @@ def pairs_of(folders, data, parts="kd", filters=Filters(), **options):  # noqa: 
 def test_all_sentences_come_back_in_the_order_of_the_data(decoding, monkeypatch):
     monkeypatch.setattr(order, "BUCKET_SENTENCES", 17)
     assert [decoded.id for decoded in in_order(ShardFolder(decoding))] == list(range(600))
+
+
+def test_however_many_sentences_few_files_are_open_and_none_has_a_name(decoding, monkeypatch):
+    monkeypatch.setattr(order, "BUCKET_SENTENCES", 1)
+    monkeypatch.setattr(order, "MOST_BUCKETS", 7)
+    before, names = len(os.listdir("/proc/self/fd")), sorted(decoding.iterdir())
+    ids = []
+    for decoded in in_order(ShardFolder(decoding)):
+        ids.append(decoded.id)
+        assert len(os.listdir("/proc/self/fd")) <= before + 7
+        assert sorted(decoding.iterdir()) == names  # what a killed process would leave
+    assert ids == list(range(600))
 
 
 @pytest.mark.parametrize(

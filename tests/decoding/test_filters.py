@@ -3,6 +3,7 @@
 import errno
 import math
 import os
+import tempfile
 import random
 from fractions import Fraction
 
@@ -184,7 +185,7 @@ def test_a_full_disk_during_binarisation_ends_in_one_line_and_leaves_nothing(ass
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
 def test_a_full_disk_while_sorting_names_the_decoded_folder(assemble, tmp_path, monkeypatch, decoding):
-    monkeypatch.setattr("nmt_kd.decoding.order.open", lambda *args, **kwargs: open("/dev/full", "w"), raising=False)  # noqa: SIM115
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda *args, **kwargs: open("/dev/full", "w"))  # noqa: SIM115
     with pytest.raises(UserError, match=f"cannot write {decoding}: No space left on device"):
         assemble()
     assert list(tmp_path.iterdir()) == []

@@ -90,6 +90,10 @@ def test_plain_text_is_parallel_to_its_sources(write, tmp_path):
         ("x.jsonl", '{"source": "a", "translations": ["b"], "scores": [true]}\n', "line 1: score True is not a finite"),
         ("x.jsonl", '{"source": "a", "translations": ["b"], "score": [1]}\n', 'line 1: unknown key "score"; give only'),
         ("x.jsonl", '{"source": "a", "translations": [""]}\n', "line 1: empty translation; remove it"),
+        ("x.tsv", "one\t\u200b\ufeff\n", "x.tsv, line 1: empty translation; remove it"),
+        ("x.jsonl", '{"source": "\\ud800 a", "translations": ["b"]}\n', "line 1: the source has half of a surrogate"),
+        ("x.jsonl", "[" * 100000, "; a line is one JSON object"),
+        ("x.jsonl", f'{{"source": "a", "translations": ["b"], "scores": [1{"0" * 400}]}}\n', "not a finite number"),
         ("x.jsonl", '{"source": " ", "translations": ["b"]}\n', "line 1: empty source; remove it"),
     ],
 )

@@ -96,6 +96,16 @@ def test_a_damaged_manifest_is_named(folder):
         folder.claim(SETTINGS)
 
 
+@pytest.mark.parametrize("damage", ["", '{"id": 8, "sour'])
+def test_sentences_are_counted_up_to_the_last_block_even_if_that_is_damaged(folder, damage):
+    folder.write(0, [sentence(number) for number in range(4)])
+    folder.write(1, [sentence(4), sentence(5)])
+    assert folder.sentences_so_far(4) == 6
+    folder.path(1).write_text(damage)
+    assert folder.sentences_so_far(4) == 5  # so that block 1 is missed
+    assert folder.missing([0, 1]) == [1]
+
+
 def test_notes_travel_with_a_sentence():
     decoded = Decoded(1, "x", [], {"first_choices": "101"})
     assert json.loads(decoded.as_line())["first_choices"] == "101"

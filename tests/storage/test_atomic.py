@@ -1,12 +1,13 @@
 import errno
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from nmt_kd.errors import UserError
 from nmt_kd.storage import atomic
-from nmt_kd.storage.atomic import atomic_file, atomic_folder
+from nmt_kd.storage.atomic import atomic_file, atomic_folder, delete_leftovers
 
 
 def names(folder):
@@ -68,12 +69,32 @@ def test_a_folder_that_is_not_there_is_a_user_error(tmp_path):
         pass
 
 
+def abandon(path):
+    """Make a file as a process that was killed two hours ago leaves it."""
+    path.touch()
+    os.utime(path, (time.time() - 7200,) * 2)
+
+
 def test_leftovers_of_killed_writers_are_deleted_and_those_of_other_files_are_not(tmp_path):
     for name in ("a.partial.1", "ab.partial.1"):
-        (tmp_path / name).touch()
+        abandon(tmp_path / name)
+    (tmp_path / "a.partial.2").touch()  # its writer may be alive
+    with atomic_file(tmp_path / "a", clean=False):
+        pass
+    assert names(tmp_path) == ["a", "a.partial.1", "a.partial.2", "ab.partial.1"]
     with atomic_file(tmp_path / "a"):
         pass
-    assert names(tmp_path) == ["a", "ab.partial.1"]
+    assert names(tmp_path) == ["a", "a.partial.2", "ab.partial.1"]
+
+
+def test_the_leftovers_of_all_files_of_a_folder_are_deleted_but_no_folders(tmp_path):
+    for name in ("a.partial.1", "b.partial.2", "c"):
+        abandon(tmp_path / name)
+    (tmp_path / "d.partial.1").mkdir()
+    os.utime(tmp_path / "d.partial.1", (0, 0))
+    delete_leftovers(tmp_path)
+    assert names(tmp_path) == ["c", "d.partial.1"]
+    delete_leftovers(tmp_path / "none")
 
 
 def test_two_writers_of_one_file_both_succeed(tmp_path):
@@ -82,7 +103,14 @@ def test_two_writers_of_one_file_both_succeed(tmp_path):
         with atomic_file(tmp_path / "a") as fast:
             fast.write(b"fast")
     assert names(tmp_path) == ["a"]
-    assert (tmp_path / "a").read_bytes() == b"fast"
+    assert (tmp_path / "a").read_bytes() == b"slow"
+
+
+def test_an_error_about_another_file_is_not_blamed_on_the_one_that_is_written(tmp_path):
+    for writer in (atomic_file, atomic_folder):
+        with pytest.raises(FileNotFoundError, match="absent"), writer(tmp_path / "a"):
+            open(tmp_path / "absent")
+    assert names(tmp_path) == []
 
 
 def test_without_overwriting_only_the_first_writer_succeeds(tmp_path):
@@ -94,7 +122,7 @@ def test_without_overwriting_only_the_first_writer_succeeds(tmp_path):
     with pytest.raises(FileExistsError):
         write(b"slow", meanwhile=lambda: write(b"fast"))
     with pytest.raises(FileExistsError):
-        write(b"late", meanwhile=(tmp_path / "a.partial.1").touch)
+        write(b"late", meanwhile=lambda: abandon(tmp_path / "a.partial.1"))
     assert names(tmp_path) == ["a"]
     assert (tmp_path / "a").read_bytes() == b"fast"
 
@@ -108,6 +136,17 @@ def test_a_folder_replaces_the_earlier_one_as_a_whole(tmp_path):
         assert names(tmp_path / "a") == ["old"]
     assert names(tmp_path) == ["a"]
     assert names(tmp_path / "a/deep") == ["new"]
+
+
+def test_a_folder_behind_a_symbolic_link_is_replaced_and_the_link_stays(tmp_path):
+    (tmp_path / "scratch/a").mkdir(parents=True)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/a").symlink_to(tmp_path / "scratch/a")
+    with atomic_folder(tmp_path / "home/a") as folder:
+        (folder / "new").touch()
+    assert (tmp_path / "home/a").is_symlink()
+    assert names(tmp_path / "scratch/a") == ["new"]
+    assert [names(tmp_path / place) for place in ("home", "scratch")] == [["a"], ["a"]]
 
 
 def test_folders_left_by_killed_writers_are_deleted_unless_others_may_be_writing(tmp_path):

@@ -65,7 +65,7 @@ def test_only_what_is_missing_or_damaged_is_computed_again(folder, caplog):
     assert computed == [1, 2]
     assert contents(folder) == {**whole, "0000002.damaged": "2\n2\n2\n7\n"}
     assert "numbers: worker 1 of 1: 2 of 4 blocks to compute" in caplog.text
-    assert "0000002.txt is damaged; it is renamed to *.damaged and computed again" in caplog.text
+    assert "0000002.txt is damaged; renamed to 0000002.damaged, to be computed again" in caplog.text
     assert f"numbers: all blocks are in {folder.folder}" in caplog.text
 
 

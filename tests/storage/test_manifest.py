@@ -1,6 +1,8 @@
 import errno
 import json
 import os
+from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 
@@ -60,3 +62,26 @@ def test_a_folder_that_cannot_be_created_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"cannot create .*/file/out: Not a directory; choose a folder that can be wri"):
         Manifest(tmp_path / "file/out", "numbers", "count").claim({})
+
+
+@pytest.mark.parametrize("theirs", [4, 5])
+def test_without_hard_links_two_that_start_together_agree_or_one_is_refused(kept, monkeypatch, theirs):
+    """Another worker claims the folder between this one's look whether the file exists and its renaming."""
+
+    def refuse(source, target):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    replace = Path.replace
+
+    def replace_late(self, target):
+        monkeypatch.setattr(Path, "replace", replace)
+        kept.claim({"beam": 4})
+        return replace(self, target)
+
+    monkeypatch.setattr(atomic.os, "link", refuse)
+    monkeypatch.setattr(Path, "replace", replace_late)
+    kept.claim({"beam": theirs})
+    assert kept.read() == {"beam": theirs, "version": 2}
+    assert [path.name for path in kept.folder.iterdir()] == ["manifest.json"]
+    with nullcontext() if theirs == 4 else pytest.raises(UserError, match="was made with beam 5, but this run has 4"):
+        kept.claim({"beam": 4})

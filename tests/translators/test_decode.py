@@ -200,6 +200,22 @@ def test_lines_are_as_long_as_the_teacher_reads_them(monkeypatch, tmp_path):
     assert [[item.text for item in sentence.hypotheses] for sentence in found] == [["ONE"], [], ["FOUR"]]
 
 
+@pytest.mark.parametrize("line", ["", " ", "\u200b", "\ufeff\u00ad", "\x01\t"])
+def test_a_line_with_nothing_to_see_is_empty(shouting, tmp_path, line):
+    sources = write(tmp_path / "text.en", ["one", line])
+    with pytest.raises(UserError, match="text.en, line 2: empty"):
+        decode.decode_text(TeacherOptions("x"), [sources], tmp_path / "out")
+    decode.decode_text(TeacherOptions("x"), [sources], tmp_path / "out", empty="skip")
+    assert [len(sentence.hypotheses) for sentence in in_order(ShardFolder(tmp_path / "out"))] == [1, 0]
+
+
+@pytest.mark.parametrize("text", ["\ufdfa", "\uac00\u0390", "\u0130\u00df", "a" * 50])
+def test_no_normalisation_makes_more_tokens_than_counted(text):
+    forms = {unicodedata.normalize(form, text) for form in ("NFC", "NFD", "NFKC", "NFKD")}
+    forms |= {form.casefold() for form in forms} | {form.lower() for form in forms}
+    assert max(len(form.encode()) for form in forms) + 3 <= decode.most_tokens(text) <= 11 * len(text.encode()) + 3
+
+
 @pytest.mark.parametrize(
     ("rules", "line", "message"),
     [
