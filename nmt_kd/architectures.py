@@ -24,6 +24,7 @@ from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from fairseq.modules.transformer_layer import TransformerDecoderLayerBase, TransformerEncoderLayerBase
 from torch import Tensor, nn
 
+from nmt_kd.engine.seeding import seeded
 from nmt_kd.errors import UserError
 
 PROFILED_SENTENCES, PROFILED_LENGTH = 4, 32  # lengths from 8 to 64 change the omegas by at most 10 %
@@ -38,9 +39,9 @@ def profile(model: FairseqEncoderDecoderModel, net_input: dict[str, Tensor]) -> 
     """Set every omega of `model` from one forward pass over fairseq's `net_input` in which all omegas are 1.
 
     In Admin, omega_i = sqrt(sum over j < i of Var[f_j(x_{j-1})]), separately for encoder and decoder. The sum starts
-    with the embeddings x_0, whose variance counts as 1: so omega_1 = 1, and the shortcut of sub-layer i has the weight
-    of everything added before it. The variance is taken over all elements of a sub-layer's output,
-    [length, batch, width], with dropout and padding.
+    with the embeddings x_0, whose variance counts as 1, so omega_1 = 1. The shortcut of sub-layer i is weighted by the
+    standard deviation that everything added before it would have if it were independent. The variance is taken over all
+    elements of a sub-layer's output, [length, batch, width], with dropout and padding.
     """
     halves = [
         [layer for layer in half.modules() if isinstance(layer, AdminLayer)] for half in (model.encoder, model.decoder)
@@ -94,8 +95,7 @@ def profile_on_random_batch(
 ) -> None:
     """Profile a new model on the CPU with a random batch, without changing torch's random state."""
     net_input = random_batch(model, source_dictionary, target_dictionary)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(PROFILING_SEED)  # for dropout; torch.manual_seed would also seed GPUs
+    with seeded(PROFILING_SEED):  # for dropout
         profile(model, net_input)
 
 

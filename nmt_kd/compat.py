@@ -30,6 +30,7 @@ def apply() -> None:
     copy_atomically()
     stop_finished_training()
     keep_batches_after_restart()
+    tell_repeated_batches()
     validate_beside_training()
     train_in_bf16_without_tpus()
     start_masked_models_from_translators()
@@ -97,20 +98,42 @@ def stop_finished_training() -> None:
 def keep_batches_after_restart() -> None:
     """Make fairseq divide the training set into the same batches after a restart.
 
-    fairseq-fixed 0.12.3 divides it once, in the epoch in which the process starts, with a seed that depends on that
-    epoch: a training that is interrupted in its third epoch and resumed would go on with other batches.
+    Unless it makes new batches for every epoch, fairseq-fixed 0.12.3 divides the set once, in the epoch in which the
+    process starts, with a seed that depends on that epoch: a training that is interrupted in its third epoch and
+    resumed would go on with other batches.
     """
     get_batch_iterator = FairseqTask.get_batch_iterator
 
     @functools.wraps(get_batch_iterator)
     def get_iterator_with_batches_of_first_epoch(self, dataset, *args, seed=1, epoch=1, **kwargs):
-        if getattr(self.cfg, "rebuild_batches", False):  # in every epoch
+        divided_in_every_epoch = (
+            getattr(self.cfg, "rebuild_batches", False)
+            or kwargs.get("update_epoch_batch_itr")
+            or not self.can_reuse_epoch_itr(dataset)
+        )
+        if divided_in_every_epoch:
             return get_batch_iterator(self, dataset, *args, seed=seed, epoch=epoch, **kwargs)
         iterator = get_batch_iterator(self, dataset, *args, seed=seed + 1 - epoch, epoch=epoch, **kwargs)
         iterator.seed = seed  # of the order of the batches in each epoch
         return iterator
 
     FairseqTask.get_batch_iterator = get_iterator_with_batches_of_first_epoch
+
+
+def tell_repeated_batches() -> None:
+    """Make fairseq set `repeats_batches` of the task, whether it takes the previous update's batches again.
+
+    It does so under --amp if their gradients have overflowed.
+    """
+    train_step = Trainer.train_step
+
+    @functools.wraps(train_step)
+    def train_step_and_tell(self, samples, *args, **kwargs):
+        self.task.repeats_batches = samples is getattr(self, "latest_samples", None)
+        self.latest_samples = samples
+        return train_step(self, samples, *args, **kwargs)
+
+    Trainer.train_step = train_step_and_tell
 
 
 def validate_beside_training() -> None:

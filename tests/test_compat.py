@@ -1,6 +1,7 @@
 import importlib.util
 import shutil
 import sys
+from types import SimpleNamespace
 
 import numpy
 import pytest
@@ -83,3 +84,43 @@ def test_bf16_means_a_tpu_only_where_there_may_be_one(has_tpu, data, monkeypatch
     distributed_utils.call_main(cfg, None)
     assert called == [has_tpu]
     assert flash == ([] if has_tpu else [False])
+
+
+def test_a_batch_that_fairseq_takes_again_is_told_from_the_next_one(monkeypatch):
+    told = []
+
+    class Trainer:
+        task = SimpleNamespace()
+
+        def train_step(self, samples, overflows=0):
+            told.append(self.task.repeats_batches)
+            return self.train_step(samples, overflows - 1) if overflows else None
+
+    monkeypatch.setattr(compat, "Trainer", Trainer)
+    compat.tell_repeated_batches()
+    trainer = Trainer()
+    for overflows in (0, 2, 0):
+        trainer.train_step(["batch"], overflows)
+    assert told == [False, False, True, True, False]
+
+
+@pytest.mark.parametrize("new_batches_in_every_epoch", [False, True])
+def test_batches_are_divided_anew_in_every_epoch_only_if_asked(task, monkeypatch, new_batches_in_every_epoch):
+    dataset = task.dataset("test")
+    drawn = []
+    monkeypatch.setattr(dataset, "ordered_indices", lambda: drawn.append(numpy.random.rand()) or numpy.arange(8))
+    for epoch in (1, 2, 3):  # as processes that start in these epochs, or as one
+        task.get_batch_iterator(
+            dataset,
+            max_sentences=4,
+            seed=5,
+            epoch=epoch,
+            disable_iterator_cache=True,
+            update_epoch_batch_itr=new_batches_in_every_epoch,
+        )
+    seeds = [6, 7, 8] if new_batches_in_every_epoch else [6, 6, 6]
+    expected = []
+    for seed in seeds:
+        with data_utils.numpy_seed(seed):
+            expected.append(numpy.random.rand())
+    assert drawn == expected

@@ -59,7 +59,7 @@ class AnnealingKD(DistillationCriterion):
 
     def __init__(self, cfg: AnnealingKDConfig, task):
         super().__init__(cfg, task)
-        self.begun: dict[str, int] = {}  # the first stage's length with which the training began, and its latest update
+        self.begun: dict[str, int] = {}  # the first stage's length with which the training began
         self.restored = False  # from a checkpoint, and no update since
 
     def check_settings(self):
@@ -76,9 +76,7 @@ class AnnealingKD(DistillationCriterion):
     @property
     def first_stage_updates(self) -> int:
         """The number of updates in the first stage."""
-        if self.begun and self.progress.updates >= self.begun["updates"]:  # unlike after --reset-optimizer
-            return self.begun["first_stage_updates"]
-        return self.planned_first_stage_updates
+        return self.begun["first_stage_updates"] if self.begun else self.planned_first_stage_updates
 
     @property
     def planned_first_stage_updates(self) -> int:
@@ -119,7 +117,7 @@ class AnnealingKD(DistillationCriterion):
                 f"{planned} of these settings; to train with those, start again in another --save-dir"
             )
         self.restored = False
-        self.begun = {"first_stage_updates": kept, "updates": self.progress.updates}
+        self.begun = {"first_stage_updates": kept}
 
     def token_losses(self, chunk: Chunk):
         if not self.training:

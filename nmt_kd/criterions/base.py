@@ -4,6 +4,7 @@ A method subclasses `DistillationCriterion` and defines what it needs of a teach
 cross-entropy, and with which weights. `word_kd.py` is the shortest example; see docs/extending.md.
 """
 
+import copy
 import logging
 from collections.abc import Iterator
 from itertools import islice
@@ -32,14 +33,18 @@ __all__ = ["Batch", "Chunk", "DistillationConfig", "DistillationCriterion", "Int
 logger = logging.getLogger(__name__)
 
 Weights = dict[str, float | Tensor]
+EXTRA = "_extra_state"  # torch's key in a state
+MADE_BY = "made_by"  # the key in an extra state for the method and the number of updates
 
 
 class DistillationCriterion(FairseqCriterion):
     """Cross-entropy plus the weighted loss terms of a method; the base class of all criterions of this package."""
 
-    # Whether a token's loss is the same in any batch; not if the method selects among the tokens of a batch. Where this
-    # depends on the settings, the class has the value for the default ones, and `__init__` sets it.
+    # Whether a token's loss is the same in any batch; not if the method selects among the tokens of a batch. If this
+    # depends on the settings, the class has the value for the default settings, and `__init__` sets the actual one.
     tokens_are_independent = True
+    # Whether what is learnt depends on the results of validations.
+    learns_from_validation = False
     # Whether the method works with models that are not transformers.
     any_architecture = True
     # Flags with which --teacher-cache can replace the teacher, for methods that otherwise need the teacher itself.
@@ -56,8 +61,9 @@ class DistillationCriterion(FairseqCriterion):
         object.__setattr__(self, "teacher", self.open_teacher(task))
         self.chance_check = ChanceCheck()
         self.progress = TrainingProgress.of(task)
-        if type(self).get_extra_state is not nn.Module.get_extra_state:
-            # fairseq saves the state of a criterion only if it has a parameter
+        self.loaded_at = 0  # the number of updates of the checkpoint that was loaded
+        self.fresh_state: dict | None = None
+        if self.has_extra_state:  # fairseq saves the state of a criterion only if it has a parameter
             self.saved_with_the_model = nn.Parameter(torch.zeros(1))
         if logger.isEnabledFor(logging.INFO):  # only in the first of several workers, which alone reads the files
             logger.info(f"to reproduce: {self.signature}")
@@ -73,13 +79,17 @@ class DistillationCriterion(FairseqCriterion):
         return None
 
     def token_losses(self, chunk: Chunk) -> dict[str, Tensor]:
-        """Return the method's loss terms by their names in the log (`..._loss`), each [tokens], unweighted, in nats."""
+        """Return the method's loss terms by their names in the log (`..._loss`), each [tokens], unweighted, in nats.
+
+        Gradients flow only through the chunk's logits. Terms that depend on other tensors with gradients, such as
+        hidden states or parameters of the method, belong in `batch_losses`.
+        """
         return {}
 
     def loss_weights(self, batch: Batch) -> Weights:
         """Return the weights of `ce_loss` and of each term in the training loss, each a number or a tensor [tokens].
 
-        This must be a pure function of the batch and the method's state.
+        This must be a pure function of the batch and the method's state. No gradients flow through weights.
         """
         raise NotImplementedError
 
@@ -110,7 +120,7 @@ class DistillationCriterion(FairseqCriterion):
         if task.cfg is None:
             raise UserError(
                 f"{self.cfg._name} cannot train with {type(task).__name__}, which may have several language pairs; "
-                "choose --task translation, or --criterion multilingual_kd with --task multilingual_translation"
+                "choose --task translation, or a criterion for several pairs (see docs/methods.md)"
             )
         if not teacher_cache:
             return Teacher.load(teacher_path, task)
@@ -135,6 +145,8 @@ class DistillationCriterion(FairseqCriterion):
     def update_state(self, batch: Batch) -> None:
         """Update the method's state, once for each training batch and before its loss is computed.
 
+        A batch that fairseq repeats, because its gradients have overflowed under --amp, is not passed again.
+
         `batch.student.model` is the student. Every worker calls this equally often: where fairseq trains on a dummy
         batch, `batch` has no tokens.
         """
@@ -157,9 +169,11 @@ class DistillationCriterion(FairseqCriterion):
 
         In validation the loss is the cross-entropy alone, so that runs with and without a teacher are comparable.
         """
+        if self.training:
+            self.forget_an_earlier_training()
         prepared = self.prepare(model, sample) if self.training else sample
         batch = self.read(model, prepared, is_reference=prepared is sample)
-        if self.training:
+        if self.training and not self.progress.is_repeated_batch:
             self.update_state(batch.without_tokens() if self.progress.is_dummy_batch else batch)
         total = SummedLoss(self.cfg.kd_chunk_tokens)
         for view in self.passes(batch) if self.training else islice(self.passes(batch), 1):
@@ -212,7 +226,8 @@ class DistillationCriterion(FairseqCriterion):
 
     def objective(self, chunk: Chunk, weights: Weights) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of a chunk's tokens, [tokens], and the values to log, [tokens] each."""
-        terms = self.token_losses(chunk)  # first: the cross-entropy uses all log-probabilities only if these have
+        # before the cross-entropy, which reuses the student's log-probabilities if a term has computed all of them
+        terms = self.token_losses(chunk)
         logged = {}
         if not chunk.batch.auxiliary:
             cross_entropy, logged["nll_loss"] = chunk.student.cross_entropy(chunk.gold, self.cfg.label_smoothing)
@@ -220,7 +235,7 @@ class DistillationCriterion(FairseqCriterion):
         known = chunk.teacher.known if chunk.teacher_was_used else None
         if known is not None:
             terms = {name: term if name == "ce_loss" else term.where(known, 0.0) for name, term in terms.items()}
-            logged["n_unknown"] = ~known
+            logged |= coverage(known)
         logged |= terms
         if not chunk.batch.auxiliary:
             if self.training and chunk.teacher_was_used and self.must_beat_chance(chunk.batch):
@@ -246,7 +261,7 @@ class DistillationCriterion(FairseqCriterion):
         if not self.training and chunk.batch.teacher is not None:
             counts["n_agree"] = first_choice == chunk.teacher.first_choice
             if (known := chunk.teacher.known) is not None:
-                counts |= {"n_agree": counts["n_agree"] & known, "n_unknown": ~known}
+                counts |= {"n_agree": counts["n_agree"] & known, **coverage(known)}
         if self.cfg.report_accuracy:
             counts["n_correct"] = first_choice == chunk.gold
         return counts
@@ -256,13 +271,42 @@ class DistillationCriterion(FairseqCriterion):
     @property
     def signature(self) -> str:
         """One line with all that the results depend on: method, settings, teacher and versions."""
-        return signature(self.cfg, self.teacher.fingerprint if self.teacher is not None else None)
+        fingerprint = self.teacher.fingerprint if self.teacher is not None else None
+        return signature(self.cfg, fingerprint, self.learns_from_validation)
+
+    @property
+    def has_extra_state(self) -> bool:
+        """Whether the method has a state besides parameters."""
+        return type(self).get_extra_state is not nn.Module.get_extra_state
+
+    def state_dict(self, *args, **kwargs):
+        """Return the parameters and the extra state, with the method and the number of updates."""
+        state = super().state_dict(*args, **kwargs)
+        if self.has_extra_state:
+            state[EXTRA] = {**state[EXTRA], MADE_BY: {"method": self.cfg._name, "updates": self.progress.updates}}
+        return state
 
     def load_state_dict(self, state_dict, *args, **kwargs):
-        """Load the state; keep the fresh one if the checkpoint has none, such as one of plain training."""
-        if state_dict is not None:
-            return super().load_state_dict(state_dict, *args, **kwargs)
-        logger.warning(f"the checkpoint has no state for {self.cfg._name}; starting with a fresh one")
+        """Load the state; keep the fresh one if the checkpoint has none of this method, as after plain training."""
+        state = dict(state_dict or {})
+        extra = dict(state.get(EXTRA, {}))
+        made_by = extra.pop(MADE_BY, {"method": self.cfg._name, "updates": 0})
+        if made_by["method"] != self.cfg._name or state.keys().isdisjoint(self.state_dict()):
+            logger.warning(f"the checkpoint has no state for {self.cfg._name}; starting with a fresh one")
+            return None
+        if self.has_extra_state:
+            self.loaded_at, self.fresh_state = made_by["updates"], copy.deepcopy(self.get_extra_state())
+            state[EXTRA] = extra
+        return super().load_state_dict(state, *args, **kwargs)
+
+    def forget_an_earlier_training(self) -> None:
+        """Start with a fresh extra state if the training begins anew from a checkpoint, as with --reset-optimizer.
+
+        fairseq loads the criterion's state even then, and only afterwards resets the number of updates.
+        """
+        if self.fresh_state is not None and self.progress.updates < self.loaded_at:
+            self.set_extra_state(self.fresh_state)
+        self.fresh_state = None
 
     @classmethod
     def reduce_metrics(cls, logging_outputs) -> None:
@@ -273,6 +317,11 @@ class DistillationCriterion(FairseqCriterion):
     def logging_outputs_can_be_summed() -> bool:
         """Return True: every logged value is a sum."""
         return True
+
+
+def coverage(known: Tensor) -> dict[str, Tensor]:
+    """Return counts, [tokens] each: where the teacher has no prediction, and where it was asked for one."""
+    return {"n_unknown": ~known, "n_asked": torch.ones_like(known)}
 
 
 def weighted_sum(terms: dict[str, Tensor], weights: Weights, rows: slice) -> Tensor:

@@ -32,7 +32,7 @@ class Batch:
     teacher: Predictions | None = None  # its models run when they are first used
     peers: tuple[ModelOutput, ...] = ()  # outputs whose logits each chunk also has, with gradients
     is_reference: bool = True  # whether the gold tokens are those of the data; False if `prepare` replaced them
-    auxiliary: bool = False  # a further view, without cross-entropy; only its terms are logged
+    auxiliary: bool = False  # without cross-entropy and accuracy: only the method's own terms are computed
     notes: dict[str, Tensor] = field(default_factory=dict)  # [tokens] each, filled in by `Chunk.note`
     chunk_tokens: int = 0  # --kd-chunk-tokens
 

@@ -18,6 +18,7 @@ from nmt_kd.criterions.base import Batch, Chunk, DistillationCriterion, TeacherC
 from nmt_kd.criterions.student import another_student
 from nmt_kd.engine.models import ModelOutput
 from nmt_kd.engine.predictions import HiddenStates
+from nmt_kd.engine.seeding import seeded
 from nmt_kd.errors import UserError
 from nmt_kd.losses.hidden import attention_error, student_up_error, teacher_down_error
 from nmt_kd.losses.layer_map import LAYER_MAPS, LayerMap, layer_map
@@ -64,9 +65,7 @@ class HiddenMatch(nn.Module):
         self.layers = layers
         self.student_up = fusion == "student-up"
         widths = [len(group) * teacher_width for group in layers]
-        # fairseq's legacy_ddp does not broadcast initial values, so all workers must draw the same
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed GPUs
+        with seeded(seed):  # the same on all workers, since fairseq's legacy_ddp does not broadcast initial values
             self.projections = nn.ModuleList(
                 nn.Identity()
                 if len(group) == 1 and width == student_width
@@ -180,10 +179,9 @@ class CKD(DistillationCriterion):
         }
 
     def batch_losses(self, batch: Batch):
-        restored_or_trained = (
-            self.training or self.progress.updates > 0
-        )  # fairseq-validate does not restore the criterion
-        if batch.teacher is None or not (self.matches and restored_or_trained):
+        # fairseq-validate does not restore the criterion, so its projections are untrained
+        are_trained = self.training or self.progress.updates > 0
+        if batch.teacher is None or not self.matches or not are_trained:
             return {}
         (teacher,) = batch.teacher.outputs
         is_padding = batch.source_tokens.eq(self.task.source_dictionary.pad())

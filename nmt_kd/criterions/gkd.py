@@ -69,7 +69,7 @@ class GKD(DistillationCriterion):
         yield replace(batch, auxiliary=not batch.is_reference)
 
     def token_losses(self, chunk: Chunk):
-        kind = kl_divergence if self.warms_up else divergence_of(self.cfg)
+        kind = kl_divergence if self.training and self.warms_up else divergence_of(self.cfg)
         return {"kd_loss": chunk.teacher.divergence(chunk.student, kind=kind)}
 
     def loss_weights(self, batch: Batch):

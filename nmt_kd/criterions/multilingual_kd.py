@@ -42,7 +42,7 @@ class MultilingualKDConfig(InterpolationConfig):
     )
     stopping_margin: Optional[float] = option(
         None,
-        "points of validation accuracy that the student must be ahead of a teacher for --stopping to take effect "
+        "lead of the student over a teacher, in points of validation accuracy, at which --stopping takes effect "
         "(default: 1 for threshold, and -2 for adaptive)",
     )
 
@@ -56,6 +56,8 @@ class MultilingualKD(DistillationCriterion):
     BLEU of the validation set; fairseq's multilingual task has none, and a cache cannot translate, so the accuracy of
     the most probable word under teacher forcing takes its place. It is measured for both models in every validation.
     """
+
+    learns_from_validation = True
 
     def __init__(self, cfg: MultilingualKDConfig, task: FairseqTask):
         super().__init__(cfg, task)

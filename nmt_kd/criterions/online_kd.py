@@ -43,6 +43,7 @@ class OnlineKDConfig(DistillationConfig):
     best_checkpoint_metric: str = II("checkpoint.best_checkpoint_metric")
     maximize_best_checkpoint_metric: bool = II("checkpoint.maximize_best_checkpoint_metric")
     disable_validation: bool = II("dataset.disable_validation")
+    valid_subset: str = II("dataset.valid_subset")
 
 
 @register_criterion("online_kd", dataclass=OnlineKDConfig)
@@ -54,13 +55,14 @@ class OnlineKD(DistillationCriterion):
     depend on parameters and validations alone.
     """
 
-    needs = FullDistribution()  # which a cache cannot have, because the teacher changes
+    learns_from_validation = True
+    needs = FullDistribution()  # a cache cannot provide it, because the teacher changes during training
 
     def __init__(self, cfg: OnlineKDConfig, task):
         super().__init__(cfg, task)
         self.validations = Validations.of(task, cfg.best_checkpoint_metric)
         self.average: dict[str, Tensor] | None = None  # in float32 at least
-        self.averaged_at = -1  # the number of updates behind the weights that were seen last
+        self.averaged_at = -1  # the number of updates when the average was last brought up to date
         self.best: float | None = None
         self.misses = 0  # validations since the best
         if cfg.disable_validation and cfg.online_patience:
@@ -149,7 +151,9 @@ class OnlineKD(DistillationCriterion):
         self.average, self.averaged_at = state["average"], state["averaged_at"]
         self.best, self.misses = state["best"], state["misses"]
         self.validations.at_update, self.validations.result = state["validated_at"], state["result"]
-        if state["past"] is not None:
+        if state["past"] is None:
+            self.teacher = None
+        else:
             self._set_teacher(state["past"])
 
 

@@ -13,7 +13,7 @@ from fairseq.tasks import FairseqTask
 
 from nmt_kd.version import __version__
 
-WITHOUT_EFFECT = ("_name", "valid_subset", "disable_validation")  # settings that do not affect what is learnt
+OF_VALIDATION = ("valid_subset", "disable_validation")  # settings that matter only to methods that learn from it
 
 
 @dataclass
@@ -22,6 +22,7 @@ class TrainingProgress:
 
     updates: int = 0  # finished before the current batch
     is_dummy_batch: bool = False  # a worker without batches left repeats one, and fairseq discards its gradients
+    is_repeated_batch: bool = False  # under --amp, fairseq repeats a batch whose gradients have overflowed
 
     @classmethod
     def of(cls, task: FairseqTask) -> "TrainingProgress":
@@ -31,15 +32,17 @@ class TrainingProgress:
         @functools.wraps(train_step)
         def train_step_with_progress(sample, model, criterion, optimizer, update_num, ignore_grad=False, **kwargs):
             progress.updates, progress.is_dummy_batch = update_num, ignore_grad
+            progress.is_repeated_batch = getattr(task, "repeats_batches", False)
             return train_step(sample, model, criterion, optimizer, update_num, ignore_grad=ignore_grad, **kwargs)
 
         task.train_step = train_step_with_progress
         return progress
 
 
-def signature(cfg, teacher_fingerprint: str | None) -> str:
+def signature(cfg, teacher_fingerprint: str | None, learns_from_validation: bool) -> str:
     """Return one line with all that the results depend on: method, settings, teacher and versions."""
-    facts = {"method": cfg._name, **{name: value for name, value in cfg.items() if name not in WITHOUT_EFFECT}}
+    without_effect = ("_name",) if learns_from_validation else ("_name", *OF_VALIDATION)
+    facts = {"method": cfg._name, **{name: value for name, value in cfg.items() if name not in without_effect}}
     if teacher_fingerprint is not None:
         facts["teacher_sha256"] = teacher_fingerprint
     facts |= {"nmt_kd": __version__, "fairseq": fairseq.__version__, "torch": torch.__version__}
@@ -91,4 +94,5 @@ def _log_averages_of(outputs: list[dict], prefix: str) -> None:
         if count in names and of > 0:
             log(share, 100 * total(count) / of, of)
     if unknown > 0:
-        log("teacher_coverage", 100 * (1 - unknown / ntokens), ntokens)
+        asked = total("n_asked")
+        log("teacher_coverage", 100 * (1 - unknown / asked), asked)

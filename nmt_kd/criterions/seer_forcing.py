@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nmt_kd.criterions.base import Batch, Chunk, DistillationConfig, DistillationCriterion
 from nmt_kd.criterions.student import another_student
 from nmt_kd.engine.models import ModelOutput
+from nmt_kd.engine.seeding import seeded
 from nmt_kd.errors import UserError
 from nmt_kd.options import SHARE, Allowed, option
 
@@ -54,9 +55,7 @@ class SeerForcing(DistillationCriterion):
         settings = copy.deepcopy(student.decoder.cfg)
         if cfg.seer_dropout is not None:
             settings.dropout = cfg.seer_dropout
-        # fairseq's legacy_ddp does not broadcast initial values, so all workers must draw the same
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(cfg.seed)
+        with seeded(cfg.seed):  # the same on all workers, since fairseq's legacy_ddp does not broadcast initial values
             self.seer = Seer(settings)
 
     def passes(self, batch: Batch):

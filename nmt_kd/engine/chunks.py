@@ -152,7 +152,7 @@ class SummedLoss:
         first = projections[0]
         tokens, device = first.features.size(0), first.features.device
         dtype = torch.promote_types(self._loss.dtype, accumulation_dtype(first.features))
-        # a zero is made where it is needed, because a GPU would wait for its copy
+        # create the zero on the device: a GPU would wait for a copy from the CPU
         self._loss = (
             self._loss.to(dtype) if self._loss.device == device else torch.zeros((), dtype=dtype, device=device)
         )

@@ -168,7 +168,7 @@ class TopDistribution(Distribution):
         return self.words[:, :top_k], self.log_q[:, :top_k]
 
     def log_q_of(self, words: Tensor) -> Tensor:
-        """Return `LOG_OF_NOTHING` for words outside the top k: they rank below those k, and equal among themselves."""
+        """Return `LOG_OF_NOTHING` for words outside the top k, so that they tie with each other, below the top k."""
         found = words.unsqueeze(2) == self.words.unsqueeze(1)  # [tokens, n, k]
         return torch.where(found, self.log_q.unsqueeze(1), LOG_OF_NOTHING).amax(2)
 

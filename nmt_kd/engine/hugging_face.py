@@ -81,9 +81,10 @@ class Languages:
         target: str | None,
         flags: tuple[str, str] = ("--source-lang", "--target-lang"),
     ) -> "Languages":
-        """Set the tokenizer of `teacher` to two languages, given by `flags`; None is what it has if it has only one.
+        """Set the languages of `teacher`'s tokenizer and return them.
 
-        Raises UserError if it does not have them, or a choice is missing.
+        A language that is None is taken from the model if it has only one on that side. Raises UserError, which names
+        the `flags`, if the model does not have a language, or has several and none is chosen.
         """
         codes = {code: code for code in tokenizer.additional_special_tokens if REGIONAL_CODE.fullmatch(code)}
         codes = getattr(tokenizer, "lang_code_to_token", None) or codes  # M2M100: de is __de__

@@ -26,9 +26,9 @@ WITH_THE_TEACHERS = (
 def load_model(path: Path, task: FairseqTask, masked: bool = False) -> BaseFairseqModel:
     """Return a checkpoint's model, built from its own configuration with the dictionaries of `task`.
 
-    Raises UserError if the file is unusable, or the model has another language pair or other dictionaries or is not an
-    encoder-decoder that predicts a word from those before it, or, with `masked`, from those on both sides, or its
-    weights are not finite.
+    Raises UserError if the file is unusable, if its weights are not finite, if its language pair or dictionaries differ
+    from those of `task`, or if the model is of the wrong kind. The right kind is an encoder-decoder that predicts each
+    word from those before it or, with `masked`, from those on both sides.
     """
     state = read_model(path)
     configuration = state["cfg"]

@@ -105,7 +105,7 @@ def run_model(model: BaseFairseqModel, net_input: dict[str, Tensor], token_index
 
 
 def _ask_for_all_states(encoder: nn.Module, args: tuple, options: dict) -> tuple[tuple, dict]:
-    """Add to the arguments of fairseq's encoder to return all layers, as all models do but transformer_align."""
+    """Ask fairseq's encoder for the states of all layers, as every transformer but transformer_align does itself."""
     return args, options if len(args) > 2 else {"return_all_hiddens": True, **options}
 
 

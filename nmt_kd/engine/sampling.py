@@ -34,6 +34,7 @@ def with_sampled_targets(
             inputs = torch.cat([inputs, words.masked_fill(ended, padding).unsqueeze(1)], dim=1)
     finally:
         model.train(was_training)
+        torch.clear_autocast_cache()  # before 2.10, torch reuses weights cast without gradients, which then get none
     target = inputs[:, 1:].contiguous()
     net_input = {**net_input, "prev_output_tokens": inputs[:, :-1].masked_fill(target == padding, padding)}
     return {**sample, "target": target, "ntokens": int(target.ne(padding).sum()), "net_input": net_input}

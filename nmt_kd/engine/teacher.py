@@ -32,7 +32,7 @@ class Teacher(PredictionSource):
     def __init__(self, models: list[BaseFairseqModel], fingerprint: str = "", paths: Sequence[Path] = ()):
         """Make a teacher of `models` with a fingerprint, by default that of the files in `paths`."""
         self.models, self.paths = models, paths
-        self.autocast_dtype: torch.dtype | None = None  # since it was on for the first time
+        self.autocast_dtype: torch.dtype | None = None  # that of --amp once a batch has run under it
         if fingerprint:
             self.fingerprint = fingerprint
         for model in models:
@@ -74,9 +74,10 @@ class Teacher(PredictionSource):
         return ModelPredictions(run)
 
     def as_autocast(self, like: Tensor) -> Tensor:
-        """Return `like`, or where autocast is on (--amp) a tensor in its precision, which the models then keep.
+        """Return a tensor with the device and precision for the teacher: those of `like`, but autocast's under --amp.
 
-        It would convert frozen weights at every use. fairseq turns it off in validation, where they keep it too.
+        Autocast would convert the frozen weights at every use, so they are converted once. They stay converted in
+        validation, for which fairseq turns autocast off.
         """
         device = like.device.type
         if like.dtype != torch.float32:

@@ -26,12 +26,12 @@ from nmt_kd.losses.top_k import top_k_indices
 
 logger = logging.getLogger(__name__)
 
-FEW_WORDS = 16  # that one kernel can compare with each column; scatter_add is another kernel
+FEW_WORDS = 16  # up to this many, the fused kernel compares each word with every column; scatter_add is a second kernel
 NUMBERS = ("log_normaliser", "total")  # the cached properties of `Logits` that are leaves
 
 
 class Logits:
-    """Logits of some tokens, [tokens, V], of which losses are computed; all results are at least float32.
+    """Logits of some tokens, [tokens, V], from which losses are computed; all results are at least float32.
 
     If `trained`, `values` and the numbers below are leaves: differentiate a loss with respect to all `leaves`, and pass
     the gradients to `gradient`.
@@ -46,7 +46,7 @@ class Logits:
 
     @staticmethod
     def of(values: Tensor, trained: bool = False) -> "Logits":
-        """Return the form that suits the device: compiled on a GPU, if that works, and step by step elsewhere."""
+        """Return `CompiledLogits` on a GPU where torch.compile works, and `Logits` elsewhere."""
         return (CompiledLogits if values.is_cuda and can_compile() else Logits)(values, trained)
 
     # -- numbers of each token ----------------------------------------------------------------------------------------
@@ -108,14 +108,14 @@ class Logits:
 
     @property
     def leaves(self) -> list[Tensor]:
-        """The tensors of which losses have been computed; none if the logits are not trained."""
+        """The tensors from which losses have been computed; none if the logits are not trained."""
         if not self._trained:
             return []
         numbers = [vars(self)[name] for name in NUMBERS if name in vars(self)]
         return [self.values, *numbers, *(gap for _, gap in self._gaps), *(picked for _, picked in self._picked)]
 
     def gradient(self, of: Mapping[Tensor, Tensor | None]) -> Tensor | None:
-        """Return the gradient of the logits, [tokens, V], given those `of` all leaves; None stands for zeros.
+        """Return the gradient of the logits, [tokens, V]; `of` has the gradients of all leaves, and None means zeros.
 
         It has the precision of the logits. Call this once, last: it may overwrite intermediate results.
         """
@@ -139,7 +139,8 @@ class Logits:
         return self.values.detach().softmax(-1, dtype=accumulation_dtype(self.values))
 
     def _log_normaliser(self) -> Tensor:
-        # of the most probable word, so that no logarithm is large; faster than logsumexp, since p is needed later
+        # log Z = z_v - log p_v for any word v, most exactly for the most probable one; faster than logsumexp, because
+        # the gradient needs p anyway
         return self.values.detach().amax(-1) - self.probabilities.amax(-1).log()
 
     def _total(self) -> Tensor:

@@ -4,7 +4,7 @@ from torch import Tensor
 
 
 def hierarchical_ranking_loss(p_s: Tensor, q_s: Tensor, p_t: Tensor, q_t: Tensor) -> Tensor:
-    """Return the loss of ranking words unlike the teacher, its top-1 above all, [tokens] (TIE-KD, 2023, eq. 6).
+    """Return the penalty for ranking words differently from the teacher, [tokens] (TIE-KD, 2023, eq. 6).
 
     With s and t the top-k words of student and teacher, most probable first:
     `sum_u sum_v 1[q(t_u) > q(s_v)] max(0, p(s_v) - p(t_u)) + sum_u max(0, p(t_u) - p(t_1))`.

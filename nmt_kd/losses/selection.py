@@ -7,7 +7,10 @@ from torch import Tensor
 
 
 def share_of(rate: float, count: int) -> int:
-    """Return `ceil(rate * count)`, correcting for floats that round a product such as 0.07 * 100 up."""
+    """Return `ceil(rate * count)`, but at least 1 if `count` is not 0.
+
+    Rounding errors do not count: 0.07 * 100, which is 7.000000000000001 in floats, gives 7.
+    """
     return max(min(count, 1), math.ceil(rate * count - 1e-9 * count))
 
 
@@ -25,7 +28,7 @@ def unlikely(scores: Tensor, probability: float) -> Tensor:
 
 
 def uniform_hash(first: Tensor, second: Tensor) -> Tensor:
-    """Hash pairs of integers to numbers in [0, 1), [n], uniformly and identically on every machine."""
+    """Hash pairs of integers, both [n], to numbers in [0, 1), [n] in float64, the same on every machine."""
     low_bits = 0xFFFFFFFF
     first, second = first.long(), second.long()
     mixed = (first * 0x9E3779B1 + second * 0x85EBCA77 + 0x165667B1) & low_bits

@@ -196,7 +196,7 @@ def test_tokens_without_a_prediction_learn_from_the_reference_alone(method, buil
     torch.testing.assert_close(even[0] + odd[0], whole[0] + plain[0])
     for name, gradient in whole[1].items():
         torch.testing.assert_close(even[1][name] + odd[1][name], gradient + plain[1].get(name, 0), rtol=1e-3, atol=1e-4)
-    assert even[2]["n_unknown"] + odd[2]["n_unknown"] == sample["ntokens"]
+    assert even[2]["n_unknown"] + odd[2]["n_unknown"] == even[2]["n_asked"] == sample["ntokens"]
     assert not even[0].isclose(plain[0])
 
 
@@ -266,11 +266,18 @@ def test_the_signature_names_method_settings_teacher_and_versions(method, build,
     assert "\n" not in signature
 
 
+def saved(criterion) -> dict:
+    """The state without the name of the method, which cannot be compared with a tolerance."""
+    state = criterion.state_dict()
+    state.get("_extra_state", {}).pop("made_by", None)
+    return state
+
+
 @pytest.mark.parametrize("method", EVERY_METHOD)
 def test_a_dummy_batch_leaves_the_state_alone(method, build, task, sample):
     """fairseq runs one on a worker that has run dry, and drops its gradients."""
     criterion, student = build(method)
-    before = copy.deepcopy(criterion.state_dict())
+    before = copy.deepcopy(saved(criterion))
 
     class Optimizer:
         @staticmethod
@@ -278,17 +285,17 @@ def test_a_dummy_batch_leaves_the_state_alone(method, build, task, sample):
             assert loss == 0
 
     task.train_step(sample, student, criterion, Optimizer(), 5, ignore_grad=True)
-    torch.testing.assert_close(criterion.state_dict(), before, rtol=0, atol=0)
+    torch.testing.assert_close(saved(criterion), before, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("method", EVERY_METHOD)
 def test_validation_leaves_the_state_alone(method, build, sample):
     criterion, student = build(method)
-    before = copy.deepcopy(criterion.state_dict())
+    before = copy.deepcopy(saved(criterion))
     criterion.eval()
     with torch.no_grad():
         criterion(student.eval(), sample)
-    torch.testing.assert_close(criterion.state_dict(), before, rtol=0, atol=0)
+    torch.testing.assert_close(saved(criterion), before, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("method", EVERY_METHOD)

@@ -285,7 +285,7 @@ def test_wrong_teachers_are_one_line(data, task, teacher_path, store):
 def test_other_settings_that_cannot_work_are_one_line(data, teacher_path, teachers):
     assert message(data, "--teacher-path", teacher_path, method=["--criterion", "word_kd"]) == (
         "word_kd cannot train with MultilingualTranslationTask, which may have several language pairs; choose "
-        "--task translation, or --criterion multilingual_kd with --task multilingual_translation"
+        "--task translation, or a criterion for several pairs (see docs/methods.md)"
     )
     workers = ["--distributed-world-size", "2", "--ddp-backend", "pytorch_ddp", "--distributed-no-spawn"]
     assert message(data, "--teacher-path", teachers, *workers) == (

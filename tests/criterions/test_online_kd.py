@@ -115,4 +115,6 @@ def test_a_restart_continues_average_teacher_and_switches_to_the_bit(data, tmp_p
     assert restarted.values("train_inner", "loss") == undisturbed.values("train_inner", "loss")[first - 1 :]
     ours, theirs = (Run(tmp_path / name).checkpoint() for name in "ba")
     torch.testing.assert_close(ours["model"], theirs["model"], rtol=0, atol=0)
+    for state in (ours, theirs):
+        assert state["criterion"]["_extra_state"].pop("made_by")["method"] == "online_kd"
     torch.testing.assert_close(ours["criterion"], theirs["criterion"], rtol=0, atol=0)

@@ -3,8 +3,8 @@
 import errno
 import math
 import os
-import tempfile
 import random
+import tempfile
 from fractions import Fraction
 
 import pytest

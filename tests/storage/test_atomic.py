@@ -109,7 +109,7 @@ def test_two_writers_of_one_file_both_succeed(tmp_path):
 def test_an_error_about_another_file_is_not_blamed_on_the_one_that_is_written(tmp_path):
     for writer in (atomic_file, atomic_folder):
         with pytest.raises(FileNotFoundError, match="absent"), writer(tmp_path / "a"):
-            open(tmp_path / "absent")
+            (tmp_path / "absent").read_bytes()
     assert names(tmp_path) == []
 
 

@@ -203,7 +203,7 @@ def test_lines_are_as_long_as_the_teacher_reads_them(monkeypatch, tmp_path):
 @pytest.mark.parametrize("line", ["", " ", "\u200b", "\ufeff\u00ad", "\x01\t"])
 def test_a_line_with_nothing_to_see_is_empty(shouting, tmp_path, line):
     sources = write(tmp_path / "text.en", ["one", line])
-    with pytest.raises(UserError, match="text.en, line 2: empty"):
+    with pytest.raises(UserError, match=r"text\.en, line 2: empty"):
         decode.decode_text(TeacherOptions("x"), [sources], tmp_path / "out")
     decode.decode_text(TeacherOptions("x"), [sources], tmp_path / "out", empty="skip")
     assert [len(sentence.hypotheses) for sentence in in_order(ShardFolder(tmp_path / "out"))] == [1, 0]
