@@ -50,10 +50,6 @@ def decode(system: str, flags: list[str], folder: Path) -> tuple[float, dict[int
     return speed, best
 
 
-def words(subwords: str) -> str:
-    return subwords.replace(" ", "").replace("\u2581", " ").strip()
-
-
 def table_of(rows: list[dict]) -> Table:
     """Format the rows as a table."""
     header = ["system", "sentences/s", "relative to stock", "identical, %", "BLEU"]
@@ -84,7 +80,7 @@ def main() -> None:
     common = [args.data, *languages, "--path", args.path, "--gen-subset", args.gen_subset]
     common += flags or ["--beam", "4", "--lenpen", "0.6", "--nbest", "4", "--max-tokens", "6000", "--cpu"]
     originals = Originals.load(Path(args.data), args.source_lang, args.target_lang, args.gen_subset)
-    references = [words(originals.texts(number)[1]) for number in range(len(originals.dataset))]
+    references = [originals.form.plain(originals.texts(number)[1]) for number in range(len(originals.dataset))]
 
     rows, stock = [], None
     for system in [STOCK, *(system for system in args.systems if system != STOCK)]:
@@ -96,13 +92,14 @@ def main() -> None:
                 f"benchmark_decoding.py: error: {system} decoded {len(best)} of {len(references)} sentences; "
                 "check that the flags do not skip any"
             )
+        translations = [originals.form.plain(best[number]) for number in range(len(best))]
         rows.append(
             {
                 "system": system,
                 "sentences_per_second": speed,
                 "relative": speed / stock[0],
                 "identical": sum(best[number] == text for number, text in stock[1].items()) / len(best),
-                "bleu": BLEU().corpus_score([words(best[number]) for number in range(len(best))], [references]).score,
+                "bleu": BLEU().corpus_score(translations, [references]).score,
             }
         )
         print(rows[-1], file=sys.stderr)

@@ -46,7 +46,7 @@ class Report:
 
     @property
     def largest_vocabulary(self) -> int:
-        """The number of subwords that the training text has at least: its characters and its distinct words."""
+        """A vocabulary size that the training text supports: a subword for each character and each distinct word."""
         return self.least_vocabulary + len(self.words)
 
 
@@ -147,10 +147,9 @@ def _check_vocabulary(report: Report, vocabulary_size: int) -> None:
 
 def positive(value: str) -> int:
     """Return a number given as an argument, which must be 1 or more."""
-    number = int(value)
-    if number < 1:
-        raise ValueError
-    return number
+    if not re.fullmatch(r"0*[1-9][0-9]*", value):
+        raise argparse.ArgumentTypeError(f"{value!r} is not a number of 1 or more")
+    return int(value)
 
 
 def add_text_arguments(parser: argparse.ArgumentParser) -> None:

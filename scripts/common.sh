@@ -2,7 +2,7 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-dry_run=
+dry_run= restart=
 settings_file= # replaces the data set's file
 # an environment that the user has activated takes precedence
 [ -n "${VIRTUAL_ENV:-}" ] || [ ! -d "$root/.venv/bin" ] || PATH="$root/.venv/bin:$PATH"
@@ -29,7 +29,7 @@ esac
 # read_arguments ARGUMENT...: put names into $names; handle --help, --dry-run and, in scripts that set may_restart,
 # --restart; in scripts that set takes_flags, put everything after -- into $extra
 read_arguments() {
-    names=() extra=() restart=${restart:-}
+    names=() extra=()
     while [ $# -gt 0 ]; do
         case $1 in
         -h | --help) show_help && exit ;;
@@ -62,8 +62,19 @@ say() { printf '\n== %s\n' "$*"; }
 # take_lock FILE USE: hold a lock until this script and the commands that it runs end; if another process holds it, fail
 # with USE, which says what the other process is doing
 take_lock() {
+    local status=0
     exec {lock}>"$1"
-    flock --nonblock "$lock" || fail "$2; wait for it, or stop it and rerun"
+    flock --nonblock "$lock" || status=$?
+    [ "$status" -ne 1 ] || fail "$2; wait for it, or stop it and rerun"
+    [ "$status" -eq 0 ] || echo "$(basename "$0"): warning: this file system cannot lock $1; start only one process" >&2
+}
+
+# check_numbers NAME...: refuse environment variables that are set to anything but a number of 1 or more
+check_numbers() {
+    local name
+    for name in "$@"; do
+        [[ ${!name:-1} =~ ^[1-9][0-9]*$ ]] || fail "$name=${!name} must be a number of 1 or more"
+    done
 }
 
 # print a command, and run it unless this is a dry run
@@ -84,10 +95,9 @@ load_data_config() {
     test_sets=(test)
     decoding=() # flags for decoding the training set with a fairseq checkpoint
     average=()  # evaluate checkpoint_best.pt unless the settings ask for an average of checkpoints
-    corpora=() tokenising=() bpe_operations='' vocabulary_size='' subword_algorithm=bpe own_text=() text_folder='' held_out=() clean=''
+    corpora=() tokenising=() bpe_operations='' vocabulary_size='' subword_algorithm=bpe own_text=() held_out=() clean=''
     # shellcheck source=/dev/null
     . "$file"
-    [ -z "$text_folder" ] || own_text=("$text_folder") # settings written by an earlier version
     work=${NMT_KD_RUNS:-$root/runs}/$data
     mapfile -t search < <(printf '%s\n' "${generation[@]}" | sed '/^--max-tokens$/,+1d') # without the size of a batch
 }
@@ -192,5 +202,5 @@ files_of() {
 
 # differences RECORD PART...: print what differs from a record, in one line; nothing if there is no record
 differences() {
-    [ ! -f "$1" ] || python "$root/scripts/record.py" compare "$@" || [ $? -eq 3 ] || fail "cannot compare this run with $1"
+    [ ! -f "$1" ] || python "$root/scripts/record.py" compare "$@" || [ $? -eq 3 ] || fail "cannot read the record $1 (see above); delete it to skip the comparison"
 }

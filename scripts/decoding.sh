@@ -53,7 +53,7 @@ check_decoding() {
         "settings, or add --restart to decode again"
 }
 
-# refuse to decode or to assemble beside another process
+# fail if another distill.sh works on this data set
 lock_translations() { take_lock "$decoded.lock" "$decoded is in use by another distill.sh"; }
 
 # note_decoding FOLDER TEACHER_PART...: record the teacher, data and search of complete translations
@@ -102,7 +102,7 @@ check_teacher() {
         done
         ;;
     *)
-        [ "$kind" = translator ] || [ -f "$TRANSLATIONS" ] || fail "TRANSLATIONS=$TRANSLATIONS is not a file"
+        [ "$kind" = translator ] || [ -f "$TRANSLATIONS" ] || fail "TRANSLATIONS=$TRANSLATIONS is not a file; give the file of translations"
         ! has bt || fail "'bt' needs a fairseq checkpoint as the teacher; leave out 'bt', or decode separately" \
             "and combine the folders with nmt-kd assemble"
         [ ${#tokenising[@]} -eq 0 ] || fail "$data is tokenised, but other teachers than fairseq checkpoints translate plain" \

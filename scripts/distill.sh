@@ -19,7 +19,7 @@
 #   TRANSLATIONS=FILE   import these translations instead of decoding: plain text, parallel to runs/DATA/text/train.SOURCE,
 #                       or another format of nmt-kd import (.tsv, .jsonl)
 #   REVERSE_TEACHER=PATH   the reverse teacher (default: runs/DATA/reverse_teacher/checkpoint_best.pt, see below)
-#   WORKERS=N           decode with N processes on this machine (default: one per GPU, or one)
+#   WORKERS=N           decode in N processes on this machine (default: one per GPU for a fairseq checkpoint, otherwise 1)
 #
 # A corpus with bt (base+kd+bt) also contains back-translations of the targets, which the reverse teacher decodes into
 # runs/DATA/decoded-reverse. Train it with scripts/train.sh DATA reverse_teacher.
@@ -50,6 +50,7 @@ if [ -z "$dry_run" ]; then
     check_prepared
     [ "$teacher" = "$work/teacher/checkpoint_best.pt" ] || check_teacher
 fi
+check_numbers WORKERS
 choose_device
 workers=${WORKERS:-1}
 [ -n "${WORKERS:-}" ] || [ "$device" = cpu ] || [ "$kind" != checkpoint ] || workers=$(gpus)

@@ -50,6 +50,17 @@ is_stale() {
     echo "  recomputing ${1##*/} ($changed)"
 }
 
+# whether to write average.pt: it is missing or stale, unless the checkpoints of an evaluated run have been deleted
+must_average() {
+    if [ -n "$dry_run" ]; then
+        return
+    elif [ -f "$checkpoint" ]; then
+        is_stale "$checkpoint"
+    else
+        [ ! -s "$folder/translations.txt" ] || contains "$folder" "checkpoint*.pt"
+    fi
+}
+
 if [ -n "$not_evaluated" ]; then
     say "$data: not evaluating $method_name, because $not_evaluated"
     exit
@@ -64,7 +75,7 @@ fi
 if [ ${#average[@]} -gt 0 ] && [ "$role" = student ]; then
     checkpoint=$folder/average.pt
     made_of=("checkpoint@$folder/checkpoint_last.pt" -- "${average[@]}")
-    if [ -n "$dry_run" ] || [ ! -f "$checkpoint" ] || is_stale "$checkpoint"; then
+    if must_average; then
         run nmt-kd average --inputs "$folder" "${average[@]}" --output "$checkpoint"
         [ -n "$dry_run" ] || python "$root/scripts/record.py" write "$(record_of "$checkpoint")" "${made_of[@]}"
     fi

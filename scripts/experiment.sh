@@ -28,7 +28,7 @@ given_teacher=${TEACHER:-} default_teacher=teacher
 declare -A costs_of=() # by store: the files with the costs of making it
 declare -A name_of=() # by process: the run that it trains and evaluates
 jobs=${JOBS:-1} pids=()
-[[ $jobs =~ ^[1-9][0-9]*$ ]] || fail "JOBS=$jobs must be a number of 1 or more"
+check_numbers JOBS
 [ "$jobs" = 1 ] || export OMP_NUM_THREADS=1
 trap '[ ${#pids[@]} -eq 0 ] || kill -- "${pids[@]/#/-}" 2>/dev/null || true' EXIT # with all that the jobs have started
 trap 'exit 130' INT TERM
@@ -55,9 +55,15 @@ start() {
 
 # wait until one of the commands that were started has ended
 wait_for_one() {
-    local ended kept=() pid
-    wait -n -p ended "${pids[@]}" || fail "${name_of[$ended]} failed: $(tail -n 1 "$work/logs/${name_of[$ended]}.log"); rerun to resume"
-    for pid in "${pids[@]}"; do [ "$pid" = "$ended" ] || kept+=("$pid"); done
+    local kept=() pid
+    wait -n || true
+    for pid in "${pids[@]}"; do
+        if kill -0 "$pid" 2>/dev/null; then
+            kept+=("$pid")
+        else
+            wait "$pid" || fail "${name_of[$pid]} failed: $(tail -n 1 "$work/logs/${name_of[$pid]}.log"); rerun to resume"
+        fi
+    done
     pids=("${kept[@]}")
 }
 
@@ -114,7 +120,7 @@ system() {
             one "$name.seed$seed" "$method_name" "$@" --seed "$seed"
         fi
     done
-    [ "$name" != "$default_teacher" ] || wait_for_all # it teaches those that follow
+    [ "$name" != "$default_teacher" ] || wait_for_all # the next systems learn from it
 }
 
 # make_corpus CORPUS: let the teacher translate the training set

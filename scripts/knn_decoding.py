@@ -3,8 +3,8 @@
     python scripts/knn_decoding.py data-bin knn.de --teacher-path student.pt --knn-datastore datastore \
         --knn-share 0.5 --subword-model subwords.model
 
-This shows what neighbours are worth when they help to translate, which is what a student of kNN-KD can hope for. To see
-it, compare the translations with those of the base model alone, with nmt-kd score. Every target word needs a search.
+This shows how much the neighbours help when they take part in translation: a student of kNN-KD can hardly gain more.
+Compare the translations with those of the base model alone, with nmt-kd score. Every target word needs a search.
 """
 
 import argparse
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from fairseq.models import BaseFairseqModel
 from torch import Tensor
 
@@ -24,6 +25,7 @@ from nmt_kd.errors import UserError
 from nmt_kd.losses.neighbours import mixed_with, neighbour_distribution
 from nmt_kd.options import add_flags, check_options, values_of
 from nmt_kd.subword_model import SubwordModel
+from nmt_kd.workers import device_of_worker
 
 
 @contextmanager
@@ -55,6 +57,7 @@ def predicting_with_neighbours(model: BaseFairseqModel, source: knn.NeighbourSou
 def translate(source: knn.NeighbourSource, subset: str, beam: int, lenpen: float, max_tokens: int) -> list[str]:
     """Return the translations of a subset in subwords, in the order of its sentences."""
     task, (model,) = source.task, source.base.models
+    source.base.follow(torch.zeros((), device=device_of_worker()))
     dataset = open_subset(task, subset)
     generator = task.build_generator([model], beam_search(beam, lenpen))
     backend = FairseqBackend(task, [model], generator, 1, max_tokens, None)

@@ -7,6 +7,7 @@ the largest memory of a single process. Several runs may be recorded in the same
 killed together with this program is not recorded. The exit status is that of the command.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -39,7 +40,8 @@ def add(record: Path, costs: dict[str, float]) -> None:
     """Add the costs of a run to the record, which need not exist."""
     record.parent.mkdir(parents=True, exist_ok=True)
     with open(os.open(record, os.O_RDWR | os.O_CREAT), "r+", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
         earlier = json.loads(file.read() or "{}")
         total = {name: earlier.get(name, 0) + value for name, value in costs.items()}
         total["peak_mb"] = max(earlier.get("peak_mb", 0), costs["peak_mb"])

@@ -21,7 +21,10 @@ def main() -> None:
     noise = Noise(**values_of(Noise, args))
     check_options(asdict(noise), Noise)
     for number, line in enumerate(sys.stdin.buffer):
-        text = line.decode("utf-8").rstrip("\r\n")
+        try:
+            text = line.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise SystemExit(f"noise.py: error: line {number + 1} is not UTF-8; convert the text to UTF-8") from None
         sys.stdout.buffer.write((noise(text, args.seed, number) + "\n").encode())
 
 

@@ -95,6 +95,7 @@ read_arguments "${arguments[@]}"
 [ ${#given_text[@]} -eq 0 ] || draft_settings "${names[0]}"
 load_data_config "${names[0]}"
 splits=(train valid test "${test_sets[@]:1}")
+check_numbers WORKERS
 workers=${WORKERS:-$(nproc)}
 if [ -n "$model" ]; then
     [ -n "$bpe_operations" ] || fail "--for needs a data set with BPE, but $data uses sentencepiece; leave it out"
@@ -194,6 +195,10 @@ declare -A settings_of=([text]="" [tokens]="${tokenising[*]}" [subwords]=$(subwo
     fail "$work was prepared for a published model; add --for DIR, or remove $work to learn subwords from the text"
 if [ ${#own_text[@]} -gt 0 ] && [ -z "$settings_file$dry_run" ] && { [ ! -d "$work/text" ] || [ -n "$restart" ]; }; then
     check_text
+fi
+if [ -z "$dry_run" ]; then # another prepare.sh for this data set must end first
+    mkdir -p "$work"
+    exec {preparing}>"$work/.prepare.lock" && flock "$preparing"
 fi
 for name in ${steps#originals}; do check_step "$name"; done
 [ -z "$settings_file" ] || [ -n "$dry_run" ] || save_settings

@@ -7,6 +7,7 @@ On a terminal, the line is updated in place; otherwise a new line is printed eve
 
 import json
 import re
+import signal
 import sys
 import time
 
@@ -28,6 +29,7 @@ def describe(stats: dict, last_update: int | None, seconds: float) -> str:
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the training, too, whose last lines follow
     started = time.monotonic()
     last_update = None
     printed_at = 0.0

@@ -53,6 +53,8 @@ systems=$methods
 needs_teacher=
 for system in $methods; do
     load_method_config "$system"
+    [ -z "$not_evaluated" ] || fail "$system cannot be in the table of results, because $not_evaluated; train it with:" \
+        "bash scripts/train.sh $data $system"
     ! uses_predictions || needs_teacher=$system
 done
 if [ -z "$given" ] || { [ -n "$needs_teacher" ] && [ -z "${TEACHER:-}" ]; }; then

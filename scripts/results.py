@@ -38,7 +38,7 @@ COLUMNS = {
 def read_system(run: Run) -> dict:
     """Return all columns of a system's row."""
     if run.hypotheses is None:
-        raise SystemExit(f"{run.folder} is not evaluated yet; run: bash scripts/evaluate.sh {run.data_set} {run.name}")
+        raise UserError(f"{run.folder} is not evaluated yet; run: bash scripts/evaluate.sh {run.data_set} {run.name}")
     return {
         "system": run.name,
         "parameters": run.parameters,

@@ -97,7 +97,7 @@ is_unusable() {
 }
 
 if [ -z "$dry_run" ]; then
-    exec {lock}<"$root/scripts/setup.sh" && flock "$lock" # one set-up at a time
+    exec {lock}>>"$log" && flock "$lock" # one set-up at a time; NFS locks only files that are open for writing
     if is_installed "$extra" || is_installed dev; then
         find_by_name
         exit 0
@@ -113,7 +113,7 @@ if [ -n "${PYTHON:-}" ] || [ ! -e "$venv" ] || is_unusable; then
 fi
 say "setting up .venv for '$extra', which takes 1 to 3 minutes on a fast network (log: setup.log)"
 fairseq=$(grep -o 'fairseq-fixed[^";]*' pyproject.toml)
-export PIP_CONSTRAINT=$venv/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1
+export PIP_CONSTRAINT=.venv/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 # a relative path, since pip splits at spaces
 if [ -z "$dry_run" ]; then
     : >"$log"
     if [ -e "$venv" ] && is_unusable; then

@@ -16,15 +16,15 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 
 import sentencepiece
 from parallel import add_workers_option, chunks, map_in_order
 
-MAX_CACHED_WORDS = 1_000_000  # per process; a crawled corpus has tens of millions of distinct words
+from nmt_kd.errors import UserError
+from nmt_kd.subword_model import SubwordModel
 
 
 def train_subwords(text_files: list[Path], model_prefix: Path, vocabulary_size: int, algorithm: str = "bpe") -> None:
@@ -45,16 +45,6 @@ def train_subwords(text_files: list[Path], model_prefix: Path, vocabulary_size: 
         ) from None
 
 
-@contextmanager
-def explained_import() -> Iterator[None]:
-    """Explain how to install subword-nmt if it is missing; data sets that use sentencepiece do not need it."""
-    try:
-        yield
-    except ImportError:
-        message = "subword-nmt is not installed; run: pip install 'nmt-kd[recipes]'"
-        raise SystemExit(f"subwords.py: error: {message}") from None
-
-
 def count_words(lines: list[bytes]) -> Counter:
     return Counter(word for line in lines for word in line.decode("utf-8").split())
 
@@ -63,8 +53,10 @@ def learn_bpe(text_files: list[Path], codes: Path, operations: int, workers: int
     """Learn joint BPE codes on all files and write them to `codes`."""
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")  # a progress bar would fill the log
-    with explained_import():
+    try:
         from subword_nmt.learn_bpe import learn_bpe
+    except ImportError:
+        raise UserError("subword-nmt is needed to learn BPE codes; pip install 'nmt-kd[recipes]'") from None
 
     words: Counter = Counter()
     for path in text_files:
@@ -77,35 +69,19 @@ def learn_bpe(text_files: list[Path], codes: Path, operations: int, workers: int
 
 
 @cache
-def load_sentencepiece(model: Path) -> sentencepiece.SentencePieceProcessor:
-    return sentencepiece.SentencePieceProcessor(model_file=str(model))
+def splitter(model: Path) -> Callable[[str], str]:
+    return SubwordModel.read(model).splitter()
 
 
-@cache
-def load_bpe(codes: Path):
-    with explained_import():
-        from subword_nmt.apply_bpe import BPE
-    with codes.open(encoding="utf-8", newline="\n") as lines:
-        return BPE(lines)
+def encode(model: Path, lines: list[bytes]) -> list[str]:
+    return [splitter(model)(line.decode("utf-8").rstrip("\n")) for line in lines]
 
 
-def encode_sentencepiece(model: Path, lines: list[bytes]) -> list[str]:
-    return [
-        " ".join(load_sentencepiece(model).encode(line.decode("utf-8").rstrip("\n"), out_type=str)) for line in lines
-    ]
-
-
-def encode_bpe(codes: Path, lines: list[bytes]) -> list[str]:
-    if len(load_bpe(codes).cache) > MAX_CACHED_WORDS:
-        load_bpe(codes).cache.clear()
-    return [" ".join(load_bpe(codes).segment_tokens(line.decode("utf-8").split())) for line in lines]
-
-
-def encode_file(encode: Callable[[list[bytes]], list[str]], source: Path, target: Path, workers: int) -> None:
+def encode_file(model: Path, source: Path, target: Path, workers: int) -> None:
     """Split `source` into subwords and write them to `target`, which appears only when it is complete."""
     partial_file = target.with_name(target.name + ".partial")
     with source.open("rb") as lines, partial_file.open("w", encoding="utf-8", newline="\n") as out:
-        for encoded in map_in_order(encode, chunks(lines), workers):
+        for encoded in map_in_order(partial(encode, model), chunks(lines), workers):
             out.writelines(line + "\n" for line in encoded)
     partial_file.rename(target)
 
@@ -130,17 +106,17 @@ def main(arguments: list[str] | None = None) -> None:
     training_text = [args.text_dir / f"train.{language}" for language in args.languages]
     if args.vocabulary_size:
         train_subwords(training_text, args.out_dir / "subwords", args.vocabulary_size, args.algorithm)
-        encode = partial(encode_sentencepiece, args.out_dir / "subwords.model")
+        model = args.out_dir / "subwords.model"
     else:
+        model = args.out_dir / "subwords.codes"
         if args.bpe_codes:
-            shutil.copyfile(args.bpe_codes, args.out_dir / "subwords.codes")
+            shutil.copyfile(args.bpe_codes, model)
         else:
-            learn_bpe(training_text, args.out_dir / "subwords.codes", args.bpe_operations, args.workers)
-        encode = partial(encode_bpe, args.out_dir / "subwords.codes")
+            learn_bpe(training_text, model, args.bpe_operations, args.workers)
     for split in args.splits:
         for language in args.languages:
             name = f"{split}.{language}"
-            encode_file(encode, args.text_dir / name, args.out_dir / name, args.workers)
+            encode_file(model, args.text_dir / name, args.out_dir / name, args.workers)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@
 #   TEACHER=PATH        the teacher's checkpoint (default: runs/DATA/teacher/checkpoint_best.pt)
 #   TEACHER_CACHE=DIR   use a cache written by nmt-kd cache instead of the teacher
 #   CORPUS=NAME         train on runs/DATA/data-bin-NAME, made by scripts/distill.sh (such as kd) or nmt-kd assemble
-#   NPROC=N             number of workers on this machine (default: one per GPU, or one)
+#   NPROC=N             number of workers on this machine (default: one per GPU; 1 on a CPU)
 #   MAX_TOKENS=N        tokens in one worker's batch; lower it if the data set's default does not fit into memory
 #   NNODES=N MASTER=HOST:PORT   number of machines, and address of the first; run this script on each of them
 #
@@ -37,7 +37,7 @@ if [ -n "${STUDENT:-}" ]; then
 fi
 model=("${student_model[@]}" "${student_training[@]}")
 [ "$role" = student ] || model=("${teacher_model[@]}" "${teacher_training[@]}")
-if uses_predictions; then
+if uses_predictions && [[ " ${extra[*]} " != *" --teacher-"* ]]; then # unless the flags after -- name the teacher
     needs_teacher=yes
     [ -n "${TEACHER_CACHE:-}" ] && method+=(--teacher-cache "$TEACHER_CACHE") || method+=(--teacher-path "$teacher")
 fi
@@ -45,6 +45,7 @@ fi
 languages=(--source-lang "$source_lang" --target-lang "$target_lang")
 [ -z "$reversed" ] || languages=(--source-lang "$target_lang" --target-lang "$source_lang")
 
+check_numbers NNODES NPROC MAX_TOKENS
 choose_device
 nodes=${NNODES:-1}
 workers=${NPROC:-1}
@@ -115,10 +116,10 @@ check_ingredients() {
     [ -z "$named_corpus" ] || [ -d "$train_data" ] || fail "$train_data is missing; make it with: bash scripts/distill.sh" \
         "$data $corpus, or with nmt-kd assemble ... --output $train_data"
     [ -n "$needs_teacher" ] && [ -n "$named_teacher" ] || return 0
-    case " ${extra[*]} " in *" --teacher-"*) return 0 ;; esac
     local file files
     if [ -n "${TEACHER_CACHE:-}" ]; then
-        [ -f "$TEACHER_CACHE/manifest.json" ] || fail "TEACHER_CACHE=$TEACHER_CACHE is not a folder written by nmt-kd cache"
+        [ -f "$TEACHER_CACHE/manifest.json" ] ||
+            fail "TEACHER_CACHE=$TEACHER_CACHE has no manifest.json; give a folder written by nmt-kd cache"
         return 0
     fi
     IFS=: read -ra files <<<"$named_teacher"
@@ -142,7 +143,7 @@ if [ -n "$restart" ] && [ -d "$save_dir" ] && [ -z "${SLURM_RESTART_COUNT:-}" ];
     [ "$nodes" -eq 1 ] || fail "--restart is for one machine; remove $save_dir yourself, then start all machines without it"
     [ -f "$save_dir/train.log" ] || has_checkpoint || fail "$save_dir is not a training run; remove it yourself"
     lock_run
-    run find "$save_dir" -mindepth 1 ! -path "$save_dir/.lock" -delete
+    run find "$save_dir" -mindepth 1 ! -name .lock -delete
 elif [ ! -f "$save_dir/finished" ]; then
     lock_run
 fi
@@ -165,6 +166,6 @@ if [ -f "$save_dir/finished" ]; then
 fi
 say "$data: training ${save_dir##*/} on $all_workers $device (log: $save_dir/train.log)"
 python "$root/scripts/record.py" write "$record" "${made_of[@]}"
-run python "$root/scripts/measure.py" "$save_dir/records/cost.json" "${command[@]}" 2>&1 | tee -a "$save_dir/train.log" | python "$root/scripts/progress.py" ||
+run python "$root/scripts/measure.py" "$save_dir/records/cost.json" "${command[@]}" 2>&1 | tee -ai "$save_dir/train.log" | python "$root/scripts/progress.py" ||
     fail "training failed; see $save_dir/train.log"
 touch "$save_dir/finished"

@@ -62,7 +62,7 @@ class FileWithValues:
 
 
 def _as_numpy(tensor: Tensor, **kwargs) -> numpy.ndarray:
-    """Return the values of a tensor where they are known (see `transfers.remember`), otherwise zeros."""
+    """Return the values of a tensor where they are known (see `values.follow`), otherwise zeros."""
     on_cpu = tensor.cpu()
     if isinstance(on_cpu, FakeTensor):
         return numpy.zeros(tuple(tensor.shape), dtype=str(tensor.dtype).removeprefix("torch."))
@@ -89,7 +89,7 @@ def _convert_module(module: nn.Module, function, recurse: bool = True) -> nn.Mod
 
 
 def _attention_on_a_gpu(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, **kwargs) -> Tensor:
-    """Call the kernel that torch takes on a GPU with a padding mask, which it does not choose without one."""
+    """Call the attention kernel that torch uses on a GPU when there is a padding mask; on a CPU, it chooses another."""
     if query.device.type != "cuda":
         return _attention_on_a_cpu(query, key, value, attn_mask, dropout_p, is_causal, **kwargs)
     bias = None if attn_mask is None else attn_mask.expand(*query.shape[:3], key.size(2))

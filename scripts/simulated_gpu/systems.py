@@ -19,9 +19,7 @@ VARIANTS = {
     "tie_kd once": ["tie_kd", "--kd-iterations", "1"],
     "selective_kd batch": ["selective_kd", "--selection", "batch"],
     "annealing_kd mse": ["annealing_kd", "--annealing-loss", "mse"],
-    "ckd attention decoder": [
-        *("ckd", "--ckd-attention", "1", "--ckd-decoder-layers", "rc", "--ckd-fusion", "teacher-down")
-    ],
+    "ckd attention decoder": "ckd --ckd-attention 1 --ckd-decoder-layers rc --ckd-fusion teacher-down".split(),
     "probing_kd no-top-1": ["probing_kd", "--probing-loss", "no-top-1", "--probing-up-to", "0.4"],
     "probing_kd targets": ["probing_kd", "--probing-targets", "share-of-top-1"],
 }

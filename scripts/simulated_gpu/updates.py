@@ -18,7 +18,7 @@ PRECISIONS = {
     "--bf16": ["--bf16"],
     "--amp": ["--amp"],
 }
-# the cheapest optimiser, because none is ours
+# the cheapest optimiser, since this package has none to test
 TRAINING = ["--optimizer", "sgd", "--lr", "0.001", "--clip-norm", "1.0"]
 
 

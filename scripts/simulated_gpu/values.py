@@ -40,7 +40,7 @@ def positions_in(mask: Tensor) -> Tensor:
 
 
 def follow(func, name: str, args: tuple, kwargs: dict, inputs: list[Tensor], outputs: list[Tensor]) -> None:
-    """Do an operation with the values, too, if they are known and the results are integers or masks on the GPU.
+    """Repeat an operation on the known values of its inputs if its results are integers or masks on the GPU.
 
     The values of a tensor become known when it is copied to the GPU.
     """

@@ -1,4 +1,4 @@
-"""Steps as one of several workers, which do not exist either."""
+"""Make this process one of several simulated workers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

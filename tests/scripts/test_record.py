@@ -164,7 +164,7 @@ def test_what_is_missing_is_an_error_that_says_how_to_make_it(place, missing, ar
 def test_a_teacher_that_is_no_checkpoint_is_for_methods_that_train_on_its_translations(place):
     line = place.refused(*TRAIN, TEACHER=str(place.work / "teacher"))
     assert "word_kd needs a fairseq checkpoint as the teacher, but " in line
-    assert "TEACHER_CACHE=nowhere is not a folder written by nmt-kd cache" in place.refused(
+    assert "TEACHER_CACHE=nowhere has no manifest.json; give a folder written by nmt-kd cache" in place.refused(
         *TRAIN, TEACHER_CACHE="nowhere"
     )
 
