@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, run_command
+from conftest import ROOT, python_variables, run_command
 from fairseq import options
 from fairseq.dataclass.configs import GenerationConfig
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
@@ -158,6 +158,7 @@ def test_torchrun_starts_workers_that_died_again_and_nothing_is_lost(data, seq_k
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        env={**os.environ, **python_variables()},
     )
     deadline = time.monotonic() + 120
     while len(contents(out)) < 2 and time.monotonic() < deadline:
