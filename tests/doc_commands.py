@@ -208,6 +208,7 @@ def _sbatch(command: Command) -> None:
         (slurm / name).chmod(0o755)
     variables = {"JOB_ID": "7", "JOB_NODELIST": "node1", "JOB_NUM_NODES": "1", "GPUS_ON_NODE": "4"}
     variables |= {"CPUS_PER_TASK": "4", "ARRAY_TASK_COUNT": "16", "ARRAY_TASK_ID": "0"}
+    variables |= {"ARRAY_TASK_MIN": "0", "ARRAY_TASK_MAX": "15"}
     path = f"{slurm}:{os.environ['PATH']}"
     environment = {f"SLURM_{name}": value for name, value in variables.items()}
     printed = _subprocess(["bash", *words], ROOT, PATH=path, VIRTUAL_ENV=str(BIN.parent), **environment)

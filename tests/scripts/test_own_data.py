@@ -324,7 +324,7 @@ def test_clean_drops_pairs_from_the_prepared_text_alone(text, tmp_path):
             ["mine", "--text", "TEXT", *LANGUAGES, "--valid-size", "9"],
             "--valid-size is for text without valid.LANGUAGE",
         ),
-        (["mine", "--text", "TEXT", *LANGUAGES, "--test-size", "0"], "--test-size: invalid positive value: '0'"),
+        (["mine", "--text", "TEXT", *LANGUAGES, "--test-size", "0"], "--test-size: '0' is not a number of 1 or more"),
         (
             ["mine", "--text", "FILES", "--test-size", "70"],
             "has 150 lines, too few to hold out 85 pairs for validation",
@@ -383,7 +383,7 @@ def test_a_changed_text_or_vocabulary_is_refused_and_restart_removes_what_was_ma
     again = prepare("mine", "--until", "subwords", "--restart", runs=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "Another sentence." in (work / "text/train.fr").read_text()
-    assert sorted(path.name for path in work.iterdir()) == ["notes", "settings.sh", "subwords", "text"]
+    assert sorted(path.name for path in work.glob("[!.]*")) == ["notes", "settings.sh", "subwords", "text"]
 
 
 def test_prepared_text_that_was_edited_is_noticed_by_the_next_step(text, tmp_path):

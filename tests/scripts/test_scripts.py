@@ -24,6 +24,45 @@ def script(name, *arguments, **environment):
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "variable"),
+    [
+        ("train", ["multi30k", "plain"], "MAX_TOKENS"),
+        ("train", ["multi30k", "plain"], "NPROC"),
+        ("train", ["multi30k", "plain"], "NNODES"),
+        ("distill", ["multi30k", "kd"], "WORKERS"),
+        ("prepare", ["multi30k"], "WORKERS"),
+        ("experiment", ["multi30k", "methods"], "JOBS"),
+    ],
+)
+@pytest.mark.parametrize("value", ["0", "2x", "-1"])
+def test_variables_that_are_no_numbers_are_refused(name, arguments, variable, value):
+    result = script(name, *arguments, "--dry-run", **{variable: value})
+    assert (result.returncode, result.stderr) == (
+        1,
+        f"{name}.sh: error: {variable}={value} must be a number of 1 or more\n",
+    )
+
+
+def test_a_flag_that_names_the_teacher_replaces_the_data_sets():
+    printed = script("train", "multi30k", "word_kd", "--dry-run", "--", "--teacher-cache", "stored").stdout
+    assert "--teacher-cache stored" in printed
+    assert "--teacher-path" not in printed
+
+
+@pytest.mark.parametrize(
+    ("tasks", "first", "last", "message"),
+    [("2", "3", "7", "the array must be 0-1, without gaps"), ("16", "1", "16", "the array must be 0-15, without gaps")],
+)
+def test_a_slurm_array_with_gaps_is_refused(tasks, first, last, message):
+    variables = {"COUNT": tasks, "MIN": first, "MAX": last, "ID": first}
+    result = run_command(
+        *("bash", ROOT / "scripts/distill.slurm", "data-bin", "teacher.pt", "decoded"),
+        environment={f"SLURM_ARRAY_TASK_{name}": value for name, value in variables.items()},
+    )
+    assert (result.returncode, result.stderr) == (1, f"distill.slurm: error: {message}\n")
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_help_says_how_to_call_it(name):
     result = script(name, "--help")
