@@ -11,6 +11,8 @@ esac
 bash "$root/scripts/setup.sh" dev ${dry_run:+--dry-run}
 PATH="$root/.venv/bin:$PATH"
 cd "$root"
+# Each of the many processes would compile the modules of torch again, which are installed without bytecode.
+export PYTHONDONTWRITEBYTECODE='' PYTHONPYCACHEPREFIX=$root/.venv/bytecode
 pytest=(python -m pytest --numprocesses "$(nproc)" --dist worksteal --durations 10)
 
 lint() {

@@ -1,6 +1,8 @@
 """A small corpus, a trained teacher, and fairseq's commands as functions."""
 
 import argparse
+import copy
+import functools
 import json
 import logging
 import os
@@ -10,6 +12,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import composition  # noqa: F401  (fairseq composes its configurations with it)
 import fork_server
 import pytest
 import torch
@@ -81,6 +84,11 @@ class _Statistics(logging.Handler):
 def parse_training(arguments) -> object:
     """fairseq's configuration of a fairseq-train command line."""
     return convert_namespace_to_omegaconf(parse_training_flags(arguments))
+
+
+@functools.cache
+def _kept_configuration(*arguments: str) -> object:
+    return parse_training(arguments)
 
 
 def parse_training_flags(arguments) -> argparse.Namespace:
@@ -212,7 +220,7 @@ def build(data, task, teacher_path):
 
     def build(method, *flags, architecture=TINY_TRANSFORMER):
         arguments = [*method_flags(method, teacher_path), "--label-smoothing", "0.1", "--max-update", 100, *flags]
-        cfg = parse_training([data, *architecture, "--dropout", "0", *arguments])
+        cfg = copy.deepcopy(_kept_configuration(*map(str, [data, *architecture, "--dropout", "0", *arguments])))
         torch.manual_seed(7)
         student = task.build_model(cfg.model).train()
         return task.build_criterion(cfg.criterion).train(), student

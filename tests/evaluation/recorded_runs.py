@@ -82,8 +82,13 @@ def folders(variation):
     ]
 
 
-def report(folders, out, *flags) -> str:
-    main(["report", *(str(folder) for folder in folders), "--output", str(out), *flags])
+def report(folders, out, *flags, drawn=False) -> str:
+    """Write a report and return its page; unless `drawn`, the figures are made, but their images are empty."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not drawn:
+            patch.setattr("nmt_kd.evaluation.report.as_png", lambda figure: b"")
+            patch.setattr("nmt_kd.evaluation.report_html.as_svg", lambda figure: b"")
+        main(["report", *(str(folder) for folder in folders), "--output", str(out), *flags])
     return (out / "index.html").read_text(encoding="utf-8")
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "scripts"), str(ROOT)]
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT), str(ROOT / "tests")]
 
 from simulated_gpu import guard  # noqa: E402
 
@@ -35,6 +35,7 @@ for user_dir in os.environ.get("NMT_KD_USER_DIR", "").split(":"):  # methods to 
     utils.import_user_module(argparse.Namespace(user_dir=user_dir or None))
 
 import cases  # noqa: E402
+import composition  # noqa: E402, F401  (fairseq composes its configurations with it)
 import controls  # noqa: E402
 from simulated_gpu import places, steps, updates, workers  # noqa: E402
 from simulated_gpu.systems import System, systems  # noqa: E402

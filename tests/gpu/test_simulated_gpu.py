@@ -74,7 +74,7 @@ def test_a_step_runs_on_a_gpu_without_needless_waits(system, mode, outcome):
 
 def test_some_methods_learn_from_a_cache(outcome):
     cached = [name for name, phases in outcome["results"].items() if " cached" in name and "train" in phases]
-    assert {"word_kd cached, fp16", "selective_kd cached, --amp", "tie_kd cached, fp16"} <= set(cached)
+    assert {"word_kd cached, bf16", "selective_kd cached, --amp", "tie_kd cached, bf16"} <= set(cached)
 
 
 def test_every_mistake_is_found(outcome):

@@ -12,6 +12,8 @@ def takes_long_to_start() -> bool:
     program, first = [*sys.orig_argv, "", ""][1:3]
     if program == "-c":
         return "import torch" in first or "from fairseq import" in first
+    if os.path.basename(program) == "record.py":
+        return first == "compare-log"
     return os.path.basename(program).startswith(PROGRAMS) or (program == "-m" and first == "nmt_kd.cli")
 
 
