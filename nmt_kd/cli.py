@@ -8,7 +8,9 @@ import argparse
 import errno
 import importlib
 import logging
+import os
 import pkgutil
+import select
 import sys
 
 import nmt_kd
@@ -40,14 +42,23 @@ def _first_line(text: str | None) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command given by `arguments`, by default the command line. Raises UserError for wrong input."""
+    """Run the command given by `arguments`, by default the command line, and return its exit status.
+
+    The status is 1 if the reader of standard output has gone, and 130 if the user interrupts the command. Raises
+    UserError for wrong input.
+    """
     args = build_parser().parse_args(arguments)
     # Some libraries set up logging to standard output, which is reserved for results.
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr, force=True)
     logging.getLogger("nmt_kd").setLevel(logging.INFO)
     try:
         args.run(args)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _reader_has_gone():
+            return 1
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             place = f" for {error.filename}" if error.filename else ""
             raise UserError(f"no space is left on the disk{place}; free some, then rerun") from None
@@ -55,6 +66,16 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         raise UserError(f"{error.filename}: {error.strerror}; give another path, or change its permissions") from None
     return 0
+
+
+def _reader_has_gone() -> bool:
+    """Tell whether nobody reads standard output any more; if so, redirect it, so that the last flush does not fail."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)  # errors are reported without being asked for
+    if not poll.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 if __name__ == "__main__":

@@ -7,13 +7,14 @@ The runs of a system are the folders NAME, NAME.seed2, NAME.seed3 and so on, as 
 that are not evaluated are left out. The first command also writes the figures to runs/multi30k/comparison.json, or to
 another FILE; the second prints the table of such a file.
 
-- All test sets are pooled. p-values are the larger of those of sacrebleu's paired bootstrap and approximate
-  randomisation, over all seeds together, against the systems named by --baselines.
-- The calibration error is that of the most probable word at each position of the test sets.
+- All test sets are pooled. p-values are the larger of those of the paired bootstrap and approximate randomisation,
+  against the systems named by --baselines, over as many runs as both systems have, the first ones of each.
+- The calibration error is that of the most probable word at each position, as the mean of the test sets' errors,
+  weighted by their tokens.
 - The cost is CPU time, relative to the baseline's: training with validation, and writing the stores and decoding the
   corpora that a system is trained on, but not training the teacher. Other load changes it by a tenth or two.
-- The time to the baseline's quality is the CPU time until the validation loss is that of the fully trained baseline,
-  relative to the baseline's own; a dash means never.
+- The time to the baseline's loss is the CPU time until the validation loss is that of the fully trained baseline, the
+  highest of its runs, relative to the baseline's own; a dash means that not every run of the system reaches it.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from nmt_kd.evaluation.tables import NONE, Table, as_markdown, number
 
 TRIALS = 1000  # of each significance test
 METRICS = ("BLEU", "chrF")
+BASELINES = ["plain", "word_kd"]  # by default; the second may be missing
 
 
 def runs_of(work: Path, system: str) -> list[Run]:
@@ -61,7 +63,7 @@ def training_cost(run: Run) -> dict[str, float]:
     return json.loads((run.folder / "records/cost.json").read_text(encoding="utf-8"))
 
 
-def bills(run: Run) -> list[Path]:
+def preparation_records(run: Run) -> list[Path]:
     """Return the cost records of the stores and corpora that a run was trained on."""
     paid = run.folder / "records/paid"
     lines = paid.read_text(encoding="utf-8").splitlines() if paid.is_file() else []
@@ -70,12 +72,12 @@ def bills(run: Run) -> list[Path]:
 
 def preparation_seconds(run: Run) -> float:
     """Return the CPU seconds of making the stores and corpora that a run was trained on."""
-    return sum(json.loads(file.read_text(encoding="utf-8"))["cpu_seconds"] for file in bills(run))
+    return sum(json.loads(file.read_text(encoding="utf-8"))["cpu_seconds"] for file in preparation_records(run))
 
 
 def has_costs(run: Run) -> bool:
     """Tell whether all costs of a run were recorded; those of imported translations, for example, are not."""
-    return all(file.is_file() for file in (run.folder / "records/cost.json", *bills(run)))
+    return all(file.is_file() for file in (run.folder / "records/cost.json", *preparation_records(run)))
 
 
 def share_until(curve: list[Point], loss: float) -> float | None:
@@ -84,12 +86,28 @@ def share_until(curve: list[Point], loss: float) -> float | None:
     before: Point | None = None
     for point in curve:
         if point.value <= loss:
-            if before is None or before.value == point.value:
+            if before is None:
                 return point.updates / last
             way = (before.value - loss) / (before.value - point.value)
             return (before.updates + way * (point.updates - before.updates)) / last
         before = point
     return None
+
+
+def cpu_seconds(run: Run, share: float = 1.0) -> float:
+    """Return the CPU seconds of a share of a run's training and of all that was made for it."""
+    return share * training_cost(run)["cpu_seconds"] + preparation_seconds(run)
+
+
+def mean_seconds_to(loss: float, runs: list[Run]) -> float | None:
+    """Return the mean CPU seconds until the runs reach a validation loss; None unless all do."""
+    seconds = []
+    for run in runs:
+        share = share_until(run.curve("loss"), loss)
+        if share is None:
+            return None
+        seconds.append(cpu_seconds(run, share))
+    return statistics.mean(seconds)
 
 
 def mean_of(runs: list[Run], measure: Callable[[Run], float | None]) -> float | None:
@@ -131,32 +149,19 @@ def row(system: str, runs: list[Run], base: list[Run]) -> dict:
     }
     if not all(has_costs(run) for run in (*runs, *base)):
         return figures
-    base_seconds = statistics.mean(training_cost(run)["cpu_seconds"] for run in base)
-    final = statistics.mean(run.curve("loss")[-1].value for run in base)
-
-    def seconds_to_final(run: Run) -> float | None:
-        share = share_until(run.curve("loss"), final)
-        return None if share is None else share * training_cost(run)["cpu_seconds"] + preparation_seconds(run)
-
-    base_seconds_to_final = mean_of(base, seconds_to_final)
-
-    def cost(run: Run) -> float:
-        return (training_cost(run)["cpu_seconds"] + preparation_seconds(run)) / base_seconds
-
-    def time_to_base(run: Run) -> float | None:
-        seconds = seconds_to_final(run)
-        return seconds / base_seconds_to_final if seconds and base_seconds_to_final else None
-
+    seconds, base_seconds = (statistics.mean(map(cpu_seconds, found)) for found in (runs, base))
+    loss = max(run.curve("loss")[-1].value for run in base)
+    to_loss, base_to_loss = (mean_seconds_to(loss, found) for found in (runs, base))
     return {
         **figures,
-        "cost": mean_of(runs, cost),
-        "time_to_baseline": mean_of(runs, time_to_base),
+        "cost": seconds / base_seconds,
+        "time_to_baseline": to_loss and base_to_loss and to_loss / base_to_loss,
         "memory_mb": mean_of(runs, lambda run: training_cost(run)["peak_mb"]),
     }
 
 
 def p_values(runs: dict[str, list[Run]], baseline: str) -> Iterator[tuple[str, dict[str, float]]]:
-    """Yield each other system and its p-value by metric, over the seeds that it shares with the baseline."""
+    """Yield each other system and its p-value by metric, over as many runs as both have, the first ones of each."""
     base = runs[baseline]
     metrics = bleu_and_chrf(pooled(base[0], "references"))
     for count in sorted({min(len(found), len(base)) for found in runs.values()}):
@@ -169,13 +174,14 @@ def p_values(runs: dict[str, list[Run]], baseline: str) -> Iterator[tuple[str, d
                 yield score.system, {score.metric: max(score.bootstrap_p, score.randomisation_p)}
 
 
-def compare(work: Path, systems: list[str], baselines: list[str]) -> list[dict]:
+def compare(work: Path, systems: list[str], baselines: list[str] | None = None) -> list[dict]:
     """Return the figures of all systems that have been evaluated; the first baseline is that of the costs.
 
-    Raises UserError if the first baseline is not among them, or if a test set of a run has not been translated.
+    By default, the baselines are `BASELINES`. Raises UserError if a baseline is not among the systems, except for the
+    second default one, or if a test set of a run has not been translated.
     """
     runs = {system: found for system in systems if (found := runs_of(work, system))}
-    for baseline in baselines[:1]:
+    for baseline in baselines or BASELINES[:1]:
         if baseline not in systems:
             raise UserError(f"the baseline {baseline} is not among the systems; add it, or choose another")
         if baseline not in runs:
@@ -183,10 +189,9 @@ def compare(work: Path, systems: list[str], baselines: list[str]) -> list[dict]:
                 f"{work / baseline} is not evaluated yet; run: bash scripts/evaluate.sh {work.name} {baseline}"
             )
     check_test_sets([run for found in runs.values() for run in found])
+    baselines = baselines or [baseline for baseline in BASELINES if baseline in runs]
     rows = {system: row(system, found, runs[baselines[0]]) for system, found in runs.items()}
     for baseline in baselines:
-        if baseline not in runs:
-            continue
         for system, found in p_values(runs, baseline):
             rows[system].setdefault("p", {}).setdefault(baseline, {}).update(found)
     return list(rows.values())
@@ -224,7 +229,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path, nargs="?", help="folder of a data set with its runs")
     parser.add_argument("systems", nargs="*", help="names of systems")
-    parser.add_argument("--baselines", nargs="+", default=["plain", "word_kd"], help="(default: plain word_kd)")
+    parser.add_argument("--baselines", nargs="+", help=f"(default: {' '.join(BASELINES)})")
     parser.add_argument("--json", type=Path, metavar="FILE", help="file for the figures")
     parser.add_argument("--from", dest="stored", type=Path, metavar="FILE", help="print the table of these figures")
     args = parser.parse_args(arguments)

@@ -15,7 +15,7 @@ from fairseq.tasks.translation import TranslationTask
 from nmt_kd.engine.loading import load_checkpoints
 from nmt_kd.exporting.faithfulness import ROUNDING
 from nmt_kd.exporting.sample import Measurement, Sample
-from nmt_kd.exporting.systems import System, fairseq_system, token_count
+from nmt_kd.exporting.systems import MeasuredSystem, fairseq_system, token_count
 
 A_TOKEN = ROUNDING["float32"]  # in nats
 
@@ -24,7 +24,7 @@ A_TOKEN = ROUNDING["float32"]  # in nats
 class Judge:
     """Compares translations, in subwords, by their scores under fairseq's forced decoding, normalised by `lenpen`."""
 
-    system: System
+    system: MeasuredSystem
     lenpen: float
 
     @classmethod

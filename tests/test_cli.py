@@ -3,6 +3,7 @@ import json
 import os
 import pkgutil
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -56,6 +57,34 @@ def test_an_error_is_one_line_with_a_non_zero_exit_code():
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith("nmt_kd: error: checkpoint /none.pt does not exist")
     assert "Traceback" not in result.stderr
+
+
+def test_a_reader_that_stops_ends_the_command_quietly(tmp_path):
+    generated = tmp_path / "generated"
+    generated.write_text("".join(f"D-{number}\t-1\t{'word ' * 20}\n" for number in range(20_000)))
+    command = [Path(sys.executable).parent / "nmt-kd", "translations", generated]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
+
+
+def test_a_broken_pipe_that_is_not_standard_output_is_an_error(monkeypatch):
+    def run(args):
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    monkeypatch.setattr("nmt_kd.commands.translations.run", run)
+    with pytest.raises(BrokenPipeError):
+        main(["translations", "x"])
+
+
+def test_an_interrupted_command_ends_quietly(monkeypatch):
+    def run(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nmt_kd.commands.translations.run", run)
+    assert main(["translations", "x"]) == 130
 
 
 def test_a_full_disk_is_an_error_in_one_line_whatever_the_command(monkeypatch):

@@ -95,7 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-length-ratio",
         type=float,
         metavar="R",
-        help="leave out pairs with one side more than R times as long, in subwords",
+        help="leave out pairs in which one side has more than R times as many subwords as the other",
     )
     filters.add_argument("--drop-loops", action="store_true", help="leave out pairs whose target has a repetition loop")
     filters.add_argument("--drop-copies", action="store_true", help="leave out pairs whose target equals the source")

@@ -4,8 +4,9 @@ Every system translates a sample of its training sources, spread evenly over the
 translation is its training target. It is memorised extractively if a prefix of at most 75 % of its words is already
 translated as the whole target (Dankers and Raunak, 2025). With --test-sources, every system also translates a test set:
 an oscillatory hallucination is a translation whose most frequent bigram occurs more than 10 times, and at least 5 times
-more than the most frequent one of its source; a repeated 4-gram occurs at least 2 times more than any of its source
-(Raunak et al., 2021). With --test-references, BLEU and chrF are measured too, and with noise, how much of them is lost.
+more than the most frequent one of its source; a repeated 4-gram occurs at least 2 more times than the most frequent
+4-gram of the source (Raunak et al., 2021). With --test-references, BLEU and chrF are measured too and, with noise, how
+far they drop.
 
 Several checkpoints under one name are several runs of one system; their mean and standard deviation are shown. With a
 baseline, each share is followed by its ratio to the baseline's, and tested with the exact McNemar test over the

@@ -1,11 +1,11 @@
 """Export a student as CTranslate2 models, which need no fairseq, with a summary of size, speed and quality."""
 
 import argparse
-from dataclasses import fields
 from pathlib import Path
 
 from nmt_kd.exporting.export import export
 from nmt_kd.exporting.sample import Measurement
+from nmt_kd.options import add_flags, values_of
 
 EXAMPLE = (
     "nmt-kd export student.pt --data data-bin --subword-model subwords.model --compute-types float32 int8 "
@@ -24,8 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["float32", "int8"],
         metavar="TYPE",
-        help="write a model for each: float32, float16, int8, ... (default: float32 int8). Unless float32 and float16 "
-        "translate at least 95 percent of the sentences as well as fairseq does, up to rounding, nothing is written",
+        help="write a model for each: float32, float16, int8, ... (default: float32 int8). Nothing is written if a "
+        "float32 or float16 model translates fewer than 95 percent of the sentences as well as fairseq does, up to "
+        "rounding",
     )
     parser.add_argument(
         "--shortlist",
@@ -37,14 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, required=True, help="folder to write; an earlier export of the checkpoint is replaced"
     )
-    for field in fields(Measurement):
-        flag = "--" + field.name.replace("_", "-")
-        text = f"{field.metadata['help']} (default: %(default)s)"
-        parser.add_argument(flag, type=type(field.default), default=field.default, help=text)
+    add_flags(parser, Measurement)
 
 
 def run(args: argparse.Namespace) -> None:
-    measurement = Measurement(**{field.name: getattr(args, field.name) for field in fields(Measurement)})
     summary = export(
         args.checkpoint,
         args.data,
@@ -52,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
         args.compute_types,
         args.output,
         args.teacher,
-        measurement,
+        Measurement(**values_of(Measurement, args)),
         args.shortlist,
     )
     print(summary.as_markdown(), end="")

@@ -27,6 +27,7 @@ EXAMPLE = (
 )
 COMET_MODELS = ["Unbabel/wmt20-comet-da"]  # as in the papers; the usual newer one is Unbabel/wmt22-comet-da
 COMET_DIGITS = 4
+BOOTSTRAP_SAMPLES, RANDOMISATION_TRIALS = 1000, 10000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,16 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bootstrap-samples",
         type=int,
-        default=1000,
         metavar="N",
-        help="samples of the paired bootstrap (default: 1000)",
+        help=f"samples of the paired bootstrap (default: {BOOTSTRAP_SAMPLES})",
     )
     parser.add_argument(
         "--randomisation-trials",
         type=int,
-        default=10000,
         metavar="N",
-        help="trials of the approximate randomisation (default: 10000)",
+        help=f"trials of the approximate randomisation (default: {RANDOMISATION_TRIALS})",
     )
     parser.add_argument(
         "--moses", metavar="LANGUAGE", help="for multi-bleu, tokenise as Moses does for this language, such as de"
@@ -69,7 +68,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--comet-models",
         nargs="+",
-        default=COMET_MODELS,
         metavar="MODEL",
         help="names on the Hugging Face hub, such as Unbabel/wmt22-comet-da, or, without a network, folders with "
         f"hparams.yaml and checkpoints/model.ckpt (default: {' '.join(COMET_MODELS)})",
@@ -80,8 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    AT_LEAST_1.check("--bootstrap-samples", args.bootstrap_samples)
-    AT_LEAST_1.check("--randomisation-trials", args.randomisation_trials)
+    _check_flags(args)
+    samples, trials = args.bootstrap_samples or BOOTSTRAP_SAMPLES, args.randomisation_trials or RANDOMISATION_TRIALS
     logging.getLogger("sacrebleu").setLevel(logging.ERROR)  # it warns about tokenised text, which multi-bleu needs
     runs_of = named_runs(args.systems, "FILE")
     files = {name: [Path(path) for path in runs] for name, runs in runs_of.items()}
@@ -94,27 +92,43 @@ def run(args: argparse.Namespace) -> None:
     if "comet" in args.metrics:
         if not sources:
             raise UserError("COMET also needs the source sentences; give them with --sources")
-        metrics |= comet_metrics(args.comet_models, sources[args.sources], references[0])
-    found = scores.score_systems(systems, metrics, args.baseline, args.bootstrap_samples, args.randomisation_trials)
+        metrics |= comet_metrics(args.comet_models or COMET_MODELS, sources[args.sources], references[0])
+    found = scores.score_systems(systems, metrics, args.baseline, samples, trials)
     if args.format == "json":
         print(json.dumps([score.as_dict() for score in found], indent=1))
         return
     digits = {name: COMET_DIGITS if isinstance(metric, SegmentMean) else 2 for name, metric in metrics.items()}
     print(FORMATS[args.format](scores.as_table(found, digits)))
     if args.format == "text":
-        print(*_footnotes(args, systems, metrics), sep="\n")
+        print(*_footnotes(systems, metrics), sep="\n")
+        if args.baseline:
+            print(
+                f"p: paired bootstrap ({samples} samples) / approximate randomisation ({trials} trials) against "
+                f"{args.baseline}; ** p < 0.01, * p < 0.05 in both"
+            )
 
 
-def _footnotes(args: argparse.Namespace, systems: dict[str, scores.Runs], metrics: dict[str, Metric]) -> list[str]:
+def _check_flags(args: argparse.Namespace) -> None:
+    """Raise UserError if a number is too small, or if a flag has no effect without another one."""
+    samplings = {"--bootstrap-samples": args.bootstrap_samples, "--randomisation-trials": args.randomisation_trials}
+    for flag, number in samplings.items():
+        if number is not None:
+            AT_LEAST_1.check(flag, number)
+    needed = {
+        "--comet-models": (args.comet_models, "comet" in args.metrics, "--metrics comet"),
+        "--moses": (args.moses, "multi-bleu" in args.metrics, "--metrics multi-bleu"),
+        **{flag: (number, args.baseline, "--baseline") for flag, number in samplings.items()},
+    }
+    for flag, (given, has_effect, other) in needed.items():
+        if given and not has_effect:
+            raise UserError(f"{flag} has no effect without {other}; add {other}, or leave out {flag}")
+
+
+def _footnotes(systems: dict[str, scores.Runs], metrics: dict[str, Metric]) -> list[str]:
     notes = ["", *(f"{name}: {metric.get_signature()}" for name, metric in metrics.items())]
     if "multi-bleu" in metrics:
         for system, runs in systems.items():
             notes += [
                 f"{system}: {as_multi_bleu(metrics['multi-bleu'].corpus_score(run, references=None))}" for run in runs
             ]
-    if args.baseline:
-        notes.append(
-            f"p: paired bootstrap ({args.bootstrap_samples} samples) / approximate randomisation "
-            f"({args.randomisation_trials} trials) against {args.baseline}; ** p < 0.01, * p < 0.05 in both"
-        )
     return notes

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from nmt_kd.errors import UserError
 from nmt_kd.evaluation.agreement import Agreement, Measures
+from nmt_kd.evaluation.drawing import load_matplotlib
 from nmt_kd.evaluation.tables import Table
 
 PLOT_FORMATS = (".png", ".pdf", ".svg")
@@ -48,25 +49,19 @@ def _cells(measures: Measures, teacher_error: float | None = None, student_error
 
 def check_can_draw(file: Path) -> None:
     """Raise UserError if `draw` could not write `file`; call it before a long measurement."""
-    _import_figure()
+    load_matplotlib()
     if file.suffix.lower() not in PLOT_FORMATS:
         raise UserError(f"unknown plot format {file.name!r}; the file name must end in {', '.join(PLOT_FORMATS)}")
     if not file.parent.is_dir():
         raise UserError(f"cannot write {file}: folder {file.parent} does not exist; create it first")
 
 
-def _import_figure() -> type:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UserError("plots need matplotlib; pip install 'nmt-kd[report]'") from None
-    return Figure
-
-
 def draw(agreement: Agreement, file: Path) -> None:
     """Plot the agreement in each bucket and its share of all tokens, and write the plot to `file`."""
     check_can_draw(file)
-    figure = _import_figure()(figsize=(9, 6.6), layout="constrained")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 6.6), layout="constrained")
     total = agreement.total
     figure.suptitle(f"Student and teacher with the same first choice, {total.tokens:,} target tokens")
     panels = figure.subplots(2, 2, sharey=True)

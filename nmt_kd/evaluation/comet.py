@@ -1,5 +1,6 @@
 """COMET (Rei et al., 2020), a learned metric, through unbabel-comet."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import torch
@@ -25,8 +26,10 @@ def segment_scorer(model, sources: Sequence[str], references: Sequence[str]) -> 
 
 
 def comet_metrics(models: Sequence[str], sources: Sequence[str], references: Sequence[str]) -> dict[str, SegmentMean]:
-    """Return a metric for each model, keyed by the model's name without its owner."""
-    titles = {name: f"COMET {name.rstrip('/').rpartition('/')[2]}" for name in models}
+    """Return a metric for each model, keyed by the model's name, without its owner or folder if that is unambiguous."""
+    short = {name: name.rstrip("/").rpartition("/")[2] for name in models}
+    count = Counter(short.values())
+    titles = {name: f"COMET {base if count[base] == 1 else name}" for name, base in short.items()}
     return {
         title: SegmentMean(title, segment_scorer(load_comet(name), sources, references))
         for name, title in titles.items()

@@ -16,13 +16,18 @@ FAMILIAR = ["teacher", "plain", "word_kd", "tie_kd", "seq_kd", "selective_kd", "
 FAMILIAR += ["ckd", "probing_kd", "seq_kd_word_kd", "seq_kd_tie_kd", "seq_kd_base", "reverse_teacher"]
 
 
-def pyplot():
-    """Return matplotlib's pyplot, set up to draw into files. Raises UserError if matplotlib is not installed."""
+def load_matplotlib():
+    """Return matplotlib. Raises UserError if it is not installed."""
     try:
         import matplotlib
     except ImportError:
         raise UserError("plots need matplotlib; pip install 'nmt-kd[report]'") from None
-    matplotlib.use("Agg")
+    return matplotlib
+
+
+def pyplot():
+    """Return matplotlib's pyplot, set up to draw into files. Raises UserError if matplotlib is not installed."""
+    load_matplotlib().use("Agg")
     from matplotlib import pyplot
 
     pyplot.rcParams.update(
@@ -56,7 +61,7 @@ def system_styles(names: Iterable[str]) -> dict[str, dict]:
     looks = list(styles())
     taken: set[int] = set()
     found = {}
-    for name in names:
+    for name in dict.fromkeys(names):
         base = re.sub(r"\.seed\d+$", "", name)
         first = FAMILIAR.index(base) if base in FAMILIAR else zlib.crc32(base.encode())
         same_colour = [(first + turn * len(COLOURS)) % len(looks) for turn in range(len(LINES))]

@@ -2,9 +2,9 @@
 
 An exact match is a training source whose translation is its training target. It is memorised extractively if a prefix
 of the source of at most 75 % of its words is already translated as the whole target: the model cannot have read from
-the source what it writes. Prefixes lack at least two words. Extractive memorisation is looked for in eligible pairs
-only, as in the papers: sources of four words or more that are not their own target, and targets of a similar length.
-(The papers also identify the language of both sides.)
+the source what it writes. Prefixes lack at least two words. Extractive memorisation is looked for only in eligible
+pairs, as in the papers: the source has at least four words and is not equal to the target, and neither side has more
+than 1.3 times as many words as the other. (The papers also identify the language of both sides.)
 """
 
 import unicodedata
@@ -29,7 +29,10 @@ class Memorised:
 
 
 def normalised(text: str) -> str:
-    """Return a text such that equal translations are equal, whatever their spaces and Unicode's compatible forms."""
+    """Return a text in Unicode form NFKC with single spaces.
+
+    Translations that differ only in these then compare equal.
+    """
     return " ".join(unicodedata.normalize("NFKC", text).split())
 
 

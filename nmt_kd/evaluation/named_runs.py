@@ -1,6 +1,6 @@
-"""Systems as the user names them: several runs, such as those of several seeds, can have the same name."""
+"""Parse NAME=WHAT arguments: runs with the same name, such as those with different seeds, form one system."""
 
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Collection, Mapping, Sequence, Sized
 
 from nmt_kd.errors import UserError
 
@@ -16,12 +16,17 @@ def named_runs(arguments: Sequence[str], what: str) -> dict[str, list[str]]:
     return runs
 
 
+def check_known(systems: Collection[str], baseline: str) -> None:
+    """Raise UserError if the baseline is not among the systems."""
+    if baseline not in systems:
+        raise UserError(f"unknown baseline {baseline!r}; choose from {', '.join(systems)}")
+
+
 def check_baseline(systems: Mapping[str, Sized], baseline: str | None) -> None:
     """Raise UserError if the baseline is not among the systems or differs from one of them in its number of runs."""
     if baseline is None:
         return
-    if baseline not in systems:
-        raise UserError(f"unknown baseline {baseline!r}; choose from {', '.join(systems)}")
+    check_known(systems, baseline)
     for system, runs in systems.items():
         if len(runs) != len(systems[baseline]):
             raise UserError(

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Oscillation:
-    """A definition: the most frequent n-gram of the translation occurs this often, and so much more often."""
+    """Thresholds that define an oscillation.
+
+    They are how often the translation's most frequent n-gram occurs, and how much more often than the source's.
+    """
 
     words: int  # of an n-gram
     occurrences: int  # of the translation's most frequent n-gram, at least

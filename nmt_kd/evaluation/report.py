@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from nmt_kd.errors import UserError
 from nmt_kd.evaluation import report_html, report_markdown
 from nmt_kd.evaluation.drawing import as_png, pyplot, system_styles
 from nmt_kd.evaluation.evaluations import FIRST, Evaluation
 from nmt_kd.evaluation.examples import TranslatedText, compare
+from nmt_kd.evaluation.named_runs import check_known
 from nmt_kd.evaluation.report_plots import learning_curves, trade_off, training_losses
 from nmt_kd.evaluation.report_tables import (
     Metrics,
@@ -16,6 +16,7 @@ from nmt_kd.evaluation.report_tables import (
     score_test_set,
     settings_table,
     translated,
+    untested,
 )
 from nmt_kd.evaluation.runs import Run
 from nmt_kd.evaluation.sections import Section
@@ -29,7 +30,7 @@ NOTE_ON_COSTS = (
 NOTE_ON_SETTINGS = "All other settings are the same. An empty cell means that the system has no such setting."
 NOTE_ON_EXAMPLES = (
     "Each translation is shown with its sentence-level chrF, and words that are not in the reference are marked. "
-    "Of several runs, the first is shown."
+    "For a system with several runs, the first run is shown."
 )
 
 
@@ -42,8 +43,8 @@ def write_report(runs: list[Run], folder: Path, baseline: str | None, metrics_fo
     pyplot()  # fails early if matplotlib is missing
     systems = systems_of(runs)
     names = list(dict.fromkeys(system.name for system in systems))
-    if baseline is not None and baseline not in names:
-        raise UserError(f"unknown baseline {baseline!r}; choose from {', '.join(names)}")
+    if baseline is not None:
+        check_known(names, baseline)
     baseline = baseline or ("plain" if "plain" in names else None)
     by_data_set = {
         data_set: [system for system in systems if system.data_set == data_set]
@@ -90,6 +91,10 @@ def _results(
             f" Differences and significance are relative to {baseline}: ** p < 0.01, * p < 0.05, in both the paired "
             "bootstrap (1,000 samples) and the approximate randomisation test (10,000 trials)."
         )
+        compared = [systems for systems in evaluated.values() if baseline in systems]
+        left_out = dict.fromkeys(name for systems in compared for name in untested(systems, baseline))
+        if left_out:
+            note += f" Not tested, because the number of runs is not that of {baseline}: {', '.join(left_out)}."
     table = results_table(names, scores, baseline)
     return Section("Results" if test_set == FIRST else f"Results, {test_set}", [table, note]), scores
 

@@ -42,15 +42,20 @@ def score_test_set(
     first = next(iter(evaluations.values()))[0]
     metrics = metrics_for(first.sources, first.references)
     hypotheses = {name: [run.hypotheses or [] for run in runs] for name, runs in evaluations.items()}
-    baseline_runs = len(hypotheses.get(baseline, [])) if baseline else 0
-    tested = {name: runs for name, runs in hypotheses.items() if len(runs) == baseline_runs}
-    others = {name: runs for name, runs in hypotheses.items() if name not in tested}
+    others = {name: hypotheses[name] for name in untested(evaluations, baseline)}
+    tested = {name: runs for name, runs in hypotheses.items() if name not in others}
     found = score_systems(tested, metrics, baseline) if tested else []
     found += score_systems(others, metrics) if others else []
     scores: Scores = {name: {} for name in hypotheses}
     for score in found:
         scores[score.system][score.metric] = score
     return scores, [f"{name}: {metric.get_signature()}." for name, metric in metrics.items()]
+
+
+def untested(evaluations: dict[str, list[Evaluation]], baseline: str | None) -> list[str]:
+    """Return the systems that cannot be tested against `baseline`: those with more or fewer runs, or all without it."""
+    runs = len(evaluations.get(baseline, [])) if baseline else 0
+    return [name for name, results in evaluations.items() if len(results) != runs]
 
 
 def results_table(names: list[str], scores: dict[str, Scores], baseline: str | None) -> Table:

@@ -106,7 +106,8 @@ class Run:
     def _seconds(self) -> dict[int, float]:
         """The seconds of training up to each logged number of updates.
 
-        An interval during which fairseq validated, which its words per second include, counts as a usual one.
+        fairseq's words per second include validation time, so an interval with a validation is assumed to take the
+        median time per update.
         """
         seconds, before, total, usual = {}, 0, 0.0, self.seconds_per_update
         for updates, record in self._intervals.items():

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy
 from sacrebleu.metrics.base import Metric
 from sacrebleu.significance import PairedTest, Result
 
@@ -17,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 Runs = list[list[str]]  # a system's translations, one list for each run
 MARKS = ((0.01, "**"), (0.05, "*"))
+SEED = 12345  # sacrebleu's
+ROUNDING = 1e-9  # of scores that are equal but summed in another order
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,10 @@ def score_systems(
 ) -> list[SystemScore]:
     """Score every run of every system with every metric, and test each system against the `baseline`, if given.
 
-    The tests are sacrebleu's paired bootstrap and approximate randomisation. They sample sentences; those of several
-    runs are sampled together, so that a p-value says whether the runs as a whole differ on other sentences like these.
+    The tests are the paired bootstrap and approximate randomisation, with sacrebleu's samples. They sample sentences;
+    those of several runs are sampled together, so that a p-value says whether the runs as a whole differ on other
+    sentences like these. Unlike in sacrebleu, a trial of the randomisation counts if its difference is at least as
+    large as the real one, not only if it is larger, and p is 1 for the same translations; there sacrebleu's p is low.
     Raises UserError if the baseline is not among the systems or differs from one of them in its number of runs.
     """
     check_baseline(systems, baseline)
@@ -73,8 +78,11 @@ def score_systems(
             system: [float(metric.corpus_score(run, references=None).score) for run in runs]
             for system, runs in systems.items()
         }
-        bootstrap = _p_values(systems, metric, baseline, "bs", bootstrap_samples)
-        randomisation = _p_values(systems, metric, baseline, "ar", randomisation_trials)
+        bootstrap: dict[str, float] = {}
+        randomisation: dict[str, float] = {}
+        if baseline is not None and len(systems) > 1:
+            bootstrap = _bootstrap(systems, metric, baseline, bootstrap_samples)
+            randomisation = _randomisation(systems, metric, baseline, randomisation_trials)
         scores += [
             SystemScore(system, name, values[system], bootstrap.get(system), randomisation.get(system))
             for system in systems
@@ -82,23 +90,49 @@ def score_systems(
     return scores
 
 
-def _p_values(
-    systems: dict[str, Runs], metric: Metric, baseline: str | None, kind: str, samples: int
-) -> dict[str, float]:
+def _bootstrap(systems: dict[str, Runs], metric: Metric, baseline: str, samples: int) -> dict[str, float]:
+    """Return the p-value of sacrebleu's paired bootstrap for each system but the baseline."""
     others = [system for system in systems if system != baseline]
-    if baseline is None or not others:
-        return {}
-    named: list[tuple[str, Any]] = [
-        (system, list(zip(*systems[system], strict=True))) for system in (baseline, *others)
-    ]
-    test = PairedTest(named, {"metric": SumOfRuns(metric)}, None, test_type=kind, n_samples=samples)
+    named: list[tuple[str, Any]] = [(system, _by_sentence(systems[system])) for system in (baseline, *others)]
+    test = PairedTest(named, {"metric": SumOfRuns(metric)}, None, test_type="bs", n_samples=samples)
     (found,) = [values for name, values in test()[1].items() if name != "System"]
     p_values = {}
     for system, result in zip(others, found[1:], strict=True):
         assert isinstance(result, Result)
         assert result.p_value is not None  # only the baseline's result has none
-        p_values[system] = result.p_value
+        p_values[system] = 1.0 if systems[system] == systems[baseline] else result.p_value
     return p_values
+
+
+def _randomisation(systems: dict[str, Runs], metric: Metric, baseline: str, trials: int) -> dict[str, float]:
+    """Return the p-value of approximate randomisation for each system but the baseline."""
+    others = [system for system in systems if system != baseline]
+    summed = SumOfRuns(metric)
+    statistics_of = {
+        system: numpy.asarray(summed._extract_corpus_statistics(_by_sentence(runs), None))
+        for system, runs in systems.items()
+    }
+    base = statistics_of[baseline]
+
+    def differences(kept: numpy.ndarray, own: numpy.ndarray) -> numpy.ndarray:
+        """Return a difference for each row of `kept`, in which false exchanges the two translations of a sentence."""
+        pairs = zip(kept @ base + ~kept @ own, ~kept @ base + kept @ own, strict=True)
+        scores = [[float(summed._compute_score_from_stats(sums).score) for sums in pair] for pair in pairs]
+        return abs(numpy.diff(scores).ravel())
+
+    kept = numpy.random.default_rng(SEED).integers(2, size=(trials, len(base)), dtype=bool)
+    p_values = {}
+    for system in others:
+        own = statistics_of[system]
+        (real,) = differences(numpy.ones((1, len(base)), dtype=bool), own)
+        extreme = numpy.count_nonzero(differences(kept, own) >= real - ROUNDING)
+        p_values[system] = (1 + extreme) / (1 + trials)
+    return p_values
+
+
+def _by_sentence(runs: Runs) -> list[tuple[str, ...]]:
+    """Return the translations of each sentence."""
+    return list(zip(*runs, strict=True))
 
 
 def as_table(scores: Sequence[SystemScore], digits: dict[str, int]) -> Table:

@@ -21,7 +21,7 @@ def read_lines(path: Path) -> list[str]:
         if GENERATED.match(text):
             raise UserError(
                 f"{path} is not a file of sentences: line {number} is fairseq output ({text[:30]!r}); "
-                f"extract the translations with: nmt-kd translations {path} > translations.{path.suffix.lstrip('.')}"
+                f"extract the translations with: nmt-kd translations {path} > {path.stem}.hypotheses"
             )
         lines.append(text)
     return lines

@@ -10,6 +10,8 @@ from nmt_kd.exporting.sample import Measurement
 from nmt_kd.options import one_of
 from nmt_kd.storage.kinds import EXPORT_MARK, EXPORT_SUMMARY
 
+PROGRAM_CACHE = "__pycache__/translate."  # what Python leaves when it imports translate.py
+
 
 def check_ctranslate2(checkpoint: str, compute_types: list[str], measurement: Measurement) -> None:
     """Raise UserError if CTranslate2 is not installed, or does not support a compute type or the search settings."""
@@ -39,7 +41,8 @@ def check_output(output: Path, fingerprint: str) -> None:
         raise UserError(f"{output} exists and was not written by nmt-kd export; {elsewhere}") from None
     if earlier != fingerprint:
         raise UserError(f"{output} is the export of another checkpoint, {summary['checkpoint']}; {elsewhere}")
-    foreign = sorted(set(files_in(output)) - set(own))
+    found = [path for path in files_in(output) if not path.startswith(PROGRAM_CACHE)]
+    foreign = sorted(set(found) - set(own))
     if foreign:
         raise UserError(f"{output} contains {foreign[0]}, which nmt-kd export did not write; move it, or {elsewhere}")
 

@@ -13,7 +13,7 @@ from nmt_kd.exporting.systems import fairseq_system
 from nmt_kd.subword_model import SubwordModel
 
 
-class Comparison:
+class TranslationComparison:
     """Compares the sample's translations with the references and with those of the student in fairseq."""
 
     def __init__(

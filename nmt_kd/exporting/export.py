@@ -16,7 +16,7 @@ from nmt_kd.decoding.ctranslate2_backend import INT8_ON_CPUS, convert_checkpoint
 from nmt_kd.engine.loading import load_checkpoints
 from nmt_kd.engine.teacher import Teacher
 from nmt_kd.exporting.checks import check_ctranslate2, check_output, files_in
-from nmt_kd.exporting.comparison import Comparison
+from nmt_kd.exporting.comparison import TranslationComparison
 from nmt_kd.exporting.faithfulness import check_faithful, losses, recommended
 from nmt_kd.exporting.notes import machine, notes_on_figures, notes_on_models, notes_on_quality
 from nmt_kd.exporting.page import page
@@ -92,7 +92,7 @@ def export(
             *(fairseq_system("teacher, fairseq", each, sample, measurement) for each in teachers),
         ]
         performances = measure(systems, sample, measurement.rounds)
-        comparison = Comparison(sample, measurement, subwords, student, performances[0])
+        comparison = TranslationComparison(sample, measurement, subwords, student, performances[0])
         results = []
         for performance in performances:
             kind, with_shortlist, without_vnni = performance.system.converted_to, performance.system.shortlist, None

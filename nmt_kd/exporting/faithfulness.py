@@ -1,15 +1,15 @@
 """Decide whether a converted model translates as fairseq does.
 
-Comparing texts is not enough. Hypotheses in the beam often tie up to rounding, of the stored weights or of the
-processor's sums, and dropping a different one in mid-search can lead to a translation with quite another score. So a
-translation that differs is as good as fairseq's if both of these are true:
+Comparing texts is not enough. The scores of hypotheses in a beam often differ by no more than rounding, of stored
+weights or of sums. The search may then keep a different hypothesis and end with a translation whose score is clearly
+different. So a translation that differs is as good as fairseq's if both of these are true:
 
 - The model is the same: CTranslate2 gives both translations the scores that fairseq gives them under forced decoding.
 - The search is as good: fairseq scores the translation at least as high as the one that it finds itself.
 
-Both allow only for the rounding of sums. The rounding of stored weights is not allowed for but repeated: a float16
-model is compared with fairseq on weights rounded to float16, which may shift fairseq's scores only as far as float16
-explains.
+Both checks tolerate only the rounding of sums. The rounding of stored weights is reproduced instead: a float16 model is
+compared with fairseq running on weights rounded to float16, and that rounding may change fairseq's own scores only by
+as much as float16 explains.
 """
 
 import math
@@ -20,7 +20,7 @@ import torch
 
 from nmt_kd.errors import UserError
 from nmt_kd.exporting.summary import Result
-from nmt_kd.exporting.systems import System, token_count
+from nmt_kd.exporting.systems import MeasuredSystem, token_count
 
 LEAST_AS_GOOD = 95  # percent; of float32 and float16
 LARGEST_LOSS = 0.2  # of BLEU and of chrF, in other types, before a warning
@@ -35,9 +35,9 @@ ROUNDING = {"float32": 2**-13, "float16": 2**-6}
 
 
 def as_good(
-    converted: System,
-    fairseq: System,
-    fairseq_rounded: Callable[[torch.dtype], System],
+    converted: MeasuredSystem,
+    fairseq: MeasuredSystem,
+    fairseq_rounded: Callable[[torch.dtype], MeasuredSystem],
     numbers: numpy.ndarray,
     translations: list[str],
     of_fairseq: list[str],

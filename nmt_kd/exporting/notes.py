@@ -6,14 +6,14 @@ import platform
 import torch
 
 from nmt_kd.evaluation.tables import number
-from nmt_kd.exporting.comparison import Comparison
+from nmt_kd.exporting.comparison import TranslationComparison
 from nmt_kd.exporting.faithfulness import LARGEST_LOSS, losses
 from nmt_kd.exporting.portability import CPU_INFO, has_vnni
 from nmt_kd.exporting.sample import Measurement, Sample
 from nmt_kd.exporting.summary import Result
 
 
-def notes_on_figures(measurement: Measurement, sample: Sample, comparison: Comparison) -> list[str]:
+def notes_on_figures(measurement: Measurement, sample: Sample, comparison: TranslationComparison) -> list[str]:
     """Return notes on what was translated and how it was measured."""
     dataset, cfg = sample.originals.dataset, sample.originals.task.cfg
     rounds = f" in {measurement.rounds} rounds (speeds are medians)" if measurement.rounds > 1 else ""
@@ -36,11 +36,11 @@ def notes_on_figures(measurement: Measurement, sample: Sample, comparison: Compa
     unknown = sum("<unk>" in line.split(" ") for line in sample.references)
     if unknown:
         notes.append(f"{unknown:,} references contain unknown symbols, which lowers every BLEU score.")
-    endless = len(sample.numbers) - len(comparison.comparable)
-    if endless:
+    at_the_limit = len(sample.numbers) - len(comparison.comparable)
+    if at_the_limit:
         notes.append(
-            f"{endless:,} of fairseq's translations did not end within {sample.longest_translation} tokens and do not "
-            "count towards the percentages."
+            f"{at_the_limit:,} of fairseq's translations did not end within {sample.longest_translation} tokens and do "
+            "not count towards the percentages."
         )
     return notes
 
@@ -64,8 +64,8 @@ def notes_on_models(results: list[Result]) -> list[str]:
         same = f"{computed}_".startswith(f"{stored}_")  # int8 is short for int8_float32
         if stored and not same and not result.shortlist:
             notes.append(
-                f"{stored} is stored as {stored} but computed as {computed}, because CTranslate2 supports only "
-                f"{available} on this CPU: its speed and translations here are those of {computed} arithmetic."
+                f"The {stored} model is computed in {computed} here, because on this CPU CTranslate2 supports only "
+                f"{available}; its speed and translations are those of {computed} arithmetic."
             )
     return notes
 

@@ -8,15 +8,15 @@ from nmt_kd.evaluation import examples, report_html
 from nmt_kd.evaluation.metrics import bleu_and_chrf
 from nmt_kd.evaluation.scores import as_table, score_systems
 from nmt_kd.evaluation.sections import Section
-from nmt_kd.evaluation.tables import Table, number
-from nmt_kd.exporting.comparison import Comparison
+from nmt_kd.evaluation.tables import NONE, Table, number
+from nmt_kd.exporting.comparison import TranslationComparison
 from nmt_kd.exporting.speed import Performance
 from nmt_kd.exporting.summary import Result, Summary
 
 TRIALS = 1000  # of each significance test
 
 
-def page(summary: Summary, comparison: Comparison, performances: list[Performance]) -> str:
+def page(summary: Summary, comparison: TranslationComparison, performances: list[Performance]) -> str:
     """Return the page of an export in HTML; the model that the summary recommends comes first."""
     results = {result.system: result for result in summary.results}
     student = next(result for result in summary.results if result.system == summary.recommended)
@@ -33,7 +33,7 @@ def page(summary: Summary, comparison: Comparison, performances: list[Performanc
                 "lists the options."
             ],
         ),
-        Section(f"The recommended model and the {_short(other)}", [_glance(student, other)]),
+        Section(f"The recommended model compared with the {_short(other)}", [_side_by_side(student, other)]),
         Section("All systems", [summary.table, *summary.notes, f"Machine: {summary.machine}."]),
         Section(
             "Scores",
@@ -45,21 +45,19 @@ def page(summary: Summary, comparison: Comparison, performances: list[Performanc
         ),
         Section("Samples", [*_samples(comparison, texts, student.system, other.system)]),
     ]
-    return report_html.page(sections, f"{summary.checkpoint} without fairseq")
+    return report_html.page(sections, f"Export of {summary.checkpoint}")
 
 
 def _short(result: Result) -> str:
     return result.system.partition(",")[0] if result.system.startswith("teacher") else "student in fairseq"
 
 
-def _glance(student: Result, other: Result) -> Table:
+def _side_by_side(student: Result, other: Result) -> Table:
     """Compare two systems row by row; the last column is the student's share of the other's figure."""
 
     def row(name: str, unit: str, field: str) -> list[str]:
         values = [getattr(result, field) for result in (student, other)]
-        share = values[0] / values[1] if values[1] else 0.0
-        formatted = f"{share:.2f} x" if share >= 2 else f"{100 * share:.1f} %"
-        return [f"{name}{unit and f', {unit}'}", *map(number, values), formatted]
+        return [f"{name}{unit and f', {unit}'}", *map(number, values), _ratio(*values)]
 
     rows = [
         row("parameters", "", "parameters"),
@@ -73,7 +71,14 @@ def _glance(student: Result, other: Result) -> Table:
     return Table(["", student.system, other.system, "ratio"], rows)
 
 
-def _samples(comparison: Comparison, texts: dict[str, list[str]], student: str, other: str) -> list:
+def _ratio(value: float, other: float) -> str:
+    """Format a ratio, which does not exist if the other value is 0."""
+    if other == 0:
+        return NONE
+    return f"{value / other:.2f} x" if value / other >= 2 else f"{100 * value / other:.1f} %"
+
+
+def _samples(comparison: TranslationComparison, texts: dict[str, list[str]], student: str, other: str) -> list:
     """Return the student's worst translations, and those that differ most from the other system's."""
     numbers = comparison.sample.numbers
     order = numpy.argsort(numbers)

@@ -46,7 +46,7 @@ def translate_without_vnni(folder: Path, model: str, shortlist: bool, sources: l
         capture_output=True,
         encoding="utf-8",
     )
-    translations = done.stdout.splitlines()
+    translations = done.stdout.split("\n")[:-1]  # only a line feed ends a line
     if done.returncode or len(translations) != len(sources):
         reason = (done.stderr.strip().splitlines() or [f"{len(translations)} of {len(sources)} lines translated"])[-1]
         raise UserError(f"the exported {PROGRAM} fails with the {model} model: {reason}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from nmt_kd.exporting.sample import Sample
-from nmt_kd.exporting.systems import System, token_count
+from nmt_kd.exporting.systems import MeasuredSystem, token_count
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ WARM_UP_SENTENCES = 4  # the first sentences are slower, because they allocate m
 class Performance:
     """A system's translations of the sample, in subwords and in the sample's order, and the seconds they took."""
 
-    system: System
+    system: MeasuredSystem
     translations: list[str]
     seconds: float
 
@@ -36,7 +36,7 @@ class Performance:
         return len(self.translations) / self.seconds
 
 
-def measure(systems: list[System], sample: Sample, rounds: int) -> list[Performance]:
+def measure(systems: list[MeasuredSystem], sample: Sample, rounds: int) -> list[Performance]:
     """Return the performance of each system; they take turns translating, and the median over `rounds` is reported."""
     for system in systems:
         system.translate(sample.numbers[-WARM_UP_SENTENCES:])
@@ -51,7 +51,7 @@ def measure(systems: list[System], sample: Sample, rounds: int) -> list[Performa
     return [Performance(item, translations[item.name], statistics.median(seconds[item.name])) for item in systems]
 
 
-def latency(system: System, sample: Sample) -> float:
+def latency(system: MeasuredSystem, sample: Sample) -> float:
     """Return the median time, in seconds, that a sentence takes alone, over sentences of all lengths."""
     numbers = sample.numbers[:: -(-len(sample.numbers) // SINGLE_SENTENCES)]
     seconds = []

@@ -18,7 +18,7 @@ SHORTLIST = "vmap.txt"  # CTranslate2's name for the shortlist beside a model
 
 
 @dataclass(frozen=True)
-class System:
+class MeasuredSystem:
     """Something that translates and scores.
 
     `translate` takes the numbers of sentences, longest first, and returns translations in subwords. `score` takes the
@@ -42,7 +42,7 @@ def token_count(translation: str) -> int:
     return len(translation.split(" ")) + 1 if translation else 1
 
 
-def fairseq_system(name: str, loaded: LoadedCheckpoints, sample: Sample, measurement: Measurement) -> System:
+def fairseq_system(name: str, loaded: LoadedCheckpoints, sample: Sample, measurement: Measurement) -> MeasuredSystem:
     """Return the system of fairseq's own beam search, with models prepared as by fairseq-generate."""
     parameters = loaded.parameters
     for model in loaded.models:
@@ -71,7 +71,7 @@ def fairseq_system(name: str, loaded: LoadedCheckpoints, sample: Sample, measure
         return [score_one(number, translation) for number, translation in zip(numbers, translations, strict=True)]
 
     bytes_on_disk = sum(path.stat().st_size for path in loaded.paths)
-    return System(name, None, "float32", parameters, bytes_on_disk, loaded.load_seconds, translate, score)
+    return MeasuredSystem(name, None, "float32", parameters, bytes_on_disk, loaded.load_seconds, translate, score)
 
 
 def ctranslate2_system(
@@ -81,7 +81,7 @@ def ctranslate2_system(
     sample: Sample,
     measurement: Measurement,
     shortlist: bool = False,
-) -> System:
+) -> MeasuredSystem:
     """Return the CTranslate2 system of the model in `folder`, stored in `compute_type`, with so many `parameters`.
 
     With `shortlist`, it considers only the target words that the folder's shortlist allows. It computes in that type
@@ -117,4 +117,6 @@ def ctranslate2_system(
 
     bytes_on_disk = sum(path.stat().st_size for path in folder.iterdir() if shortlist or path.name != SHORTLIST)
     name, computed_in = f"student, CTranslate2 {compute_type}{', shortlist' * shortlist}", translator.compute_type
-    return System(name, compute_type, computed_in, parameters, bytes_on_disk, load_seconds, translate, score, shortlist)
+    return MeasuredSystem(
+        name, compute_type, computed_in, parameters, bytes_on_disk, load_seconds, translate, score, shortlist
+    )

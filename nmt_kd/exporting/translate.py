@@ -3,8 +3,8 @@
 `nmt-kd export` copies this file into the folder of an exported student. It needs neither nmt-kd nor torch nor fairseq.
 From Python, with this folder on the path: `from translate import Student; Student().translate(["A sentence."])`.
 
-Blank lines stay blank. A line that is longer than the sentences that the student was trained on is split at the ends of
-sentences, or else at commas or spaces, and its translation is joined again.
+Blank lines stay blank. A line with more subwords than `longest_source` in settings.json is split at the ends of
+sentences or else at commas or spaces, and its translations are joined. Needs Python 3.10 or later.
 """
 
 import argparse
@@ -23,6 +23,7 @@ SHORTLIST = "vmap.txt"  # CTranslate2's name for it
 SENTENCE_ENDS = re.compile(r"""(?<=[.!?…])["'\u2019”»)\]]*\s+(?![a-zß-ÿ])|(?<=[。\uff01\uff1f])(?![”』」\uff09])""")
 CLAUSE_ENDS = re.compile(r"(?<=[,;:\u2013—])\s+|(?<=[\uff0c\uff1b\uff1a、])")
 SPACES = re.compile(r"\s+")
+MAX_CACHED_WORDS = 1_000_000  # whose BPE subwords are remembered
 WITHOUT_SPACES = ("ja", "zh", "th", "lo", "my", "km")  # languages that put no spaces between sentences
 
 
@@ -99,19 +100,25 @@ class Student:
 
 
 def _subwords(path: Path) -> tuple[Callable[[str], list[str]], Callable[[list[str]], str]]:
-    """Return functions that split a text into subwords, and join subwords into a text."""
+    """Return functions that split a text into subwords, and join subwords into a text as fairseq does."""
     if path.suffix == ".model":
         import sentencepiece
 
         processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
-        return (lambda text: processor.encode(text, out_type=str)), processor.decode
+        return (lambda text: processor.encode(text, out_type=str)), (
+            lambda subwords: "".join(subwords).replace("\u2581", " ").strip()
+        )
     from subword_nmt.apply_bpe import BPE
 
     with path.open(encoding="utf-8") as codes:
         bpe = BPE(codes)
-    return (lambda text: bpe.process_line(text).split()), (
-        lambda subwords: (" ".join(subwords) + " ").replace("@@ ", "").rstrip()
-    )
+
+    def split(text: str) -> list[str]:
+        if len(bpe.cache) > MAX_CACHED_WORDS:
+            bpe.cache.clear()
+        return bpe.process_line(" ".join(text.split())).split()
+
+    return split, lambda subwords: (" ".join(subwords) + " ").replace("@@ ", "").rstrip()
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from conftest import run_command
 
 from nmt_kd.cli import main
 from nmt_kd.errors import UserError
-from nmt_kd.evaluation.comet import load_comet
+from nmt_kd.evaluation.comet import comet_metrics, load_comet
 
 comet = pytest.importorskip("comet")
 BIN = Path(sys.executable).parent
@@ -56,6 +56,13 @@ def test_scores_match_comets_command_line(model_folder, texts, tmp_path, capsys)
     assert ours[0]["mean"] != ours[1]["mean"]
     assert 0 < ours[1]["bootstrap_p"] <= 1
     assert 0 < ours[1]["randomisation_p"] <= 1
+
+
+def test_models_of_the_same_name_are_told_apart_by_their_folders(model_folder):
+    twice = [str(model_folder), str(model_folder.parent / "other" / "tiny")]
+    Path(twice[1]).parent.mkdir()
+    Path(twice[1]).symlink_to(model_folder)
+    assert list(comet_metrics(twice, ["a"], ["b"])) == [f"COMET {name}" for name in twice]
 
 
 def test_a_failed_download_says_which_files_to_get_and_where(monkeypatch):

@@ -50,6 +50,10 @@ def test_a_system_has_the_same_colour_whatever_other_systems_there_are():
     assert len({together[name]["color"] for name in FAMILIAR[: len(COLOURS)]}) == len(COLOURS)
 
 
+def test_a_system_of_several_data_sets_keeps_its_line_and_marker():
+    assert system_styles(["plain", "mine", "plain"]) == system_styles(["plain", "mine"])
+
+
 def test_systems_of_the_same_colour_have_different_lines_and_markers():
     found = system_styles([*FAMILIAR, "a", "b", "c", "d", "e", "f"])
     assert len({tuple(look.values()) for look in found.values()}) == len(found)

@@ -42,7 +42,7 @@ def test_folders_that_are_not_runs_are_skipped_and_named(folders, tmp_path, caps
 
 def test_the_page_has_scores_costs_curves_and_settings(folders, tmp_path):
     out = tmp_path / "report"
-    page = report(folders, out)
+    page = report(folders, out, drawn=True)
     assert re.search(r"<tr><th>plain</th><td>[\d.]+</td><td></td>", page)
     assert re.search(r"<tr><th>word_kd</th><td>[\d.]+ ± [\d.]+</td><td>[+-][\d.]+</td>", page)
     assert "<th>word_kd</th><td>2</td>" in page
@@ -69,6 +69,12 @@ def test_significance_is_tested_if_the_runs_can_be_paired(folders, tmp_path):
     assert differences
     assert differences[2] == " **"
     assert float(differences[3]) > 5
+
+
+def test_systems_with_another_number_of_runs_are_named_as_not_tested(folders, tmp_path):
+    note = "Not tested, because the number of runs is not that of plain: word_kd."
+    assert note in report(folders, tmp_path / "report")
+    assert "Not tested" not in report(folders[:2], tmp_path / "report")
 
 
 def test_two_data_sets_become_columns_of_one_table(variation, tmp_path):
@@ -150,7 +156,7 @@ def test_translations_are_shown_side_by_side_in_both_formats(folders, variation,
 
 def test_colours_stay_the_same_from_report_to_report(folders, tmp_path):
     def colours(name: str, chosen) -> set[str]:
-        page = report(chosen, tmp_path / name)
+        page = report(chosen, tmp_path / name, drawn=True)
         pictures = re.findall(r'<img [^>]*src="data:image/svg\+xml;base64,([^"]*)"', page)
         return set(re.findall(r"stroke: (#\w{6})", "".join(base64.b64decode(each).decode() for each in pictures)))
 

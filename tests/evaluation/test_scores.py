@@ -191,6 +191,31 @@ def test_runs_are_tested_together_on_the_same_sampled_sentences(references, syst
     assert found["again"].mark == ""
 
 
+def test_systems_with_the_same_translations_do_not_differ(references, systems):
+    same = {"plain": systems["plain"], "copy": systems["plain"]}
+    metrics = {
+        "chrf": CHRF(references=[references]),
+        "length": SegmentMean("length", lambda lines: list(map(len, lines))),
+    }
+    found = [row for row in score_systems(same, metrics, "plain", 200, 200) if row.system == "copy"]
+    assert [(row.bootstrap_p, row.randomisation_p, row.mark) for row in found] == [(1, 1, "")] * 2
+
+
+def test_one_sentence_is_never_significant():
+    one = {"plain": [["der Hund"]], "word_kd": [["der Hund läuft schnell"]]}
+    found = p_values(one, CHRF(references=[["der Hund läuft schnell"]]))["word_kd"]
+    assert (found.randomisation_p, found.mark) == (1, "")
+
+
+def test_a_trial_counts_if_its_difference_is_as_large_as_the_real_one():
+    """With three sentences, 2 of 8 exchanges leave the whole difference, so p is 1/4 however many trials are made."""
+    lines = ["a", "bb", "ccc"]
+    metric = SegmentMean("share", lambda texts: [0.1 * len(text) for text in texts])
+    systems = {"plain": [lines], "longer": [[line + line for line in lines]]}
+    (_, found) = score_systems(systems, {"share": metric}, "plain", 10, 4000)
+    assert found.randomisation_p == pytest.approx(1 / 4, abs=0.03)
+
+
 def test_a_run_that_is_given_twice_is_as_significant_as_once(references, systems):
     metric = CHRF(references=[references])
     once = p_values({name: runs[:1] for name, runs in systems.items()}, metric)
@@ -241,6 +266,19 @@ def test_the_table_has_runs_marks_and_p_values_in_every_format(files, capsys):
         (["--metrics", "comet"], "COMET also needs the source sentences; give them with --sources"),
         (["--bootstrap-samples", "0"], "--bootstrap-samples is 0; it must be 1 or more"),
         (["--randomisation-trials", "-1"], "--randomisation-trials is -1; it must be 1 or more"),
+        (
+            ["--comet-models", "x"],
+            "--comet-models has no effect without --metrics comet; add --metrics comet, or leave",
+        ),
+        (["--moses", "de"], "--moses has no effect without --metrics multi-bleu; add --metrics multi-bleu, or leave"),
+        (
+            ["--bootstrap-samples", "9"],
+            "--bootstrap-samples has no effect without --baseline; add --baseline, or leave",
+        ),
+        (
+            ["--randomisation-trials", "9"],
+            "--randomisation-trials has no effect without --baseline; add --baseline, or",
+        ),
         (["--systems", "plain=/none"], "/none does not exist; give an existing file"),
     ],
 )

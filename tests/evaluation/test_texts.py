@@ -46,7 +46,7 @@ def test_a_byte_order_mark_is_dropped(file):
         ),
         (GENERATED, r"is not a file of sentences: line 1 is fairseq output \('S-1"),
         ("a\nH-7\t-0.3\tein Satz\n", "line 2 is fairseq output"),
-        ("2026-01-01 10:00:00 | INFO | fairseq | x\n", "nmt-kd translations .*test.de > translations.de"),
+        ("2026-01-01 10:00:00 | INFO | fairseq | x\n", "nmt-kd translations .*test.de > test.hypotheses$"),
     ],
 )
 def test_files_that_are_not_sentences_are_refused(file, content, message):

@@ -37,6 +37,15 @@ def test_a_folder_with_anything_else_is_refused(write, tmp_path, teacher_path):
         write(output=output / "summary.md")
 
 
+def test_what_python_leaves_of_the_program_is_no_obstacle(write, tmp_path):
+    write()
+    cache = tmp_path / "student/__pycache__"
+    cache.mkdir()
+    (cache / "translate.cpython-312.pyc").touch()
+    write()
+    assert not cache.exists()
+
+
 def test_a_folder_that_cannot_be_written_is_named(write, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"cannot write .*file/student"):

@@ -26,7 +26,7 @@ from nmt_kd.exporting.faithfulness import ROUNDING
 from nmt_kd.exporting.portability import cpu_flags
 from nmt_kd.exporting.speed import Performance
 from nmt_kd.exporting.summary import Summary
-from nmt_kd.exporting.systems import System, token_count
+from nmt_kd.exporting.systems import MeasuredSystem, token_count
 
 TYPES = ["float32", "float16", "int8"]
 FILE_ORDER = numpy.arange(13)
@@ -86,7 +86,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def assert_same_but_for_ties(found: list[str], expected: list[str], fairseq: System):
+def assert_same_but_for_ties(found: list[str], expected: list[str], fairseq: MeasuredSystem):
     """Where texts differ, because batches do, fairseq must score them alike."""
     scores = [fairseq.score(FILE_ORDER, texts) for texts in (found, expected)]
     assert scores[0] == pytest.approx(scores[1], abs=1e-3)
@@ -224,11 +224,11 @@ def test_the_page_compares_the_recommended_model_with_the_teacher(exported):
 def test_it_says_what_float16_is_computed_as(exported):
     _, _, float16, _, _ = exported.summary.results
     notes = exported.summary.notes
-    said = any(note.startswith("float16 is stored as float16 but computed as float32") for note in notes)
+    said = any(note.startswith("The float16 model is computed in float32") for note in notes)
     assert (
         said == (float16.computed_in == "float32") == ("float16" not in ctranslate2.get_supported_compute_types("cpu"))
     )
-    assert not any(note.startswith("int8 is stored") for note in notes)
+    assert not any(note.startswith("The int8 model") for note in notes)
 
 
 def test_translations_that_reach_the_length_limit_are_not_compared(write, monkeypatch):

@@ -14,7 +14,7 @@ from nmt_kd.checkpoints.reading import read_checkpoint_file
 from nmt_kd.errors import UserError
 from nmt_kd.exporting import export as module
 from nmt_kd.exporting.faithfulness import as_good
-from nmt_kd.exporting.systems import System
+from nmt_kd.exporting.systems import MeasuredSystem
 
 FAITHFUL = ("float32", "float16")
 TWO_LAYERS = [
@@ -168,7 +168,7 @@ TEN_TOKENS = A_TOKEN * 10**0.4
 
 
 def system(scores, converted_to=None, best="own", computed_in="float32"):
-    return System(
+    return MeasuredSystem(
         *("", converted_to, computed_in, 1, 1, 1.0),
         translate=lambda numbers: [f"{best} b c d e f g h i" for _ in numbers],
         score=lambda numbers, texts: [scores[text.split(" ")[0]] for text in texts],

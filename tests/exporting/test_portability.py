@@ -31,8 +31,8 @@ def cpu(tmp_path, monkeypatch):
 def test_the_program_runs_in_a_process_limited_to_avx2(cpu, tmp_path):
     cpu("sse avx2 avx512_vnni")
     (tmp_path / "translate.py").write_text(ECHO)
-    assert translate_without_vnni(tmp_path, "int8", False, ["a", ""]) == [
-        f"{source} AVX2 --subwords --model int8 --no-shortlist" for source in ("a", "")
+    assert translate_without_vnni(tmp_path, "int8", False, ["a\u2028b", ""]) == [
+        f"{source} AVX2 --subwords --model int8 --no-shortlist" for source in ("a\u2028b", "")
     ]
 
 
@@ -42,7 +42,12 @@ def test_a_cpu_without_avx2_measures_nothing(cpu, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("program", "reason"), [("raise SystemExit('no model')", "no model"), ("print(1)", "1 of 2 lines translated")]
+    ("program", "reason"),
+    [
+        ("raise SystemExit('no model')", "no model"),
+        ("print(1)", "1 of 2 lines translated"),
+        ("", "0 of 2 lines translated"),
+    ],
 )
 def test_a_program_that_fails_is_an_error(cpu, tmp_path, program, reason):
     cpu("avx2")

@@ -3,7 +3,7 @@
 import pytest
 
 from nmt_kd.exporting import speed
-from nmt_kd.exporting.systems import System
+from nmt_kd.exporting.systems import MeasuredSystem
 
 
 def test_systems_translate_in_turn_and_the_median_round_counts(monkeypatch):
@@ -21,7 +21,7 @@ def test_systems_translate_in_turn_and_the_median_round_counts(monkeypatch):
     def score(numbers, translations):
         raise AssertionError("scoring takes no part in the measurement")
 
-    systems = [System(name, None, "float32", 1, 1, 1.0, translate(name), score) for name in ("slow", "fast")]
+    systems = [MeasuredSystem(name, None, "float32", 1, 1, 1.0, translate(name), score) for name in ("slow", "fast")]
     sample = type("FiveSentences", (), {"numbers": list(range(5))})
     slow, fast = speed.measure(systems, sample, rounds=3)
     assert calls == ["slow", "fast"] * 4

@@ -6,9 +6,11 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from subword_nmt.apply_bpe import BPE
 
 from nmt_kd.exporting import translate
 from nmt_kd.exporting.translate import Student
+from nmt_kd.subword_model import SubwordModel
 
 SETTINGS = {
     "model": "int8",
@@ -129,6 +131,31 @@ def test_bpe_codes_split_and_join_words(tmp_path):
     assert split("fern er") == ["f@@", "ern", "e@@", "r"]
     assert join(["f@@", "ern", "e@@", "r"]) == "fern er"
     assert join(["er", "f@@"]) == "er f"  # cut at the longest length, as fairseq joins it
+
+
+def test_bpe_codes_ignore_other_spaces(tmp_path):
+    (tmp_path / "subwords.codes").write_text("#version: 0.2\ne r</w>\n", encoding="utf-8")
+    split, _ = translate._subwords(tmp_path / "subwords.codes")
+    assert split("\u3000er\ter  r") == ["er", "er", "r"]
+
+
+def test_bpe_codes_forget_words_when_they_have_seen_too_many(tmp_path, monkeypatch):
+    monkeypatch.setattr(translate, "MAX_CACHED_WORDS", 2)
+    made = []
+    monkeypatch.setattr("subword_nmt.apply_bpe.BPE", lambda codes, real=BPE: made.append(real(codes)) or made[0])
+    (tmp_path / "subwords.codes").write_text("#version: 0.2\ne r\n", encoding="utf-8")
+    split, _ = translate._subwords(tmp_path / "subwords.codes")
+    for word in ("ab", "cd", "ef", "gh"):
+        split(word)
+    assert list(made[0].cache) == ["gh"]
+
+
+def test_sentencepiece_joins_as_fairseq_does(corpus):
+    path = corpus / "pieces/subwords.model"
+    split, join = translate._subwords(path)
+    assert join(split("the dog runs")) == "the dog runs"
+    unknown = ["\u2581ein", "\u2581unbekanntes", "\u2581", "\U0001f600", "<unk>", "</s>"]
+    assert join(unknown) == SubwordModel.read(path).text(" ".join(unknown)) == "ein unbekanntes \U0001f600<unk></s>"
 
 
 @pytest.mark.parametrize("flags", [("--threads", "0"), ("--lines", "-1"), ("--beam", "0")])

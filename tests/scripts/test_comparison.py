@@ -77,7 +77,7 @@ def test_scores_are_those_of_all_test_sets_for_each_seed(rows):
     assert rows["plain"]["scores"]["BLEU"] == pytest.approx(expected)
 
 
-def test_differences_are_tested_over_the_seeds_that_both_systems_have(rows):
+def test_differences_are_tested_over_as_many_runs_as_both_systems_have(rows):
     assert rows["word_kd"]["p"]["plain"]["BLEU"] < 0.01
     assert rows["seq_kd"]["p"]["plain"]["BLEU"] > 0.05
     assert rows["seq_kd"]["p"]["word_kd"]["chrF"] < 0.01
@@ -87,6 +87,12 @@ def test_differences_are_tested_over_the_seeds_that_both_systems_have(rows):
 def test_costs_include_stores_once_and_are_relative_to_the_baseline(rows):
     assert rows["plain"]["cost"] == 1
     assert rows["word_kd"]["cost"] == pytest.approx(0.9)
+
+
+def test_a_baselines_cost_includes_its_own_store(work):
+    found = {row["system"]: row for row in comparison.compare(work, ["plain", "word_kd"], ["word_kd"])}
+    assert found["word_kd"]["cost"] == 1
+    assert found["plain"]["cost"] == pytest.approx(100 / 90)
 
 
 @pytest.mark.parametrize("missing", ["store.json", "plain/records/cost.json"])
@@ -105,6 +111,18 @@ def test_the_time_to_the_baselines_loss_counts_training_until_then_and_all_store
     assert rows["plain"]["time_to_baseline"] == 1
     assert rows["word_kd"]["time_to_baseline"] == pytest.approx((0.5 * 70 + 20) / 100)
     assert rows["seq_kd"]["time_to_baseline"] is None
+
+
+def test_every_run_must_reach_the_highest_final_loss_of_the_baselines_runs(tmp_path):
+    losses = {"plain": [9, 6], "plain.seed2": [9, 7], "slow": [8, 7], "slow.seed2": [8, 6], "never": [8, 6]}
+    for name, found in {**losses, "never.seed2": [8, 7.5]}.items():
+        write_run(tmp_path / name, REFERENCES, found, 100)
+    found = {row["system"]: row for row in comparison.compare(tmp_path, ["plain", "slow", "never"], ["plain"])}
+    of_plain = (100 * (1 / 2 + 1 / 2 * 2 / 3) + 100) / 2
+    of_slow = (100 + 100 * (1 / 2 + 1 / 2 * 1 / 2)) / 2
+    assert found["plain"]["time_to_baseline"] == 1
+    assert found["slow"]["time_to_baseline"] == pytest.approx(of_slow / of_plain)
+    assert found["never"]["time_to_baseline"] is None
 
 
 def test_agreement_is_the_mean_over_the_tokens_of_all_test_sets(rows):
@@ -147,6 +165,13 @@ def test_a_baseline_without_results_ends_in_one_line(work):
     )
     with pytest.raises(UserError, match=f"evaluated is not evaluated yet; run: bash scripts/evaluate.sh {work.name}"):
         comparison.compare(work, ["plain", "not_evaluated"], ["not_evaluated"])
+
+
+def test_only_a_baseline_that_was_not_named_may_be_missing(work):
+    (row,) = comparison.compare(work, ["plain"])
+    assert list(row.get("p", {})) == []
+    with pytest.raises(UserError, match="the baseline wordkd is not among the systems; add it, or choose another"):
+        comparison.compare(work, ["plain", "word_kd"], ["plain", "wordkd"])
 
 
 def test_a_run_that_is_only_partly_evaluated_is_refused(tmp_path):
