@@ -1,4 +1,4 @@
-"""Define options of criterions and tasks, each a flag with a default, a help text and allowed values."""
+"""Define options of criterions, tasks and commands, each a flag with a default, a help text and allowed values."""
 
 import argparse
 from collections.abc import Callable
@@ -22,6 +22,8 @@ class Allowed:
 SHARE = Allowed("from 0 to 1", lambda value: 0 <= value <= 1)
 AT_LEAST_0 = Allowed("0 or more", lambda value: value >= 0)
 AT_LEAST_1 = Allowed("1 or more", lambda value: value >= 1)
+ABOVE_0 = Allowed("above 0", lambda value: value > 0)
+ABOVE_0_TO_1 = Allowed("above 0 and at most 1", lambda value: 0 < value <= 1)
 
 
 def one_of(*values: str) -> Allowed:

@@ -56,7 +56,7 @@ def word_dtype(vocabulary_size: int) -> numpy.dtype:
 class Positions:
     """The predictions at consecutive target positions, as they are stored, in memory or in a mapped file."""
 
-    words: numpy.ndarray  # [positions, k], most probable first
+    words: numpy.ndarray  # [positions, k], uint16 or uint32, most probable first
     log_q: numpy.ndarray  # [positions, k], float16
     log_rest: numpy.ndarray  # [positions], float32
 
@@ -96,8 +96,8 @@ class Block:
     """The predictions for consecutive sentences."""
 
     first: int  # the number of the first sentence
-    offsets: numpy.ndarray
-    checksums: numpy.ndarray
+    offsets: numpy.ndarray  # [sentences + 1], int64: where each sentence's positions start, and the end
+    checksums: numpy.ndarray  # [sentences], uint32
     positions: Positions
 
     @classmethod

@@ -33,7 +33,7 @@ class CollaterWithPredictions:
 
 
 def prefetch(task: FairseqTask, cache: TeacherCache) -> None:
-    """Make the batches of `task` contain the predictions for them in `cache`, for `prefetched`."""
+    """Make `task` add the predictions in `cache` to its batches, where `prefetched` reads them."""
     get_batch_iterator = task.get_batch_iterator
 
     @functools.wraps(get_batch_iterator)

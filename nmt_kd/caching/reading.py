@@ -72,7 +72,7 @@ class TeacherCache:
         return cls(Path(folder), settings, task.cfg.data, paddings(task), training_subset)
 
     def validate_on(self, subset: str) -> None:
-        """Look in a subset during validation, too; raises UserError unless the cache has all predictions for it."""
+        """Use `subset` during validation, too; raises UserError unless the cache has all files of it."""
         self.subset(subset)
         self._validated.add(subset)
 

@@ -1,8 +1,8 @@
 """Turn predictions over a teacher's vocabulary into predictions over a student's with other subwords.
 
-A word of the teacher gives its probability to the first subword with which the student would write it. On the way
-along the reference this is exact: as long as the teacher's subwords spell only a beginning of the student's, they are
-continued with the teacher's predictions at the next position, so that the student's gets the product.
+Each word of the teacher passes its probability to the first subword that the student would use to write it. Along the
+reference this is exact: while the teacher's subwords so far spell only the beginning of a student's subword, the
+teacher's predictions at the next position are used too, and the probabilities are multiplied.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,9 +25,9 @@ Place = tuple[int, bool]  # lead and starts_word of `Start`
 class TopWords:
     """A teacher's most probable words at the positions of some sentences, one after another."""
 
-    words: numpy.ndarray  # [positions, m]
-    log_q: numpy.ndarray  # [positions, m]
-    log_rest: numpy.ndarray  # [positions]
+    words: numpy.ndarray  # int64 [positions, m]
+    log_q: numpy.ndarray  # [positions, m], in nats
+    log_rest: numpy.ndarray  # [positions], in nats
 
     @classmethod
     def of(cls, parts: Sequence[TopDistribution]) -> "TopWords":
@@ -50,13 +50,13 @@ class TopWords:
 class Respelled:
     """Predictions in the student's vocabulary, most probable first."""
 
-    words: numpy.ndarray  # [positions, k]
-    log_q: numpy.ndarray  # [positions, k]; -inf for words that only fill a row
-    log_rest: numpy.ndarray  # [positions]
+    words: numpy.ndarray  # int64 [positions, k]
+    log_q: numpy.ndarray  # [positions, k], in nats; -inf for words that only fill a row
+    log_rest: numpy.ndarray  # [positions], in nats
 
 
 class StudentWriting:
-    """How a student's subwords write a text."""
+    """Splits texts into a student's subwords."""
 
     def __init__(self, texts: Sequence[str | None], marks: str, split: Callable[[str], list[str]]):
         """`texts` is what each symbol spells; `split` returns what the subwords of a word spell, END not included."""

@@ -10,7 +10,7 @@ import numpy
 def sentence_checksums(sources: numpy.ndarray, targets: numpy.ndarray, paddings: tuple[int, int]) -> list[int]:
     """Return a CRC-32 of each sentence's tokens, first the source's [batch, length] and then the target's.
 
-    `paddings` are the padding symbols of the two sides, which are ignored on either end.
+    `paddings` are the padding symbols of the two sides, which are left out wherever they stand.
     """
     checksums = [0] * len(sources)
     for tokens, padding in zip((sources, targets), paddings, strict=True):

@@ -15,7 +15,7 @@ from nmt_kd.engine.predictions import TopWords
 from nmt_kd.errors import UserError
 from nmt_kd.losses.divergence import truncated_cross_entropy
 from nmt_kd.losses.schedule import lead_factor
-from nmt_kd.options import AT_LEAST_1, SHARE, Allowed, one_of, option, require
+from nmt_kd.options import ABOVE_0, AT_LEAST_1, SHARE, one_of, option, require
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class MultilingualKDConfig(InterpolationConfig):
     kd_temperature: float = option(
         0.6,
         "temperature that divides both models' logits, above 0; the term is multiplied by its square",
-        Allowed("above 0", lambda value: value > 0),
+        ABOVE_0,
     )
     stopping: str = option(
         "threshold",

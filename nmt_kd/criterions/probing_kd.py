@@ -11,7 +11,7 @@ from nmt_kd.criterions.base import Batch, Chunk, DistillationCriterion, Interpol
 from nmt_kd.engine.predictions import FullDistribution, Need, TopWords
 from nmt_kd.losses.divergence import kl_divergence, top_k_cross_entropy, without_top_1
 from nmt_kd.losses.selection import uniform_hash
-from nmt_kd.options import AT_LEAST_1, SHARE, Allowed, one_of, option, require
+from nmt_kd.options import ABOVE_0_TO_1, AT_LEAST_1, SHARE, Allowed, one_of, option, require
 
 
 @dataclass
@@ -35,7 +35,7 @@ class ProbingKDConfig(InterpolationConfig):
     probing_up_to: float = option(
         1.0,
         "leave out the distillation term if the teacher's highest probability is above this",
-        Allowed("above 0 and at most 1", lambda value: 0 < value <= 1),
+        ABOVE_0_TO_1,
     )
     probing_targets: str = option(
         "all",

@@ -16,7 +16,7 @@ from nmt_kd.criterions.config import DivergenceConfig, divergence_of
 from nmt_kd.engine.predictions import TopWords
 from nmt_kd.errors import UserError
 from nmt_kd.losses.selection import ScoreQueue, largest, unlikely
-from nmt_kd.options import AT_LEAST_0, AT_LEAST_1, Allowed, one_of, option
+from nmt_kd.options import ABOVE_0_TO_1, AT_LEAST_0, AT_LEAST_1, Allowed, one_of, option
 
 
 @dataclass
@@ -38,7 +38,7 @@ class SelectiveKDConfig(DivergenceConfig, TeacherConfig):
     selection_rate: float = option(
         0.5,
         "share of the tokens to select, above 0 and at most 1",
-        Allowed("above 0 and at most 1", lambda value: 0 < value <= 1),
+        ABOVE_0_TO_1,
     )
     selection_queue_size: int = option(30000, "number of scores kept for --selection global", AT_LEAST_1)
     selection_interpolate: bool = option(

@@ -8,7 +8,7 @@ from fairseq.criterions import register_criterion
 from nmt_kd.criterions.base import Batch, Chunk, DistillationCriterion, InterpolationConfig
 from nmt_kd.criterions.config import DivergenceConfig, divergence_of
 from nmt_kd.engine.predictions import TopWords
-from nmt_kd.options import Allowed, option
+from nmt_kd.options import ABOVE_0, option
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ class WordKDConfig(DivergenceConfig, InterpolationConfig):
     kd_temperature: float = option(
         1.0,
         "temperature that divides both models' logits, above 0; the divergence is multiplied by its square",
-        Allowed("above 0", lambda value: value > 0),
+        ABOVE_0,
     )
 
 

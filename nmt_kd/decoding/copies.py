@@ -39,7 +39,7 @@ class CopyOptions:
 
 
 class Counts(NamedTuple):
-    """What came of the sources of the copies."""
+    """How many sources of the copies were changed, and how."""
 
     sources: int
     noisy: int  # those whose text has changed
@@ -82,7 +82,7 @@ class Copies:
         return cls(model, options, noise if given_noise else None, is_split_anew)
 
     def write(self, source: Path, target: Path, known: Container[str], workers: int = 1) -> Counts:
-        """Append the further copies of the corpus to both of its files, and return what came of the sources.
+        """Append the further copies of the corpus to both of its files, and return the counts.
 
         `known` are the symbols of the sources' dictionary. The result does not depend on `workers`.
         """

@@ -1,4 +1,4 @@
-"""Add noise such as users type to sources, so that a student trained on them copes with it."""
+"""Add typing errors and unusual capitals to sources, so that the student copes with what users type."""
 
 import re
 from dataclasses import dataclass, fields
@@ -13,12 +13,12 @@ ENTITY = re.compile(r"(&#?\w+;)")  # such as &apos; in tokenised text
 
 @dataclass(frozen=True)
 class Noise:
-    """The probability of each kind of noise for a sentence. Firefox's students are trained with those in the help."""
+    """The probability of each kind of noise in a sentence; the help has those of the training of Firefox's students."""
 
     noise_upper_case: float = option(0.0, "share of sources to write in upper case (Firefox uses 0.07)", SHARE)
     noise_title_case: float = option(0.0, "share of sources to write with capitalised words (Firefox uses 0.05)", SHARE)
     noise_typos: float = option(
-        0.0, "share of sources with typos, one plus one for every ten words (Firefox uses 0.05)", SHARE
+        0.0, "share of sources with typos: one, plus one more per ten words (Firefox uses 0.05)", SHARE
     )
     noise_no_final_stop: float = option(0.0, "share of sources whose final stop is removed (Firefox uses 0.2)", SHARE)
 

@@ -112,7 +112,7 @@ def worst(scores: numpy.ndarray, filters: Filters) -> numpy.ndarray:
 
 
 def check_output(output: Path) -> None:
-    """Raise UserError if `output` contains anything but an earlier corpus, which may be replaced, or is in use."""
+    """Raise UserError if `output` is the working folder, or contains anything but an earlier corpus to replace."""
     if output.resolve() == Path.cwd():
         raise UserError(f"--output {output} is the working folder; name a folder inside it")
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):

@@ -4,9 +4,8 @@ import errno
 import os
 import secrets
 import shutil
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,7 +15,6 @@ WITHOUT_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)  # errors of file sys
 # endings of temporary names, followed by a random number, since process IDs are not unique across containers
 PARTIAL = ".partial."
 REPLACED = ".replaced."
-ABANDONED_AFTER = 3600  # seconds without a write; nothing tells whether a process on another machine is alive
 
 
 @contextmanager
@@ -29,32 +27,35 @@ def atomic_file(path: Path, overwrite: bool = True, clean: bool = True) -> Itera
     """
     partial = _partial(path)
     try:
-        with writing(path), open(partial, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
         with writing(path):
-            if overwrite:
-                partial.replace(path)
-            else:
-                _link(partial, path)
+            try:
+                with open(partial, "wb") as file:
+                    yield file
+                    file.flush()
+                    os.fsync(file.fileno())
+                if overwrite:
+                    partial.replace(path)
+                else:
+                    _link(partial, path)
+            except OSError as error:
+                # another process wrote `path` first, and deleted this one's file as a leftover
+                has_lost = error.errno in (errno.ENOENT, errno.ESTALE) and error.filename in (None, str(partial))
+                if not has_lost or not path.exists():
+                    raise
+                if not overwrite:
+                    raise FileExistsError(path) from None
     finally:
         partial.unlink(missing_ok=True)
-        if clean:
+        if clean and path.exists():
             delete_leftovers(path.parent, path.name)
 
 
 def delete_leftovers(folder: Path, name: str | None = None) -> None:
-    """Delete temporary files that killed processes have left in `folder`, those of the file `name` or of all files.
-
-    Files written to within the last hour stay: another process, on this machine or another, may be writing them.
-    """
-    for path in folder.iterdir() if folder.is_dir() else ():
+    """Delete the temporary files in `folder`, those of the file `name` or of all files, which must be complete."""
+    for path in folder.iterdir():
         written, marker, _ = path.name.rpartition(PARTIAL)
         if marker and name in (None, written) and not path.is_dir():
-            with suppress(FileNotFoundError):  # another process has deleted it
-                if time.time() - path.stat().st_mtime > ABANDONED_AFTER:
-                    path.unlink()
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

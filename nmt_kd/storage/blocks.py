@@ -40,7 +40,7 @@ class BlockFolder(ABC, Generic[Content]):
 
     def write(self, block: int, content: Content) -> None:
         """Store a block, whole or not at all; raises UserError if the system refuses to write."""
-        with atomic_file(self.path(block), clean=False) as file:  # `fill` cleans the folder, which may have many files
+        with atomic_file(self.path(block), clean=False) as file:  # `fill` cleans the folder once, when it is complete
             file.writelines(self.encode(content))
 
     def absent(self, blocks: Iterable[int]) -> list[int]:
@@ -109,13 +109,14 @@ def fill(
     """
     prefix = f"{name}: " if name else ""
     own = of_worker(len(sizes), worker, workers)
-    delete_leftovers(folder.folder)
     missing = folder.missing(own)
     logger.info(f"{prefix}worker {worker + 1} of {workers}: {len(missing)} of {len(own)} blocks to compute")
     progress = Progress(sum(sizes[block] for block in missing), name=name)
     for block in missing:
         folder.write(block, compute(block, progress))
     left = len(folder.absent(range(len(sizes))))
+    if not left:
+        delete_leftovers(folder.folder)
     logger.info(
         f"{prefix}{left} blocks are left to other workers" if left else f"{prefix}all blocks are in {folder.folder}"
     )

@@ -24,7 +24,10 @@ def checked_end(path: Path) -> dict | None:
 
 
 def end_of(path: Path) -> dict | None:
-    """Return the last line of a file, or None if it is damaged; the other lines are not checked. FileNotFoundError."""
+    """Return the parsed last line of a file, or None if it is not a JSON object; other lines are not checked.
+
+    Raises FileNotFoundError.
+    """
     with open(path, "rb") as file:
         file.seek(max(0, os.path.getsize(path) - LONGEST_END))
         return _parsed(file.read().rstrip(b"\n").rpartition(b"\n")[2])

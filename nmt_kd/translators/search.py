@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from nmt_kd.options import AT_LEAST_0, AT_LEAST_1, Allowed, require
+from nmt_kd.options import ABOVE_0, AT_LEAST_0, AT_LEAST_1, require
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Search:
             ("--nbest", self.nbest, AT_LEAST_1),
             ("--max-len", self.max_len, AT_LEAST_1),
             ("--sampling-topk", self.sampling_topk or 0, AT_LEAST_0),
-            ("--sampling-temperature", self.sampling_temperature, Allowed("greater than 0", lambda value: value > 0)),
+            ("--sampling-temperature", self.sampling_temperature, ABOVE_0),
         ):
             allowed.check(flag, value)
         if self.is_sampling:
@@ -47,7 +47,7 @@ class Search:
             require(self.sampling_temperature == 1, "--sampling-temperature", self.sampling_temperature, instead)
 
     def settings(self) -> dict:
-        """Return what a manifest keeps of it."""
+        """Return the settings that the manifest stores."""
         if not self.is_sampling:
             return {"beam": self.width, "nbest": self.nbest, "lenpen": self.lenpen, "max_len": self.max_len}
         return {

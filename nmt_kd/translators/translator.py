@@ -18,7 +18,7 @@ class Translator(Protocol):
     languages: tuple[str, str]  # source and target
     longest_source: int  # tokens, in the teacher's own segmentation
     settings: dict  # for the manifest: the teacher's fingerprint, and all else that determines its translations
-    counts: dict[str, int]  # of what is worth a warning at the end
+    counts: dict[str, int]  # logged as warnings at the end, if not 0
 
     def length(self, source: str) -> int:
         """Return the number of tokens of a source text."""

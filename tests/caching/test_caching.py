@@ -282,8 +282,7 @@ def test_after_a_worker_is_killed_while_it_writes_others_resume(data, teacher_pa
         worker.process.join()
         assert worker.process.exitcode == -signal.SIGKILL
         assert complete(out) == blocks
-    # those of earlier runs are gone
-    assert [path.name[:28] for path in out.glob("train/*.partial.*")] == ["0000002.safetensors.partial."]
+    assert list(out.glob("train/*.partial.*"))  # of workers that may be alive, until all blocks are complete
     build(out, data, teacher_path, subsets=SUBSETS)
     assert contents(out) == contents(built)
 

@@ -324,7 +324,7 @@ def test_faiss_teaches_as_the_exact_search_does(data, task, teacher_path, datast
         ),
         (["--source", "knn"], r"^no datastore given; name with --knn-datastore a folder that nmt-kd datastore writes$"),
         (["--source", "knn", "--knn-k", "0"], r"^--knn-k is 0; it must be 1 or more$"),
-        (["--source", "knn", "--knn-share", "0"], r"^--knn-share is 0.0; it must be more than 0 and at most 1$"),
+        (["--source", "knn", "--knn-share", "0"], r"^--knn-share is 0.0; it must be above 0 and at most 1$"),
         (["--source", "knn", "--knn-temperature", "-1"], r"^--knn-temperature is -1.0; it must be 0 or more$"),
         (["--source", "knn", "--knn-index", "flat"], r"^--knn-index is flat; it must be auto, exact or faiss$"),
         (

@@ -69,6 +69,15 @@ def test_only_what_is_missing_or_damaged_is_computed_again(folder, caplog):
     assert f"numbers: all blocks are in {folder.folder}" in caplog.text
 
 
+def test_files_of_killed_workers_are_deleted_when_all_blocks_are_complete(folder):
+    left = folder.folder / "0000003.txt.partial.1"
+    left.touch()
+    fill(folder, SIZES, 0, 2, filler([]))
+    assert left.exists()  # its worker may be alive
+    fill(folder, SIZES, 1, 2, filler([]))
+    assert not left.exists()
+
+
 def test_a_worker_says_what_is_left_to_others(folder, caplog):
     with caplog.at_level("INFO", logger="nmt_kd"):
         fill(folder, SIZES, 1, 3, filler([]))

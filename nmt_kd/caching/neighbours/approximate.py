@@ -66,7 +66,7 @@ class ApproximateSearch(Search):
 
 
 def index_kind(entries: int) -> tuple[int, str]:
-    """Return the number of lists, and the description of the index in faiss's words, for so many keys."""
+    """Return the number of lists, and faiss's factory string of the index, for so many keys."""
     lists = max(1, min(2 ** int(math.log2(4 * math.sqrt(entries))), entries // TRAINED_ON))
     return lists, f"IVF{lists},SQ4"
 

@@ -92,7 +92,7 @@ class Datastore:
         return torch.from_numpy(found).to(entries.device)
 
     def own_entries(self, sample: dict, like: Tensor) -> Tensor:
-        """Return the entries of the positions of fairseq's `sample`, of the same subset; [positions], on a device."""
+        """Return the entries of the positions of fairseq's `sample`, of the same subset: int64 [positions]."""
         return torch.from_numpy(self.entries.of_sentences(sample["id"].tolist())).to(like.device)
 
 

@@ -17,8 +17,8 @@ class NeighbourTokens:
     """The nearest neighbours of some positions, one more than needed in case the position itself is among them."""
 
     distances: Tensor  # [positions, k + 1], squared, nearest first, float32
-    tokens: Tensor  # [positions, k + 1]
-    own: Tensor  # [positions], the column of the position's own entry, or -1
+    tokens: Tensor  # [positions, k + 1], int64
+    own: Tensor  # [positions], int64: the column of the position's own entry, or -1
 
     def chosen(self, k: int, own_entry: bool) -> tuple[Tensor, Tensor]:
         """Return the distances and tokens of the `k` nearest, with the positions' own entries or without them."""

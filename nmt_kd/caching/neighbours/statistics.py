@@ -1,4 +1,4 @@
-"""What the neighbours of a subset look like, to choose k and the temperature by."""
+"""Statistics of a subset's neighbours, for choosing k and the temperature."""
 
 from dataclasses import dataclass, field
 

@@ -7,7 +7,7 @@ from fairseq.tasks import FairseqTask
 from nmt_kd.caching.sources import checkpoint
 from nmt_kd.engine.adaptive import AdaptiveTeacher
 from nmt_kd.errors import UserError
-from nmt_kd.options import Allowed, option
+from nmt_kd.options import ABOVE_0, option
 
 
 @dataclass
@@ -18,7 +18,7 @@ class Options:
         1.0,
         "divides the mean log-likelihood of a reference's tokens, in nats, before the softmax over the teachers: high "
         "values make an ordinary ensemble, low ones choose the best teacher for each sentence; above 0",
-        Allowed("above 0", lambda value: value > 0),
+        ABOVE_0,
     )
 
 

@@ -22,7 +22,7 @@ from nmt_kd.engine.teacher import Teacher
 from nmt_kd.errors import UserError
 from nmt_kd.losses.neighbours import mixed_with, neighbour_distribution
 from nmt_kd.losses.precision import log_probabilities
-from nmt_kd.options import AT_LEAST_0, Allowed, flag, option
+from nmt_kd.options import ABOVE_0, ABOVE_0_TO_1, AT_LEAST_0, flag, option
 
 
 @dataclass
@@ -36,13 +36,13 @@ class Options(SearchOptions):
     knn_relative_temperature: float = option(
         0.2,
         "temperature as a fraction of the mean distance of a position's neighbours",
-        Allowed("more than 0", lambda value: value > 0),
+        ABOVE_0,
     )
-    knn_own_entry: bool = option(False, "let a position of the datastore's subset find itself, as in the paper")
+    knn_own_entry: bool = option(False, "keep a position's own entry among its neighbours, as in the paper")
     knn_share: float = option(
         1.0,
-        "share of the neighbours; the base model's predictions have the rest",
-        Allowed("more than 0 and at most 1", lambda value: 0 < value <= 1),
+        "weight of the neighbours' distribution; the base model's has the rest",
+        ABOVE_0_TO_1,
     )
 
 

@@ -21,7 +21,7 @@ from nmt_kd.engine.models import ModelOutput
 from nmt_kd.engine.predictions import PredictionSource
 from nmt_kd.engine.teacher import ModelPredictions, Teacher
 from nmt_kd.errors import UserError
-from nmt_kd.options import AT_LEAST_1, Allowed, option
+from nmt_kd.options import ABOVE_0, AT_LEAST_1, option
 
 NOISE = "random_mask"  # fairseq's name for the training of masked models
 
@@ -33,9 +33,7 @@ class Options:
     masked_passes: int = option(
         7, "number N of passes over a sentence, in each of which every N-th word is masked", AT_LEAST_1
     )
-    masked_temperature: float = option(
-        10.0, "temperature of the softmax over the words of a prediction", Allowed("above 0", lambda value: value > 0)
-    )
+    masked_temperature: float = option(10.0, "temperature of the softmax over the words of a prediction", ABOVE_0)
 
 
 def open_source(data: str, teacher_path: str, options: Options) -> tuple[FairseqTask, "MaskedTeacher"]:
