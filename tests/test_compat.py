@@ -106,6 +106,7 @@ def test_a_batch_that_fairseq_takes_again_is_told_from_the_next_one(monkeypatch)
 
 @pytest.mark.parametrize("new_batches_in_every_epoch", [False, True])
 def test_batches_are_divided_anew_in_every_epoch_only_if_asked(task, monkeypatch, new_batches_in_every_epoch):
+    task.load_dataset("test")
     dataset = task.dataset("test")
     drawn = []
     monkeypatch.setattr(dataset, "ordered_indices", lambda: drawn.append(numpy.random.rand()) or numpy.arange(8))
