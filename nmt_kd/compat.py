@@ -99,8 +99,8 @@ def keep_batches_after_restart() -> None:
     """Make fairseq divide the training set into the same batches after a restart.
 
     Unless it makes new batches for every epoch, fairseq-fixed 0.12.3 divides the set once, in the epoch in which the
-    process starts, with a seed that depends on that epoch: a training that is interrupted in its third epoch and
-    resumed would go on with other batches.
+    process starts, with a seed that depends on that epoch: training that is interrupted in its third epoch would resume
+    with different batches.
     """
     get_batch_iterator = FairseqTask.get_batch_iterator
 
@@ -121,9 +121,9 @@ def keep_batches_after_restart() -> None:
 
 
 def tell_repeated_batches() -> None:
-    """Make fairseq set `repeats_batches` of the task, whether it takes the previous update's batches again.
+    """Make fairseq record on the task, as `repeats_batches`, whether a step repeats the batches of the previous one.
 
-    It does so under --amp if their gradients have overflowed.
+    Under --amp, fairseq repeats batches whose gradients have overflowed.
     """
     train_step = Trainer.train_step
 

@@ -112,7 +112,7 @@ class SubwordModel:
         def split(text: str) -> str:
             if len(bpe.cache) > MAX_CACHED_WORDS:
                 bpe.cache.clear()
-            return bpe.process_line(text)
+            return bpe.process_line(" ".join(text.split()))  # which splits only at single spaces
 
         return split
 

@@ -202,5 +202,6 @@ files_of() {
 
 # differences RECORD PART...: print what differs from a record, in one line; nothing if there is no record
 differences() {
-    [ ! -f "$1" ] || python "$root/scripts/record.py" compare "$@" || [ $? -eq 3 ] || fail "cannot read the record $1 (see above); delete it to skip the comparison"
+    [ ! -f "$1" ] || python "$root/scripts/record.py" compare "$@" || [ $? -eq 3 ] ||
+        fail "cannot read the record $1 (see above); delete it to skip the comparison"
 }

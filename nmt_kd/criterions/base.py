@@ -43,7 +43,7 @@ class DistillationCriterion(FairseqCriterion):
     # Whether a token's loss is the same in any batch; not if the method selects among the tokens of a batch. If this
     # depends on the settings, the class has the value for the default settings, and `__init__` sets the actual one.
     tokens_are_independent = True
-    # Whether what is learnt depends on the results of validations.
+    # Whether training depends on the results of validations.
     learns_from_validation = False
     # Whether the method works with models that are not transformers.
     any_architecture = True
@@ -287,7 +287,7 @@ class DistillationCriterion(FairseqCriterion):
         return state
 
     def load_state_dict(self, state_dict, *args, **kwargs):
-        """Load the state; keep the fresh one if the checkpoint has none of this method, as after plain training."""
+        """Load a checkpoint's state, unless it has none of this method, as after plain training."""
         state = dict(state_dict or {})
         extra = dict(state.get(EXTRA, {}))
         made_by = extra.pop(MADE_BY, {"method": self.cfg._name, "updates": 0})
@@ -320,7 +320,7 @@ class DistillationCriterion(FairseqCriterion):
 
 
 def coverage(known: Tensor) -> dict[str, Tensor]:
-    """Return counts, [tokens] each: where the teacher has no prediction, and where it was asked for one."""
+    """Return what to count, [tokens] each: tokens without a prediction of the teacher, and all that needed one."""
     return {"n_unknown": ~known, "n_asked": torch.ones_like(known)}
 
 

@@ -13,7 +13,7 @@ from fairseq.tasks import FairseqTask
 
 from nmt_kd.version import __version__
 
-OF_VALIDATION = ("valid_subset", "disable_validation")  # settings that matter only to methods that learn from it
+OF_VALIDATION = ("valid_subset", "disable_validation")  # matter only to methods whose training depends on validation
 
 
 @dataclass

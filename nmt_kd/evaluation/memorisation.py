@@ -1,10 +1,10 @@
 """Memorisation of training targets, as Dankers and Raunak (2025) measure it, after Raunak and Menezes (2022).
 
 An exact match is a training source whose translation is its training target. It is memorised extractively if a prefix
-of the source of at most 75 % of its words is already translated as the whole target: the model cannot have read from
-the source what it writes. Prefixes lack at least two words. Extractive memorisation is looked for only in eligible
-pairs, as in the papers: the source has at least four words and is not equal to the target, and neither side has more
-than 1.3 times as many words as the other. (The papers also identify the language of both sides.)
+of the source of at most 75 % of its words is already translated as the whole target, which the model then cannot have
+taken from the source. A prefix omits at least two words. As in the papers, only eligible pairs are tested: the source
+has at least four words and is not equal to the target, and neither side has more than 1.3 times as many words as the
+other. (The papers also identify the language of both sides.)
 """
 
 import unicodedata

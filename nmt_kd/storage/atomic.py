@@ -95,7 +95,7 @@ def atomic_folder(folder: Path, overwrite: bool = True) -> Iterator[Path]:
 def writing(path: Path) -> Iterator[None]:
     """Turn errors of the system within the block into a UserError that `path` cannot be written.
 
-    FileExistsError and errors that name another file, which the block may read, stay what they are.
+    FileExistsError and errors that name another file, which the block may read, are raised unchanged.
     """
     try:
         yield

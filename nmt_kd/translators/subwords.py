@@ -1,6 +1,5 @@
 """The subword models of a translator's two sides."""
 
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -24,11 +23,11 @@ class Subwords:
 
     def of_source(self, text: str) -> list[str]:
         """Return the subwords of a source text."""
-        return _of_words(self._split, text)
+        return self._split(text).split()
 
     def of_target(self, text: str) -> list[str]:
         """Return the subwords of a target text."""
-        return _of_words(self._split_target, text)
+        return self._split_target(text).split()
 
     def length(self, source: str) -> int:
         """Return the number of subwords of a source, including its end."""
@@ -38,8 +37,3 @@ class Subwords:
         """Return a translation as text; unknown symbols are left out and counted."""
         self.unknown += symbols.count(UNKNOWN)
         return self.target.text(" ".join(symbol for symbol in symbols if symbol != UNKNOWN))
-
-
-def _of_words(split: Callable[[str], str], text: str) -> list[str]:
-    """Split a text whose words are separated by single spaces, as subword-nmt expects."""
-    return split(" ".join(text.split())).split()
