@@ -26,6 +26,7 @@ flags=()
 folders=()
 given_teacher=${TEACHER:-} default_teacher=teacher
 declare -A costs_of=() # by store: the files with the costs of making it
+declare -A is_teacher=() # by checkpoint: set for teachers, whose training is not part of any price
 declare -A name_of=() # by process: the run that it trains and evaluates
 jobs=${JOBS:-1} pids=()
 check_numbers JOBS
@@ -90,6 +91,7 @@ system() {
     local name=$1 method_name=$2 seed paid=()
     shift 2
     load_method_config "$method_name"
+    [ "$role" = student ] || is_teacher[$work/$name/checkpoint_best.pt]=yes
     if [ -n "$given_teacher" ] && [ "$name" = "$default_teacher" ]; then
         say "$data: not training $name, because TEACHER=$given_teacher replaces it"
         return
@@ -132,16 +134,18 @@ make_corpus() {
 # store NAME COMMAND FLAG...: write the folder stores/NAME with nmt-kd COMMAND (cache, datastore or neighbours). After
 # `CORPUS=kd`, it is a store for that corpus.
 store() {
-    local folder=$work/stores/$1 costs=$work/stores/$1.cost.json made_of word of_data changed
+    local folder=$work/stores/$1 costs=$work/stores/$1.cost.json made_of words of_data changed
     local for_data=$work/data-bin${CORPUS:+-$CORPUS}
     [ -z "${CORPUS:-}" ] || make_corpus "$CORPUS"
     wait_for_all
     costs_of[$1]=$costs
-    for word in "${@:3}"; do # other stores, and students of this experiment, are part of the price
+    IFS=: read -ra words <<<"$(teacher_checkpoint)" # an ensemble has several
+    for word in "${words[@]}"; do is_teacher[$word]=yes; done
+    mapfile -t words < <(printf '%s\n' "${@:3}" | tr : '\n')
+    for word in "${words[@]}"; do # other stores, and students of this experiment, are part of the price
         case $word in
         "$work"/stores/*) costs_of[$1]+=$'\n'${costs_of[${word##*/}]:-} ;;
-        "$(teacher_checkpoint)" | "$work"/masked_teacher/*) ;;
-        "$work"/*/checkpoint_best.pt) costs_of[$1]+=$'\n'${word%/*}/records/cost.json ;;
+        "$work"/*/checkpoint_best.pt) [ -n "${is_teacher[$word]:-}" ] || costs_of[$1]+=$'\n'${word%/*}/records/cost.json ;;
         esac
     done
     local command=(nmt-kd "$2" "$for_data" "$folder" "${@:3}")

@@ -96,6 +96,21 @@ def test_a_teacher_that_is_given_makes_the_corpus_and_its_store_and_is_not_paid_
     assert set(paid) == {f"{place.work}/stores/of_kd.cost.json", f"{place.work}/decoded.cost.json"}
 
 
+def test_teachers_of_an_ensemble_are_not_paid_for_but_students_are(place):
+    text = """
+    system teacher teacher
+    system teacher_2 teacher --seed 2
+    system plain plain
+    best=checkpoint_best.pt
+    store both cache --teacher-path "$(teacher_checkpoint):$work/teacher_2/$best:$work/plain/$best"
+    STORE=both system taught word_kd
+    """
+    result = experiment(place, text)
+    assert result.returncode == 0, result.stderr
+    paid = (place.work / "taught/records/paid").read_text().split()
+    assert paid == [f"{place.work}/stores/both.cost.json", f"{place.work}/plain/records/cost.json"]
+
+
 def test_a_store_made_otherwise_is_refused(place):
     assert experiment(place, STORES).returncode == 0
     result = experiment(place, STORES.replace("--source knn", "--source knn --knn-k 4"))
