@@ -27,7 +27,7 @@ from nmt_kd.decoding.filters import Filters, parse_share
 from nmt_kd.decoding.noise import Noise
 from nmt_kd.decoding.opened import Student, languages_of, open_decodings
 from nmt_kd.decoding.originals import Originals
-from nmt_kd.decoding.parts import Source, parse_sources
+from nmt_kd.decoding.parts import CorpusFolder, parse_folders
 from nmt_kd.decoding.similarity import SIMILARITIES
 from nmt_kd.decoding.utilities import ChrfUtility, CometQuality, CometUtility, ReverseScorer, Scorer
 from nmt_kd.decoding.writing import binarise, check_output, write_corpus
@@ -131,7 +131,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     AT_LEAST_1.check("--workers", args.workers)
-    sources = parse_sources(args.folders, args.corpus)
+    folders = parse_folders(args.folders, args.corpus)
     filters = Filters(
         args.max_length_ratio,
         args.drop_loops,
@@ -141,8 +141,8 @@ def run(args: argparse.Namespace) -> None:
     )
     filters.check()
     check_output(args.output)
-    _check_models(args, sources)
-    languages = languages_of(sources)
+    _check_models(args, folders)
+    languages = languages_of(folders)
     source_lang, target_lang = args.source_lang or languages[0], args.target_lang or languages[1]
     model = split = None
     if args.subword_model:
@@ -151,9 +151,9 @@ def run(args: argparse.Namespace) -> None:
     copies = Copies.open(model, values_of(CopyOptions, args), values_of(Noise, args))
     named = bool(args.source_lang or args.target_lang)
     student = Student(args.data, source_lang, target_lang, named, split, args.references)
-    decodings = open_decodings(sources, student)
+    decodings = open_decodings(folders, student)
     dictionaries = dict(zip((source_lang, target_lang), student.dictionaries, strict=True))
-    corpus = Corpus(decodings, filters, args.similarity, _scorers(args, sources, student))
+    corpus = Corpus(decodings, filters, args.similarity, _scorers(args, folders, student))
     corpus.compute_scores()
     with atomic_folder(args.output) as output:
         count = write_corpus(corpus.candidates(), output / "text", dictionaries, filters, corpus.report)
@@ -170,9 +170,9 @@ def run(args: argparse.Namespace) -> None:
     print(f"wrote {count:,} pairs to {args.output}, binarised, and as text to {args.output / 'text'}")
 
 
-def _check_models(args: argparse.Namespace, sources: list[Source]) -> None:
+def _check_models(args: argparse.Namespace, folders: list[CorpusFolder]) -> None:
     """Raise UserError if a model that is needed is missing, or one that is given is not needed."""
-    parts = {part.name: part for source in sources for part in source.parts}
+    parts = {part.name: part for folder in folders for part in folder.parts}
     if "qe" in parts and not args.qe_comet:
         raise UserError("'qe' needs a reference-free COMET model; give it as --qe-comet")
     for name, flag, value in (("mbr", "--mbr-comet", args.mbr_comet), ("qe", "--qe-comet", args.qe_comet)):
@@ -201,9 +201,9 @@ def _student_model(path: Path, data: Path, source_lang: str, target_lang: str) -
     return model
 
 
-def _scorers(args: argparse.Namespace, sources: list[Source], student: Student) -> dict[str, Scorer]:
+def _scorers(args: argparse.Namespace, folders: list[CorpusFolder], student: Student) -> dict[str, Scorer]:
     """Load the models that score hypotheses, by name: mbr, qe and reverse."""
-    parts = {part.name for source in sources for part in source.parts}
+    parts = {part.name for folder in folders for part in folder.parts}
     scorers: dict[str, Scorer] = {}
     if "mbr" in parts:
         scorers["mbr"] = CometUtility(args.mbr_comet) if args.mbr_comet else ChrfUtility()

@@ -59,7 +59,7 @@ class Corpus:
     def compute_scores(self) -> None:
         """Compute the scores that are not stored yet; raises UserError if they cannot be stored."""
         for decoding in self.decodings:
-            for part in decoding.source.parts:
+            for part in decoding.folder.parts:
                 self._scores(decoding, part, compute=True)
 
     def candidates(self) -> Iterator[Candidate]:
@@ -69,8 +69,8 @@ class Corpus:
         """
         repeated = self._repeated_base()
         for number, decoding in enumerate(self.decodings):
-            for part in decoding.source.parts:
-                label = part.name if len(self.decodings) == 1 else f"{decoding.folder}={part.name}"
+            for part in decoding.folder.parts:
+                label = part.name if len(self.decodings) == 1 else f"{decoding.folder.path}={part.name}"
                 if part.choose:
                     yield from self._decoded(decoding, part, label)
                 elif number not in repeated:
@@ -96,7 +96,7 @@ class Corpus:
                     yield Candidate(label, source, target, _reverse_score(decoded, rank) if is_scored else math.nan)
         if longest < part.fewest:  # only of imported lists, which differ in length; others were checked before
             logger.warning(
-                f"{decoding.folder} has at most {longest} hypotheses of a sentence, fewer than {part.name!r} needs"
+                f"{decoding.folder.path} has at most {longest} hypotheses of a sentence, fewer than {part.name!r} needs"
             )
 
     def _ranks(self, decoding: Decoding, part: Part, decoded: Decoded) -> list[int]:
@@ -152,13 +152,13 @@ class Corpus:
             rows = zip(sentences, ranks, found, strict=True)
             return ScoreBlock(checksum, [Scored(number, dict(zip(*row, strict=True))) for number, *row in rows])
 
-        fill(folder, block_sizes(shards), 0, 1, score, f"{decoding.folder} {scorer.name}")
+        fill(folder, block_sizes(shards), 0, 1, score, f"{decoding.folder.path} {scorer.name}")
         return folder
 
     def _repeated_base(self) -> set[int]:
         """Return which decodings have the same original pairs as an earlier one."""
         first: dict[str, Decoding] = {}
-        with_base = [number for number, each in enumerate(self.decodings) if each.source.has_originals]
+        with_base = [number for number, each in enumerate(self.decodings) if each.folder.has_originals]
         repeated = set()
         for number in with_base if len(with_base) > 1 else ():
             decoding = self.decodings[number]
@@ -169,7 +169,8 @@ class Corpus:
             if earlier is not decoding:
                 repeated.add(number)
                 logger.warning(
-                    f"{earlier.folder} and {decoding.folder} have the same original pairs, which are written once"
+                    f"{earlier.folder.path} and {decoding.folder.path} have the same original pairs, which are written "
+                    "once"
                 )
         return repeated
 

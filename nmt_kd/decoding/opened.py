@@ -10,7 +10,7 @@ from fairseq.data import Dictionary
 from nmt_kd.data import pairs_of_data
 from nmt_kd.decoding.order import check_finished
 from nmt_kd.decoding.originals import InteractiveOriginals, Originals, load_dictionary
-from nmt_kd.decoding.parts import Source, check_lists
+from nmt_kd.decoding.parts import CorpusFolder, check_lists
 from nmt_kd.decoding.shards import ShardFolder
 from nmt_kd.decoding.text_form import TextOriginals, is_text
 from nmt_kd.errors import UserError
@@ -43,33 +43,28 @@ class Student:
 class Decoding:
     """A finished decoding with the data that was decoded."""
 
-    source: Source
+    folder: CorpusFolder
     shards: ShardFolder
     originals: Originals | InteractiveOriginals | TextOriginals
 
-    @property
-    def folder(self) -> Path:
-        """The folder as the user named it."""
-        return self.source.folder
 
-
-def languages_of(sources: list[Source]) -> tuple[str, str]:
+def languages_of(folders: list[CorpusFolder]) -> tuple[str, str]:
     """Return the languages of the first folder, in the direction of the corpus."""
-    first = next((source for source in sources if not source.is_reverse), sources[0])
-    source_lang, target_lang = _settings_of(first.folder)["languages"].split("-")
+    first = next((folder for folder in folders if not folder.is_reverse), folders[0])
+    source_lang, target_lang = _settings_of(first.path)["languages"].split("-")
     return (target_lang, source_lang) if first.is_reverse else (source_lang, target_lang)
 
 
-def open_decodings(sources: list[Source], student: Student) -> list[Decoding]:
+def open_decodings(folders: list[CorpusFolder], student: Student) -> list[Decoding]:
     """Open the folders; raises UserError if one is unfinished, is of other data, or lacks what one of its parts needs.
 
     The folders' settings are checked before any data is read.
     """
-    settings = {source.folder: _settings_of(source.folder) for source in sources}
-    for source in sources:
-        _check_settings(source, settings[source.folder], student)
-    texts = [source for source in sources if is_text(settings[source.folder])]
-    if student.references and not any(source.needing_references for source in texts):
+    settings = {folder.path: _settings_of(folder.path) for folder in folders}
+    for folder in folders:
+        _check_settings(folder, settings[folder.path], student)
+    texts = [folder for folder in folders if is_text(settings[folder.path])]
+    if student.references and not any(folder.needing_references for folder in texts):
         raise UserError("--references are only for 'base' and 'inter' of folders with text; leave them out")
     pairs = pairs_of_data(student.source_lang, student.target_lang) if student.names_given else (student.pair,)
     if texts and not any(any(student.data.glob(f"*.{pair}.*")) for pair in pairs):
@@ -77,7 +72,7 @@ def open_decodings(sources: list[Source], student: Student) -> list[Decoding]:
             f"{student.data} has no data in {student.pair}; give the student's data or, if it names the languages "
             "differently, give those names as --source-lang and --target-lang"
         )
-    decodings = [_opened(source, settings[source.folder], student) for source in sources]
+    decodings = [_opened(folder, settings[folder.path], student) for folder in folders]
     for decoding in decodings:
         check_finished(decoding.shards)
     return decodings
@@ -94,40 +89,40 @@ def _settings_of(folder: Path) -> dict:
     return ShardFolder(folder).settings()
 
 
-def _check_settings(source: Source, settings: dict, student: Student) -> None:
-    check_lists(source, settings)
+def _check_settings(folder: CorpusFolder, settings: dict, student: Student) -> None:
+    check_lists(folder, settings)
     languages = settings["languages"]
     here, opposite = student.pair, f"{student.target_lang}-{student.source_lang}"
-    expected, refused = (opposite, here) if source.is_reverse else (here, opposite)
+    expected, refused = (opposite, here) if folder.is_reverse else (here, opposite)
     other_names = is_text(settings) and student.names_given and languages != refused
     if languages != expected and not other_names:
-        what = "'bt' needs" if source.is_reverse else "the corpus is"
+        what = "'bt' needs" if folder.is_reverse else "the corpus is"
         hint = (
             "; if these are the same languages, give their names in --data as --source-lang and --target-lang"
             if is_text(settings) and languages != refused
-            else "; give a folder decoded in that direction" + ("" if source.is_reverse else ", or add it as FOLDER=bt")
+            else "; give a folder decoded in that direction" + ("" if folder.is_reverse else ", or add it as FOLDER=bt")
         )
-        raise UserError(f"{source.folder} was decoded from {languages}, but {what} {expected}{hint}")
+        raise UserError(f"{folder.path} was decoded from {languages}, but {what} {expected}{hint}")
     if is_text(settings) and student.split is None:
-        raise UserError(f"{source.folder} contains plain text; give the student's subword model as --subword-model")
-    needed = source.needing_references
+        raise UserError(f"{folder.path} contains plain text; give the student's subword model as --subword-model")
+    needed = folder.needing_references
     has_references = student.references if is_text(settings) else settings["sentences"] is not None
     if needed and not has_references:
         raise UserError(
-            f"{source.folder} was decoded from text without references, which {needed[0].name!r} needs; choose other "
+            f"{folder.path} was decoded from text without references, which {needed[0].name!r} needs; choose other "
             "parts" + (", or give --references" if is_text(settings) else "")
         )
 
 
-def _opened(source: Source, settings: dict, student: Student) -> Decoding:
-    shards = ShardFolder(source.folder)
+def _opened(folder: CorpusFolder, settings: dict, student: Student) -> Decoding:
+    shards = ShardFolder(folder.path)
     if is_text(settings):
         assert student.split is not None
-        references = student.references if source.needing_references else []
-        return Decoding(source, shards, TextOriginals.open(shards, student.split, references))
+        references = student.references if folder.needing_references else []
+        return Decoding(folder, shards, TextOriginals.open(shards, student.split, references))
     if settings["sentences"] is None:  # read by fairseq-interactive
-        return Decoding(source, shards, InteractiveOriginals.open(settings, source.folder, student.data))
+        return Decoding(folder, shards, InteractiveOriginals.open(settings, folder.path, student.data))
     source_lang, target_lang = settings["languages"].split("-")
     originals = Originals.load(student.data, source_lang, target_lang, settings["subset"])
-    originals.check(settings, source.folder)
-    return Decoding(source, shards, originals)
+    originals.check(settings, folder.path)
+    return Decoding(folder, shards, originals)

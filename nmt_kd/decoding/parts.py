@@ -79,10 +79,10 @@ def parse_part(name: str) -> Part:
 
 
 @dataclass(frozen=True)
-class Source:
+class CorpusFolder:
     """A decoded folder and the parts of the corpus that are made from it."""
 
-    folder: Path
+    path: Path
     parts: tuple[Part, ...]
 
     @property
@@ -101,40 +101,40 @@ class Source:
         return [part for part in self.parts if part.needs_references]
 
 
-def parse_sources(words: list[str], default: str) -> list[Source]:
+def parse_folders(words: list[str], default: str) -> list[CorpusFolder]:
     """Parse FOLDER or FOLDER=PARTS; a folder without parts has those of `default`, joined by "+".
 
     Raises UserError for an unknown part, for a part that is given twice, and for `bt` besides other parts.
     """
-    sources = []
+    folders = []
     for word in words:
-        folder, equals, parts = word.rpartition("=")
+        path, equals, parts = word.rpartition("=")
         if not equals or Path(word).is_dir():  # the folder's own name may contain "="
-            folder, parts = word, default
-        sources.append(Source(Path(folder), tuple(parse_part(name) for name in parts.split("+"))))
+            path, parts = word, default
+        folders.append(CorpusFolder(Path(path), tuple(parse_part(name) for name in parts.split("+"))))
     seen = set()
-    for source in sources:
-        for part in source.parts:
-            if (source.folder.resolve(), part.name) in seen:
-                raise UserError(f"the part {part.name!r} of {source.folder} is given twice; leave one out")
-            seen.add((source.folder.resolve(), part.name))
-        if source.is_reverse and len(source.parts) > 1:
+    for folder in folders:
+        for part in folder.parts:
+            if (folder.path.resolve(), part.name) in seen:
+                raise UserError(f"the part {part.name!r} of {folder.path} is given twice; leave one out")
+            seen.add((folder.path.resolve(), part.name))
+        if folder.is_reverse and len(folder.parts) > 1:
             raise UserError(
-                f"'bt' needs a separate folder, decoded in the reverse direction, but {source.folder} has "
-                f"{'+'.join(part.name for part in source.parts)!r}; leave out 'bt' there, and add the reverse folder "
+                f"'bt' needs a separate folder, decoded in the reverse direction, but {folder.path} has "
+                f"{'+'.join(part.name for part in folder.parts)!r}; leave out 'bt' there, and add the reverse folder "
                 "as FOLDER=bt"
             )
-    return sources
+    return folders
 
 
-def check_lists(source: Source, settings: dict) -> None:
+def check_lists(folder: CorpusFolder, settings: dict) -> None:
     """Raise UserError if the n-best lists of a decoding with these `settings` are too short for a part."""
     nbest = settings.get("nbest")
     if nbest is None:  # of imported lists, which differ in length
         return
-    for part in source.parts:
+    for part in folder.parts:
         if nbest < part.fewest:
             raise UserError(
-                f"{source.folder} was decoded with --nbest {nbest}, but {part.name!r} needs {part.fewest} hypotheses "
+                f"{folder.path} was decoded with --nbest {nbest}, but {part.name!r} needs {part.fewest} hypotheses "
                 "of each sentence; decode again with a larger --nbest, or choose another part, such as 'kd'"
             )

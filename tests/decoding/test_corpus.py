@@ -16,7 +16,7 @@ from nmt_kd.decoding.corpus import Candidate, Corpus, Report
 from nmt_kd.decoding.filters import Filters
 from nmt_kd.decoding.opened import Student, open_decodings
 from nmt_kd.decoding.order import in_order
-from nmt_kd.decoding.parts import closest, parse_sources
+from nmt_kd.decoding.parts import closest, parse_folders
 from nmt_kd.decoding.shards import BlocksByLength, Decoded, Hypothesis, ShardFolder
 from nmt_kd.decoding.similarity import SIMILARITIES, sentence_bleu, sentence_chrf
 from nmt_kd.decoding.writing import write_corpus
@@ -73,7 +73,7 @@ def text_of(train_set):
 def pairs_of(folders, data, parts="kd", filters=Filters(), **options):  # noqa: B008  (it cannot be changed)
     """The pairs of a corpus, how many each part has, and what was dropped."""
     words = [str(folder) for folder in (folders if isinstance(folders, list) else [folders])]
-    corpus = Corpus(open_decodings(parse_sources(words, parts), Student(data, "en", "de")), filters, **options)
+    corpus = Corpus(open_decodings(parse_folders(words, parts), Student(data, "en", "de")), filters, **options)
     corpus.compute_scores()
     found = list(corpus.candidates())
     corpus.report.pairs.update(candidate.label for candidate in found)
@@ -289,10 +289,10 @@ def test_parts_that_a_folder_cannot_give_are_refused_before_any_work(train_set, 
 
 def test_the_name_of_a_folder_may_have_equals_signs(train_set, tmp_path):
     (tmp_path / "a=b").mkdir()
-    (source,) = parse_sources([str(tmp_path / "a=b")], "base+kd")
-    assert (source.folder, [part.name for part in source.parts]) == (tmp_path / "a=b", ["base", "kd"])
-    (source,) = parse_sources([f"{tmp_path / 'a=b'}=mbr"], "base+kd")
-    assert (source.folder, [part.name for part in source.parts]) == (tmp_path / "a=b", ["mbr"])
+    (folder,) = parse_folders([str(tmp_path / "a=b")], "base+kd")
+    assert (folder.path, [part.name for part in folder.parts]) == (tmp_path / "a=b", ["base", "kd"])
+    (folder,) = parse_folders([f"{tmp_path / 'a=b'}=mbr"], "base+kd")
+    assert (folder.path, [part.name for part in folder.parts]) == (tmp_path / "a=b", ["mbr"])
 
 
 def test_the_same_original_pairs_are_written_once(decoding, data, train_set, tmp_path, caplog):
