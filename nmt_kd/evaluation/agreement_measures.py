@@ -201,4 +201,4 @@ class BucketSums:
             number = numbers[grouping.name]
             # in the precision of the numbers, so that a float32 probability of 0.4 is not above the bound 0.4
             bounds = torch.tensor(grouping.bounds, dtype=number.dtype, device=number.device)
-            self.sums[grouping.name].index_add_(0, torch.bucketize(number, bounds), counts)
+            self.sums[grouping.name].index_add_(0, torch.bucketize(number.contiguous(), bounds), counts)
