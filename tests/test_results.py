@@ -13,8 +13,13 @@ from doc_pages import TEXTS
 from nmt_kd.evaluation.audit_report import as_table, from_dict
 from nmt_kd.evaluation.tables import as_markdown
 
-STORED = {row["system"]: row for row in json.loads((ROOT / "docs/comparison.json").read_text(encoding="utf-8"))}
-LONGER = {row["system"]: row for row in json.loads((ROOT / "docs/longer.json").read_text(encoding="utf-8"))}
+
+def stored(name: str) -> dict[str, dict]:
+    """The rows of a table that scripts/comparison.py has stored, by system."""
+    return {row["system"]: row for row in json.loads((ROOT / "docs" / name).read_text(encoding="utf-8"))}
+
+
+STORED, LONGER, ENSEMBLE = map(stored, ("comparison.json", "longer.json", "ensemble.json"))
 LONGER_ROWS = [  # a system, and the same trained for three times as many updates
     ("plain", "plain_thrice"),
     ("plain_no_dropout", "plain_thrice_no_dropout"),
@@ -31,6 +36,13 @@ README_ROWS = re.findall(
 
 def test_the_table_of_methods_is_that_of_the_stored_figures():
     assert as_markdown(comparison.table(list(STORED.values()))) in TEXTS["docs/results.md"]
+
+
+def test_the_table_of_students_of_an_ensemble_is_that_of_the_stored_figures():
+    assert as_markdown(comparison.table(list(ENSEMBLE.values()))) in TEXTS["docs/results.md"]
+    shared = STORED.keys() & ENSEMBLE.keys()
+    assert shared
+    assert {name: ENSEMBLE[name]["scores"] for name in shared} == {name: STORED[name]["scores"] for name in shared}
 
 
 def test_the_readme_shows_a_teacher_and_four_students():
@@ -93,11 +105,13 @@ def test_the_table_of_longer_trainings_has_the_stored_figures(system, longer):
 
 
 def test_every_stored_figure_belongs_to_a_system_of_the_experiment():
-    names = ("comparison", "recommended", "dropout", "longer")
+    names = ("comparison", "recommended", "dropout", "longer", "ensemble")
     files = [ROOT / f"configs/experiments/{name}.sh" for name in names]
     text = "".join(file.read_text(encoding="utf-8") for file in files)
-    assert {*STORED, *LONGER} <= set(re.findall(r"system (\w+) ", text))
-    assert all(statistics.mean(row["scores"]["BLEU"]) > 0 for row in (*STORED.values(), *LONGER.values()))
+    assert {*STORED, *LONGER, *ENSEMBLE} <= set(re.findall(r"system (\w+) ", text))
+    assert all(
+        statistics.mean(row["scores"]["BLEU"]) > 0 for row in (*STORED.values(), *LONGER.values(), *ENSEMBLE.values())
+    )
 
 
 def test_the_table_of_large_data_sets_is_that_of_the_stored_figures():
