@@ -1,4 +1,4 @@
-# Do students learn more from an ensemble of two teachers than from one? Both teach from stores, so training costs the same.
+# Do students learn more from an ensemble of two teachers than from one? From stores, they train equally fast.
 # shellcheck source=/dev/null
 . "$root/configs/experiments/recommended.sh"
 system teacher_2 teacher --seed 2
