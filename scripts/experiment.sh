@@ -134,18 +134,20 @@ make_corpus() {
 # store NAME COMMAND FLAG...: write the folder stores/NAME with nmt-kd COMMAND (cache, datastore or neighbours). After
 # `CORPUS=kd`, it is a store for that corpus.
 store() {
-    local folder=$work/stores/$1 costs=$work/stores/$1.cost.json made_of words of_data changed
+    local folder=$work/stores/$1 costs=$work/stores/$1.cost.json made_of words word of_data changed
+    local teachers=":$(teacher_checkpoint):" # an ensemble has several
     local for_data=$work/data-bin${CORPUS:+-$CORPUS}
     [ -z "${CORPUS:-}" ] || make_corpus "$CORPUS"
     wait_for_all
     costs_of[$1]=$costs
-    IFS=: read -ra words <<<"$(teacher_checkpoint)" # an ensemble has several
-    for word in "${words[@]}"; do is_teacher[$word]=yes; done
     mapfile -t words < <(printf '%s\n' "${@:3}" | tr : '\n')
     for word in "${words[@]}"; do # other stores, and students of this experiment, are part of the price
         case $word in
         "$work"/stores/*) costs_of[$1]+=$'\n'${costs_of[${word##*/}]:-} ;;
-        "$work"/*/checkpoint_best.pt) [ -n "${is_teacher[$word]:-}" ] || costs_of[$1]+=$'\n'${word%/*}/records/cost.json ;;
+        "$work"/*/checkpoint_best.pt)
+            [ -n "${is_teacher[$word]:-}" ] || [[ $teachers == *":$word:"* ]] ||
+                costs_of[$1]+=$'\n'${word%/*}/records/cost.json
+            ;;
         esac
     done
     local command=(nmt-kd "$2" "$for_data" "$folder" "${@:3}")

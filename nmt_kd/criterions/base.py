@@ -287,7 +287,7 @@ class DistillationCriterion(FairseqCriterion):
         return state
 
     def load_state_dict(self, state_dict, *args, **kwargs):
-        """Load a checkpoint's state, unless it has none of this method, as after plain training."""
+        """Load this method's state from a checkpoint; start afresh if it has none, as after plain training."""
         state = dict(state_dict or {})
         extra = dict(state.get(EXTRA, {}))
         made_by = extra.pop(MADE_BY, {"method": self.cfg._name, "updates": 0})
