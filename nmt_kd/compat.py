@@ -11,6 +11,7 @@ import numpy
 import torch
 from fairseq import checkpoint_utils
 from fairseq.data import data_utils
+from fairseq.data.iterators import EpochBatchIterator
 from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 from fairseq.models.nat import NATransformerDecoder
@@ -30,6 +31,7 @@ def apply() -> None:
     copy_atomically()
     stop_finished_training()
     keep_batches_after_restart()
+    keep_place_with_other_workers()
     tell_repeated_batches()
     validate_beside_training()
     train_in_bf16_without_tpus()
@@ -118,6 +120,43 @@ def keep_batches_after_restart() -> None:
         return iterator
 
     FairseqTask.get_batch_iterator = get_iterator_with_batches_of_first_epoch
+
+
+def keep_place_with_other_workers() -> None:
+    """Make fairseq resume at the same place in an epoch if the number of workers or the size of batches has changed.
+
+    fairseq saves how many batches each worker has had, and skips as many when it resumes. With twice as many workers,
+    it would skip twice as much of the training set, or fail with "dataloader mismatch". The place is rounded down to a
+    whole update, without which fairseq would train on the rest of the epoch twice.
+    """
+    state_dict, load_state_dict = EpochBatchIterator.state_dict, EpochBatchIterator.load_state_dict
+    get_train_iterator = Trainer.get_train_iterator
+
+    @functools.wraps(state_dict)
+    def state_with_sizes(self):
+        return {**state_dict(self), "batches": len(self.frozen_batches), "workers": self.num_shards}
+
+    @functools.wraps(load_state_dict)
+    def load_state_of_other_workers(self, state):
+        before = state.get("iterations_in_epoch", 0)
+        if before and "workers" in state:
+            place = before * state["workers"] * len(self.frozen_batches) // (state["batches"] * self.num_shards)
+            place -= place % getattr(self, "update_freq", 1)
+            if place != before:
+                logger.info(f"resuming after {place:,} of {len(self):,} batches: workers or batches have changed")
+            state = {**state, "iterations_in_epoch": place}
+        return load_state_dict(self, state)
+
+    @functools.wraps(get_train_iterator)
+    def get_iterator_with_update_freq(self, epoch, *args, **kwargs):
+        iterator = get_train_iterator(self, epoch, *args, **kwargs)
+        frequencies = self.cfg.optimization.update_freq
+        iterator.update_freq = frequencies[min(epoch, len(frequencies)) - 1]
+        return iterator
+
+    EpochBatchIterator.state_dict = state_with_sizes
+    EpochBatchIterator.load_state_dict = load_state_of_other_workers
+    Trainer.get_train_iterator = get_iterator_with_update_freq
 
 
 def tell_repeated_batches() -> None:

@@ -1,4 +1,5 @@
 import importlib.util
+import itertools
 import shutil
 import sys
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ import pytest
 import torch
 from conftest import TINY_TRANSFORMER, TRAINING, Run, parse_training
 from fairseq.data import data_utils
+from fairseq.data.iterators import EpochBatchIterator, GroupedIterator
 from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 from fairseq_cli import train
@@ -125,3 +127,79 @@ def test_batches_are_divided_anew_in_every_epoch_only_if_asked(task, monkeypatch
         with data_utils.numpy_seed(seed):
             expected.append(numpy.random.rand())
     assert drawn == expected
+
+
+class WorkersOfAnEpoch:
+    """The iterators of several workers, which train on numbered batches with `update_freq` of them per update each."""
+
+    def __init__(self, batches: int, workers: int, update_freq: int, state: dict | None = None):
+        numbers = numpy.arange(batches)
+        self.iterators = [
+            EpochBatchIterator(
+                dataset=torch.utils.data.TensorDataset(torch.arange(batches)),
+                collate_fn=lambda items: [int(number) for (number,) in items],
+                batch_sampler=[[number] for number in numbers],
+                num_shards=workers,
+                shard_id=worker,
+            )
+            for worker in range(workers)
+        ]
+        for iterator in self.iterators:
+            iterator.update_freq = update_freq
+            if state is not None:
+                iterator.load_state_dict(state)
+        self.updates = zip(
+            *(GroupedIterator(iterator.next_epoch_itr(), update_freq) for iterator in self.iterators), strict=True
+        )
+
+    def train(self, updates: int | None = None) -> list[int]:
+        """Return the batches of the next updates, or of all that are left."""
+        steps = itertools.islice(self.updates, updates)
+        return [number for update in steps for part in update for batch in part for number in batch]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [((1, 4), (2, 2)), ((2, 2), (1, 4)), ((4, 1), (2, 2)), ((1, 6), (3, 2)), ((2, 2), (2, 2))]
+)
+@pytest.mark.parametrize("updates", [1, 5, 14])
+def test_training_resumes_with_the_next_batch_whatever_the_number_of_workers(before, after, updates):
+    batches = 96
+    first = WorkersOfAnEpoch(batches, *before)
+    trained = first.train(updates)
+    resumed = WorkersOfAnEpoch(batches, *after, state=first.iterators[0].state_dict())
+    assert sorted(trained + resumed.train()) == list(range(batches))
+    assert all(iterator.end_of_epoch() for iterator in resumed.iterators)
+
+
+@pytest.mark.parametrize("updates", [1, 7, 23])
+@pytest.mark.parametrize("batches", [60, 150])
+def test_training_resumes_at_the_same_share_of_an_epoch_with_other_batches(updates, batches):
+    first = WorkersOfAnEpoch(100, workers=1, update_freq=4)
+    first.train(updates)
+    resumed = WorkersOfAnEpoch(batches, workers=2, update_freq=3, state=first.iterators[0].state_dict())
+    left = len(resumed.train())
+    expected = batches * (1 - updates * 4 / 100)
+    assert expected <= left < expected + 2 * 3 + 2  # at most another update, and the batch that evens the workers out
+    assert all(iterator.end_of_epoch() for iterator in resumed.iterators)
+
+
+def test_a_checkpoint_of_stock_fairseq_is_resumed_after_as_many_batches():
+    first = WorkersOfAnEpoch(12, workers=1, update_freq=2)
+    first.train(2)
+    state = first.iterators[0].state_dict()
+    resumed = WorkersOfAnEpoch(12, 1, 2, {name: state[name] for name in state if name not in ("batches", "workers")})
+    assert len(resumed.train()) == 8
+
+
+def test_the_place_in_an_epoch_is_that_of_whole_updates_of_the_training(monkeypatch):
+    class Trainer:
+        cfg = SimpleNamespace(optimization=SimpleNamespace(update_freq=[4, 2]))
+
+        def get_train_iterator(self, epoch):
+            return SimpleNamespace()
+
+    monkeypatch.setattr(compat, "Trainer", Trainer)
+    for name in ("state_dict", "load_state_dict"):
+        monkeypatch.setattr(EpochBatchIterator, name, getattr(EpochBatchIterator, name))
+    compat.keep_place_with_other_workers()
+    assert [Trainer().get_train_iterator(epoch).update_freq for epoch in (1, 2, 3)] == [4, 2, 2]
