@@ -4,7 +4,7 @@
     python scripts/inputs.py check STEP_DIR FILE...
 
 The first writes the size, modification time and SHA-256 of each file to STEP_DIR/inputs.json. The second prints the
-first file that differs from this record and exits with 1. Files are identified by name, or by name and position if two
+first file that differs from this record and exits with 3. Files are identified by name, or by name and position if two
 have the same name, so a folder may move. A missing file is not compared. Only files of another size or time are read.
 """
 
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> None:
         noted.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     elif noted.is_file() and (path := changed(json.loads(noted.read_text(encoding="utf-8")), paths)):
         print(path)
-        sys.exit(1)
+        sys.exit(3)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ check_step() {
     fi
     mapfile -t files < <(inputs_of "$name")
     changed=$(python "$root/scripts/inputs.py" check "$work/$name" "${files[@]}") || {
+        [ $? -eq 3 ] || fail "cannot compare $work/$name with the text that it was made from (see above)"
         [ -n "$restart" ] || fail "$changed has changed since $work/$name was made from it; restore it, or add --restart to" \
             "remove $work/$name and everything made from it"
         remove_from "$name"
