@@ -42,7 +42,7 @@ record_of() { echo "$folder/records/${1##*/}.json"; }
 is_stale() {
     local changed
     if [ -f "$(record_of "$1")" ]; then
-        changed=$(differences "$(record_of "$1")" "${made_of[@]}")
+        changed=$(differences "$(record_of "$1")" "${made_of[@]}") || exit
     elif [ -f "$checkpoint" ] && [ "$checkpoint" -nt "$1" ]; then # made by an earlier version
         changed="the checkpoint is newer"
     fi
