@@ -53,8 +53,22 @@ check_decoding() {
         "settings, or add --restart to decode again"
 }
 
-# fail if another distill.sh works on this data set
-lock_translations() { take_lock "$decoded.lock" "$decoded is in use by another distill.sh"; }
+# read_shard: set $shard and $shards to the part of the training set to decode: all of it, or that of SHARD=K/N
+read_shard() {
+    shard=0 shards=1
+    [ -n "${SHARD:-}" ] || return 0
+    [[ $SHARD =~ ^(0|[1-9][0-9]*)/[1-9][0-9]*$ ]] && [ "${SHARD%/*}" -lt "${SHARD#*/}" ] ||
+        fail "SHARD=$SHARD must be K/N, with K from 0 to N-1, such as 0/4"
+    [ "$kind" != translations ] || fail "TRANSLATIONS are imported in one go; leave out SHARD"
+    [ -z "$restart" ] || fail "--restart would remove what other shards have decoded; remove $decoded yourself, then start all" \
+        "shards without it"
+    shard=${SHARD%/*} shards=${SHARD#*/}
+}
+
+# fail if another distill.sh works on this data set; several may decode a shard each
+lock_translations() {
+    take_lock "$decoded.lock" "$decoded is in use by another distill.sh" ${SHARD:+--shared}
+}
 
 # note_decoding FOLDER TEACHER_PART...: record the teacher, data and search of complete translations
 note_decoding() {
@@ -128,9 +142,10 @@ decode_in_parallel() {
         return
     fi
     # a run that failed before it decoded anything leaves only its settings, which may have changed since
-    contains "$folder/shards" "*" || rm -rf "$folder" "$folder.cost.json"
+    [ -n "${SHARD:-}" ] || contains "$folder/shards" "*" || rm -rf "$folder" "$folder.cost.json"
     for ((worker = 0; worker < workers; worker++)); do
-        LOCAL_RANK=$worker python "$root/scripts/measure.py" "$folder.cost.json" "$@" --num-shards "$workers" --shard-id "$worker" \
+        LOCAL_RANK=$worker python "$root/scripts/measure.py" "$folder.cost.json" "$@" \
+            --num-shards $((shards * workers)) --shard-id $((shard * workers + worker)) \
             > >(tee -a "$folder.log" | grep --line-buffered -E "sentences/s|[Ee]rror: ") 2>&1 &
         pids+=($!)
     done

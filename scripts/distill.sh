@@ -20,11 +20,13 @@
 #                       or another format of nmt-kd import (.tsv, .jsonl)
 #   REVERSE_TEACHER=PATH   the reverse teacher (default: runs/DATA/reverse_teacher/checkpoint_best.pt, see below)
 #   WORKERS=N           decode in N processes on this machine (default: one per GPU for a fairseq checkpoint, otherwise 1)
+#   SHARD=K/N           decode only shard K of N, counted from 0, and assemble nothing, so that N jobs can share the work;
+#                       at the end, run this once without SHARD
 #
 # A corpus with bt (base+kd+bt) also contains back-translations of the targets, which the reverse teacher decodes into
 # runs/DATA/decoded-reverse. Train it with scripts/train.sh DATA reverse_teacher.
 #
-# On a cluster, run the printed fairseq-generate command under torchrun, or as a Slurm array with scripts/distill.slurm.
+# On a Slurm cluster, submit scripts/distill.slurm as an array.
 . "$(dirname "$0")/common.sh"
 . "$root/scripts/decoding.sh"
 may_restart=yes takes_flags=yes
@@ -42,6 +44,7 @@ nbest=4
 
 check_corpus
 kind=$(kind_of_teacher)
+read_shard
 if [ -z "$dry_run" ]; then
     if [ -d "$assembled" ] && [ ! -f "$record" ] && [ -z "$restart" ]; then # written by an earlier version or by nmt-kd assemble
         say "$data: $assembled already exists"
@@ -98,10 +101,12 @@ if [ "$kind" != checkpoint ]; then
     assemble+=(--subword-model "$work/subwords/subwords.model" --source-lang "$source_lang" --target-lang "$target_lang")
     ! has base && ! has inter || assemble+=(--references "$work/text/train.$target_lang")
 fi
-if has bt; then
-    decode "$target_lang" "$source_lang" "$reverse_teacher" "$decoded-reverse"
-    note_decoding "$decoded-reverse" "${reverse_teachers[@]}"
+! has bt || decode "$target_lang" "$source_lang" "$reverse_teacher" "$decoded-reverse"
+if [ -n "${SHARD:-}" ]; then
+    say "$data: shard $SHARD is decoded; when all are, assemble the corpus with: bash scripts/distill.sh $data $corpus"
+    exit
 fi
+! has bt || note_decoding "$decoded-reverse" "${reverse_teachers[@]}"
 note_decoding "$decoded" "${teachers[@]}"
 say "$data: assembling $corpus"
 run rm -rf "$assembled.partial"

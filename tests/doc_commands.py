@@ -29,11 +29,10 @@ BIN = Path(sys.executable).parent
 TINY = TINY_TRANSFORMER[3:]  # the page names the architecture
 BRIEFLY = ["--cpu", "--max-update", "2", "--max-tokens", "800", "--no-save", "--num-workers", "0"]
 UNSUPPORTED = {"&", "&&", "||", ";", ">>", "<", "<<"}
-# Replacements for the programs that Slurm scripts start: training becomes a dry run, decoding prints its arguments.
+# Replacements for the programs that Slurm scripts start: training and decoding become dry runs.
 SLURM = {
     "scontrol": "echo node1",
     "srun": 'shift 2; exec "$1" "$2" --dry-run "${@:3}"',
-    "fairseq-generate": 'printf "%s\\n" "$@"',
 }
 
 
@@ -169,11 +168,16 @@ def _script(command: Command) -> None:
     script, *arguments = command.words
     printed = _subprocess(["bash", ROOT / script, "--dry-run", *arguments], Path.cwd(), command.typed, WORKERS="1")
     if "--" in arguments:  # flags for fairseq; tests/scripts sees to all others
-        for line in printed.splitlines():
-            words = shlex.split(line) if line.startswith("+ ") else []
-            for program, parse in (("fairseq-train", parse_training), ("fairseq-generate", _generation_settings)):
-                if program in words:
-                    parse(_without_plugin(words[words.index(program) + 1 :])[0])
+        _check_dry_run(printed)
+
+
+def _check_dry_run(printed: str) -> None:
+    """Check the fairseq commands that a dry run prints."""
+    for line in printed.splitlines():
+        words = shlex.split(line) if line.startswith("+ ") else []
+        for program, parse in (("fairseq-train", parse_training), ("fairseq-generate", _generation_settings)):
+            if program in words:
+                parse(_without_plugin(words[words.index(program) + 1 :])[0])
 
 
 class _Stop(BaseException):
@@ -212,8 +216,7 @@ def _sbatch(command: Command) -> None:
     path = f"{slurm}:{os.environ['PATH']}"
     environment = {f"SLURM_{name}": value for name, value in variables.items()}
     printed = _subprocess(["bash", *words], ROOT, PATH=path, VIRTUAL_ENV=str(BIN.parent), **environment)
-    if "fairseq-train" not in printed:
-        _generation_settings(_without_plugin(printed.splitlines())[0])
+    _check_dry_run(printed)
 
 
 def _pip(command: Command) -> None:

@@ -57,7 +57,7 @@ def test_a_flag_that_names_the_teacher_replaces_the_data_sets():
 def test_a_slurm_array_with_gaps_is_refused(tasks, first, last, message):
     variables = {"COUNT": tasks, "MIN": first, "MAX": last, "ID": first}
     result = run_command(
-        *("bash", ROOT / "scripts/distill.slurm", "data-bin", "teacher.pt", "decoded"),
+        *("bash", ROOT / "scripts/distill.slurm", "multi30k", "kd"),
         environment={f"SLURM_ARRAY_TASK_{name}": value for name, value in variables.items()},
     )
     assert (result.returncode, result.stderr) == (1, f"distill.slurm: error: {message}\n")
