@@ -34,7 +34,10 @@ read_arguments() {
         case $1 in
         -h | --help) show_help && exit ;;
         --dry-run) dry_run=yes ;;
-        --restart) [ -n "${may_restart:-}" ] || fail "unknown option $1; see --help" && restart=yes ;;
+        --restart)
+            [ -n "${may_restart:-}" ] || fail "unknown option $1; see --help"
+            [ -n "${SLURM_RESTART_COUNT:-}" ] || restart=yes # a requeued job resumes
+            ;;
         --)
             [ -n "${takes_flags:-}" ] || fail "no flags can follow --; see --help"
             shift
@@ -59,15 +62,21 @@ read_data_and_method() {
 
 say() { printf '\n== %s\n' "$*"; }
 
-# take_lock FILE USE: hold a lock until this script and the commands that it runs end; if another process holds it, fail
-# with USE, which says what the other process is doing
-take_lock() {
+# hold_lock FILE FLOCK_OPTION...: hold a lock, on descriptor $lock, until this script and the commands that it runs end; returns 1
+# if another process holds it
+hold_lock() {
     local status=0
-    exec {lock}>"$1"
-    flock --nonblock "$lock" || status=$?
-    [ "$status" -ne 1 ] || fail "$2; wait for it, or stop it and rerun"
-    [ "$status" -eq 0 ] || echo "$(basename "$0"): warning: this file system cannot lock $1; start only one process" >&2
+    exec {lock}>>"$1" # NFS locks only files that are open for writing
+    flock "${@:2}" "$lock" || status=$?
+    [ "$status" -le 1 ] || echo "$(basename "$0"): warning: this file system cannot lock $1; start only one process" >&2
+    [ "$status" -ne 1 ]
 }
+
+# wait_for_lock FILE: hold a lock, and wait while another process holds it
+wait_for_lock() { hold_lock "$1"; }
+
+# take_lock FILE USE [FLOCK_OPTION...]: hold a lock, or fail with USE, which says what the process that holds it is doing
+take_lock() { hold_lock "$1" --nonblock "${@:3}" || fail "$2; wait for it, or stop it and rerun"; }
 
 # check_numbers NAME...: refuse environment variables that are set to anything but a number of 1 or more
 check_numbers() {
@@ -132,20 +141,22 @@ gpus() {
     if [ -n "$dry_run" ]; then
         "${count[@]}" 2>/dev/null || echo 0 # torch may not be installed yet
     else
-        "${count[@]}"
+        "${count[@]}" || fail "cannot count the GPUs, because Python cannot import torch (see above); run: bash scripts/setup.sh"
     fi
 }
 
 # gpu if there is one, else cpu; NMT_KD_DEVICE overrides this
 device() {
+    local count=0
+    [ "${NMT_KD_DEVICE:-}" = cpu ] || count=$(gpus) || exit
     case ${NMT_KD_DEVICE:-} in
     cpu) echo cpu ;;
     gpu)
-        [ -n "$dry_run" ] || [ "$(gpus)" -gt 0 ] || fail "NMT_KD_DEVICE=gpu, but torch sees no GPU; set it to cpu, or leave it out"
+        [ -n "$dry_run" ] || [ "$count" -gt 0 ] || fail "NMT_KD_DEVICE=gpu, but torch sees no GPU; set it to cpu, or leave it out"
         echo gpu
         ;;
     "")
-        if [ "$(gpus)" -gt 0 ]; then
+        if [ "$count" -gt 0 ]; then
             echo gpu
         elif [ -z "${CUDA_VISIBLE_DEVICES-all}" ] || ! nvidia-smi -L 2>/dev/null | grep -q GPU; then
             echo cpu

@@ -144,8 +144,7 @@ get_originals() {
     if [ -z "$dry_run" ]; then
         # another data set that shares these archives may be in preparation at the same time
         mkdir -p "$originals"
-        exec {lock}>"$originals/.lock"
-        flock "$lock"
+        wait_for_lock "$originals/.lock"
     fi
     while read -r split url member published; do
         download "$url" "$published"
@@ -198,7 +197,7 @@ if [ ${#own_text[@]} -gt 0 ] && [ -z "$settings_file$dry_run" ] && { [ ! -d "$wo
 fi
 if [ -z "$dry_run" ]; then # another prepare.sh for this data set must end first
     mkdir -p "$work"
-    exec {preparing}>"$work/.prepare.lock" && flock "$preparing"
+    wait_for_lock "$work/.prepare.lock"
 fi
 for name in ${steps#originals}; do check_step "$name"; done
 [ -z "$settings_file" ] || [ -n "$dry_run" ] || save_settings

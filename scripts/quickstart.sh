@@ -71,9 +71,10 @@ fi
 
 script() { bash "$root/scripts/$1.sh" "${@:2}" $dry_run; }
 
-packages=train # teachers that are not fairseq checkpoints need CTranslate2 and transformers
+packages=train # teachers that are not fairseq checkpoints need CTranslate2 and transformers, WMT and IWSLT a tokeniser
 [ -z "${TEACHER:-}" ] || [ -f "${TEACHER%%:*}" ] || packages=dev
-[ -n "$dry_run" ] || bash "$root/scripts/setup.sh" $packages
+[ ${#tokenising[@]} -eq 0 ] || packages=dev
+run bash "$root/scripts/setup.sh" $packages
 PATH="$root/.venv/bin:$PATH"
 NMT_KD_DEVICE=$(device) # once, because importing torch takes seconds
 export NMT_KD_DEVICE

@@ -3,8 +3,9 @@
 #
 #   bash scripts/setup.sh [train|dev] [--dry-run]
 #
-#   train   everything needed to prepare data, train, decode and print results (default; 1 to 2 minutes)
-#   dev     also COMET, CTranslate2, matplotlib, linters and test tools (1 to 2 minutes more)
+#   train   everything needed to prepare text, train, decode and print results (default; 1 to 2 minutes)
+#   dev     also tokenisers and BPE for WMT and IWSLT, COMET, CTranslate2, matplotlib, linters and test tools (1 to 2
+#           minutes more)
 #
 # PYTHON=/path/to/python   for a new .venv: Python 3.11 or 3.12 (default: the first of python3.12, python3 and python3.11 that works)
 # TORCH=VERSION            version of torch, 2.6 or newer (default: the one in scripts/constraints.txt)
@@ -97,7 +98,7 @@ is_unusable() {
 }
 
 if [ -z "$dry_run" ]; then
-    exec {lock}>>"$log" && flock "$lock" # one set-up at a time; NFS locks only files that are open for writing
+    wait_for_lock "$log" # one set-up at a time
     if is_installed "$extra" || is_installed dev; then
         find_by_name
         exit 0

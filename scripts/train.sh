@@ -15,7 +15,8 @@
 #   TEACHER=PATH        the teacher's checkpoint (default: runs/DATA/teacher/checkpoint_best.pt)
 #   TEACHER_CACHE=DIR   use a cache written by nmt-kd cache instead of the teacher
 #   CORPUS=NAME         train on runs/DATA/data-bin-NAME, made by scripts/distill.sh (such as kd) or nmt-kd assemble
-#   NPROC=N             number of workers on this machine (default: one per GPU; 1 on a CPU)
+#   NPROC=N             number of workers on this machine (default: one per GPU, but so few that each has 1,000 tokens or more
+#                       per update; 1 on a CPU)
 #   MAX_TOKENS=N        tokens in one worker's batch; lower it if the data set's default does not fit into memory
 #   NNODES=N MASTER=HOST:PORT   number of machines, and address of the first; run this script on each of them
 #
@@ -48,13 +49,26 @@ languages=(--source-lang "$source_lang" --target-lang "$target_lang")
 check_numbers NNODES NPROC MAX_TOKENS
 choose_device
 nodes=${NNODES:-1}
-workers=${NPROC:-1}
-[ -n "${NPROC:-}" ] || [ "$device" = cpu ] || workers=$(gpus)
-[ "$workers" -ge 1 ] || workers=1 # a dry run for a GPU on a machine without one
-all_workers=$((nodes * workers))
-tokens=${MAX_TOKENS:-$max_tokens}
-[ $((tokens * all_workers)) -le "$effective_tokens" ] || tokens=$((effective_tokens / all_workers))
-[ $((effective_tokens % (tokens * all_workers))) -eq 0 ] ||
+
+# divide WORKERS: set $all_workers, and $tokens in each one's batch; returns 1 if an update cannot be divided evenly
+divide() {
+    all_workers=$((nodes * $1))
+    tokens=${MAX_TOKENS:-$max_tokens}
+    [ $((tokens * all_workers)) -le "$effective_tokens" ] || tokens=$((effective_tokens / all_workers))
+    [ $((effective_tokens % (tokens * all_workers))) -eq 0 ]
+}
+
+if [ -n "${NPROC:-}" ] || [ "$device" = cpu ]; then
+    workers=${NPROC:-1}
+else
+    available=$(gpus)
+    for ((workers = available; workers > 1; workers--)); do
+        ! divide "$workers" || [ $((effective_tokens / all_workers)) -lt 1000 ] || break
+    done
+    [ "$workers" -ge 1 ] || workers=1 # a dry run for a GPU on a machine without one
+    [ "$workers" -ge "$available" ] || say "using $workers of $available GPUs, because an update has only $effective_tokens tokens"
+fi
+divide "$workers" ||
     fail "$effective_tokens tokens per update are not divisible by $all_workers workers with $tokens tokens each; change NPROC or MAX_TOKENS"
 
 command=(
@@ -62,10 +76,12 @@ command=(
     fairseq-train "$train_data" --user-dir "$root/nmt_kd" "${languages[@]}"
     --save-dir "$save_dir" "${training[@]}" "${model[@]}" "${method[@]}"
     --max-tokens "$tokens" --update-freq $((effective_tokens / (tokens * all_workers)))
+    --max-tokens-valid "$max_tokens"              # a sentence that is longer than a worker's batch would end the training
+    --distributed-world-size "$all_workers"       # or fairseq would use all GPUs
 )
 command+=("${device_flags[@]}")
 if [ "$all_workers" -gt 1 ]; then
-    command+=(--distributed-world-size "$all_workers" --distributed-init-method env:// --distributed-no-spawn)
+    command+=(--distributed-init-method env:// --distributed-no-spawn)
     [ "$device" = gpu ] || command+=(--distributed-backend gloo --ddp-backend legacy_ddp)
     rendezvous=(--standalone)
     [ "$nodes" -eq 1 ] || rendezvous=(--rdzv-backend c10d --rdzv-endpoint "${MASTER:?set it to HOST:PORT of the first machine}")
@@ -139,7 +155,7 @@ lock_run() {
 }
 
 check_ingredients
-if [ -n "$restart" ] && [ -d "$save_dir" ] && [ -z "${SLURM_RESTART_COUNT:-}" ]; then # a requeued job resumes
+if [ -n "$restart" ] && [ -d "$save_dir" ]; then
     [ "$nodes" -eq 1 ] || fail "--restart is for one machine; remove $save_dir yourself, then start all machines without it"
     [ -f "$save_dir/train.log" ] || has_checkpoint || fail "$save_dir is not a training run; remove it yourself"
     lock_run

@@ -53,6 +53,7 @@ def known_flags() -> set[str]:
         "--nodes",
         "--gpus-per-node",
         "--array",
+        "--wrap",
         "--nproc-per-node",
         "--no-python",
         "--no-shortlist",

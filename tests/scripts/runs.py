@@ -78,6 +78,11 @@ class Workplace:
         script = ROOT / f"scripts/{name}.sh"
         return run_command("bash", script, *arguments, environment={**variables, **environment}, **stdin)
 
+    def add(self, program: str, content: str) -> None:
+        """Put a program of this shell code before others of its name."""
+        (self.programs / program).write_text(f"#!/usr/bin/env bash\n{content}\n", encoding="utf-8")
+        (self.programs / program).chmod(0o755)
+
     def run_first(self, program: str, before: str) -> None:
         """Make a program run this shell code first."""
         file = self.programs / program
@@ -104,10 +109,9 @@ def workplace(folder: Path) -> Workplace:
     """Make a workplace with a prepared data set and a teacher, as prepare.sh and train.sh would."""
     programs = folder / "programs"
     programs.mkdir()
-    for name, content in PROGRAMS.items():
-        (programs / name).write_text(f"#!/usr/bin/env bash\n{content}", encoding="utf-8")
-        (programs / name).chmod(0o755)
     place = Workplace(folder / "runs", programs)
+    for name, content in PROGRAMS.items():
+        place.add(name, content)
     for name in ("data-bin", "subwords", "text", "teacher"):
         (place.work / name).mkdir(parents=True)
     for name in ("train.en-de.en.bin", "valid.en-de.en.bin", "test.en-de.en.bin", "dict.en.txt"):

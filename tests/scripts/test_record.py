@@ -271,6 +271,40 @@ def test_a_decoding_that_failed_before_its_first_block_locks_nothing(place):
     assert not (place.work / "decoded/mark").exists()
 
 
+def test_shards_are_decoded_side_by_side_and_assembled_at_the_end(place):
+    with (place.work / "decoded.lock").open("w") as other_shard:
+        fcntl.flock(other_shard, fcntl.LOCK_SH)
+        printed = place.done(*DISTILL, SHARD="2/8", WORKERS="2")
+        assert "decoded is in use by another distill.sh" in place.refused(*DISTILL)
+    assert "shard 2/8 is decoded; when all are, assemble the corpus with: bash scripts/distill.sh" in printed
+    assert sorted(re.findall(r"--num-shards \d+ --shard-id \d+", " ".join(place.calls))) == [
+        "--num-shards 16 --shard-id 4",
+        "--num-shards 16 --shard-id 5",
+    ]
+    assert not (place.work / "data-bin-kd").exists()
+    assert not (place.work / "decoded.json").exists()
+    place.done(*DISTILL)
+    assert place.calls[-1].startswith("nmt-kd assemble ")
+
+
+def test_a_shard_keeps_a_folder_in_which_another_has_not_written_yet(place):
+    place.script(*DISTILL, SHARD="0/2", FAIL="yes")
+    (place.work / "decoded/mark").touch()
+    place.done(*DISTILL, SHARD="1/2")
+    assert (place.work / "decoded/mark").exists()
+
+
+@pytest.mark.parametrize("shard", ["1", "2/2", "-1/2", "0/0", "a/b", "01/2"])
+def test_what_is_no_shard_is_refused(place, shard):
+    assert f"SHARD={shard} must be K/N, with K from 0 to N-1" in place.refused(*DISTILL, SHARD=shard)
+
+
+def test_a_shard_neither_imports_nor_removes_what_belongs_to_all(place, tmp_path):
+    (tmp_path / "train.de").touch()
+    assert "leave out SHARD" in place.refused(*DISTILL, SHARD="0/2", TRANSLATIONS=str(tmp_path / "train.de"))
+    assert "--restart would remove what other shards have decoded" in place.refused(*DISTILL, "--restart", SHARD="0/2")
+
+
 def test_a_corpus_of_an_earlier_version_or_of_nmt_kd_assemble_is_kept(place):
     (place.work / "data-bin-kd").mkdir()
     assert "data-bin-kd already exists" in place.done(*DISTILL)
@@ -475,3 +509,12 @@ def test_a_wide_space_keeps_the_lines_in_step(place):
     place.done("train", "multi30k", "plain")
     printed = place.done("translate", "multi30k", "plain", stdin="a\n\u3000\nb\n", LC_ALL="C.UTF-8").splitlines()
     assert (len(printed), printed[0], printed[2]) == (3, "translation of a", "translation of b")
+
+
+def test_a_result_whose_record_cannot_be_read_is_not_taken_for_fresh(place):
+    place.done("train", "multi30k", "plain")
+    place.done(*EVALUATE)
+    (place.work / "plain/records/translations.txt.json").write_text("{")
+    result = place.script(*EVALUATE)
+    assert result.returncode == 1
+    assert "evaluate.sh: error: cannot read the record " in result.stderr
