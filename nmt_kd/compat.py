@@ -33,6 +33,7 @@ def apply() -> None:
     keep_batches_after_restart()
     keep_place_with_other_workers()
     tell_repeated_batches()
+    tell_new_trainings()
     validate_beside_training()
     train_in_bf16_without_tpus()
     start_masked_models_from_translators()
@@ -175,6 +176,21 @@ def tell_repeated_batches() -> None:
     Trainer.train_step = train_step_and_tell
 
 
+def tell_new_trainings() -> None:
+    """Make fairseq record on the task, as `begins_anew`, whether a training takes only weights from a checkpoint.
+
+    Under --reset-optimizer and --finetune-from-model, fairseq loads the criterion's state, too.
+    """
+    load_checkpoint = Trainer.load_checkpoint
+
+    @functools.wraps(load_checkpoint)
+    def load_checkpoint_and_tell(self, filename, reset_optimizer=False, *args, **kwargs):
+        self.task.begins_anew = reset_optimizer
+        return load_checkpoint(self, filename, reset_optimizer, *args, **kwargs)
+
+    Trainer.load_checkpoint = load_checkpoint_and_tell
+
+
 def validate_beside_training() -> None:
     """Make fairseq validate on the training set with other batches than those it trains on.
 
@@ -223,7 +239,7 @@ def start_masked_models_from_translators() -> None:
         upgrade(self, state_dict, name)
         weight = f"{name}.embed_length.weight"
         if weight not in state_dict:
-            logger.info("the checkpoint is of a translation model; its lengths are learnt from scratch")
+            logger.info("this checkpoint is a translation model's, so the length embeddings start untrained")
             state_dict[weight] = self.embed_length.weight.detach().clone()
         return state_dict
 

@@ -32,13 +32,13 @@ def last_checkpoints(folder: str | Path, count: int, pattern: re.Pattern) -> lis
 def average_checkpoints(paths: list[Path]) -> dict:
     """Return the checkpoint `paths[0]` with its parameters replaced by the means over all `paths`.
 
-    Sums are computed in float64, with two checkpoints in memory at a time; each parameter keeps its precision.
-    Raises UserError if the checkpoints have different parameters.
+    Sums are computed in float64, with the parameters of two checkpoints in memory at a time; each parameter keeps its
+    precision. Raises UserError if the checkpoints have different parameters.
     """
-    first = read_checkpoint_file(paths[0])
+    first = read_checkpoint_file(paths[0], mapped=True)
     sums = {name: value.double() for name, value in first["model"].items()}
     for path in paths[1:]:
-        parameters = read_checkpoint_file(path)["model"]
+        parameters = read_checkpoint_file(path, mapped=True)["model"]
         if shapes(parameters) != shapes(first["model"]):
             raise UserError(f"{path} and {paths[0]} have different parameters; average checkpoints of one model")
         for name, value in parameters.items():

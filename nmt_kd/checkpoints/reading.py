@@ -93,9 +93,9 @@ def _harmless_types() -> dict[str, Callable]:
 def read_checkpoint_file(path: str | Path, mapped: bool = False) -> dict:
     """Read a fairseq checkpoint as data, without fairseq's upgrades of old layouts.
 
-    Nothing in the file is executed. With `mapped`, tensors are memory-mapped: processes share them, and unused ones
-    are never read. The file must not change while they are in use. Raises UserError if the
-    file is missing, empty, damaged or not a fairseq checkpoint, or if it contains a type that is not on the allow-list.
+    Nothing in the file is executed. With `mapped`, tensors are memory-mapped: processes share them, and unused ones are
+    never read. The file must not change while they are in use. Raises UserError if the file is missing, empty, damaged
+    or not a fairseq checkpoint, or if it contains a type that is not on the allow-list.
     """
     path = Path(path)
     if path.is_dir():
@@ -159,7 +159,10 @@ def _forbidden_name(error: Exception) -> str | None:
 def read_checkpoint(path, arg_overrides=None, load_on_all_ranks=False) -> dict:
     """Replace fairseq's `load_checkpoint_to_cpu`: same arguments and result, but the file is read as data."""
     local_path = checkpoint_utils.PathManager.get_local_path(str(path))
-    return _upgraded(read_checkpoint_file(local_path), arg_overrides)
+    state = _upgraded(read_checkpoint_file(local_path), arg_overrides)
+    if state.get("last_optimizer_state") is None:  # as with --no-save-optimizer-state: a training begins anew from it
+        state["criterion"] = None
+    return state
 
 
 def read_model(path: str | Path) -> dict:
@@ -196,6 +199,7 @@ def _upgraded(state: dict, arg_overrides=None) -> dict:
     if "optimizer_history" not in state and "best_loss" not in state:
         state["optimizer_history"] = [{"optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}]
         state.setdefault("extra_state", {"train_iterator": None})
+    state.setdefault("criterion", None)  # fairseq before 0.12 wrote none if the criterion had no parameters
     return checkpoint_utils._upgrade_state_dict(state)
 
 

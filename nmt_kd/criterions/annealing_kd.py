@@ -113,8 +113,8 @@ class AnnealingKD(DistillationCriterion):
         kept, planned = self.first_stage_updates, self.planned_first_stage_updates
         if kept != planned and self.restored:
             logger.info(  # fairseq shows it once, but a warning once for each worker
-                f"annealing_kd keeps the first stage of {kept} updates with which this training began, instead of the "
-                f"{planned} of these settings; to train with those, start again in another --save-dir"
+                f"annealing_kd keeps the first stage of {kept} updates that this training began with; these settings "
+                f"would give {planned}. To use them, train in another --save-dir"
             )
         self.restored = False
         self.begun = {"first_stage_updates": kept}

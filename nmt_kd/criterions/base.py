@@ -4,7 +4,6 @@ A method subclasses `DistillationCriterion` and defines what it needs of a teach
 cross-entropy, and with which weights. `word_kd.py` is the shortest example; see docs/extending.md.
 """
 
-import copy
 import logging
 from collections.abc import Iterator
 from itertools import islice
@@ -34,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 Weights = dict[str, float | Tensor]
 EXTRA = "_extra_state"  # torch's key in a state
-MADE_BY = "made_by"  # the key in an extra state for the method and the number of updates
+MADE_BY = "made_by"  # the key in an extra state for the method
 
 
 class DistillationCriterion(FairseqCriterion):
@@ -61,8 +60,6 @@ class DistillationCriterion(FairseqCriterion):
         object.__setattr__(self, "teacher", self.open_teacher(task))
         self.chance_check = ChanceCheck()
         self.progress = TrainingProgress.of(task)
-        self.loaded_at = 0  # the number of updates of the checkpoint that was loaded
-        self.fresh_state: dict | None = None
         if self.has_extra_state:  # fairseq saves the state of a criterion only if it has a parameter
             self.saved_with_the_model = nn.Parameter(torch.zeros(1))
         if logger.isEnabledFor(logging.INFO):  # only in the first of several workers, which alone reads the files
@@ -169,8 +166,6 @@ class DistillationCriterion(FairseqCriterion):
 
         In validation the loss is the cross-entropy alone, so that runs with and without a teacher are comparable.
         """
-        if self.training:
-            self.forget_an_earlier_training()
         prepared = self.prepare(model, sample) if self.training else sample
         batch = self.read(model, prepared, is_reference=prepared is sample)
         if self.training and not self.progress.is_repeated_batch:
@@ -280,33 +275,35 @@ class DistillationCriterion(FairseqCriterion):
         return type(self).get_extra_state is not nn.Module.get_extra_state
 
     def state_dict(self, *args, **kwargs):
-        """Return the parameters and the extra state, with the method and the number of updates."""
+        """Return the parameters and the extra state, with the method."""
         state = super().state_dict(*args, **kwargs)
         if self.has_extra_state:
-            state[EXTRA] = {**state[EXTRA], MADE_BY: {"method": self.cfg._name, "updates": self.progress.updates}}
+            state[EXTRA] = {**state[EXTRA], MADE_BY: {"method": self.cfg._name}}
         return state
 
     def load_state_dict(self, state_dict, *args, **kwargs):
-        """Load this method's state from a checkpoint; start afresh if it has none, as after plain training."""
+        """Load this method's state from a checkpoint; start afresh if it has none, as after plain training.
+
+        A training that begins anew, as with --reset-optimizer, starts afresh, too. Raises UserError if parameters have
+        other shapes.
+        """
+        if getattr(self.task, "begins_anew", False):
+            return None
         state = dict(state_dict or {})
         extra = dict(state.get(EXTRA, {}))
-        made_by = extra.pop(MADE_BY, {"method": self.cfg._name, "updates": 0})
+        made_by = extra.pop(MADE_BY, {"method": self.cfg._name})
         if made_by["method"] != self.cfg._name or state.keys().isdisjoint(self.state_dict()):
             logger.warning(f"the checkpoint has no state for {self.cfg._name}; starting with a fresh one")
             return None
         if self.has_extra_state:
-            self.loaded_at, self.fresh_state = made_by["updates"], copy.deepcopy(self.get_extra_state())
             state[EXTRA] = extra
-        return super().load_state_dict(state, *args, **kwargs)
-
-    def forget_an_earlier_training(self) -> None:
-        """Start with a fresh extra state if the training begins anew from a checkpoint, as with --reset-optimizer.
-
-        fairseq loads the criterion's state even then, and only afterwards resets the number of updates.
-        """
-        if self.fresh_state is not None and self.progress.updates < self.loaded_at:
-            self.set_extra_state(self.fresh_state)
-        self.fresh_state = None
+        try:
+            return super().load_state_dict(state, *args, **kwargs)
+        except RuntimeError:
+            raise UserError(
+                f"the checkpoint was trained with other options of {self.cfg._name}, which has other parameters now; "
+                "resume with its options, or begin anew from it with --finetune-from-model"
+            ) from None
 
     @classmethod
     def reduce_metrics(cls, logging_outputs) -> None:

@@ -162,6 +162,7 @@ class CKD(DistillationCriterion):
     def check_settings(self):
         super().check_settings()
         alpha, share = self.cfg.kd_alpha, self.cfg.ckd_lambda
+        require(bool(self.cfg.ckd_layers) or share == 0, "--ckd-layers", "empty", "a map, unless --ckd-lambda is 0")
         require(alpha + share <= 1, "--ckd-lambda", share, f"at most 1 - alpha, with --kd-alpha {alpha}")
 
     # -- one batch ----------------------------------------------------------------------------------------------------

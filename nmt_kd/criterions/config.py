@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from fairseq.dataclass import FairseqDataclass
-from omegaconf import II
+from omegaconf import II, OmegaConf
 
+from nmt_kd.errors import UserError
 from nmt_kd.losses.divergence_kinds import DIVERGENCES, Divergence, divergence_named
 from nmt_kd.options import AT_LEAST_0, SHARE, Allowed, one_of, option
 
@@ -28,6 +29,12 @@ class DistillationConfig(FairseqDataclass):
         AT_LEAST_0,
     )
     sentence_avg: bool = II("optimization.sentence_avg")
+
+
+def require_targets_padded_on_the_right(cfg: DistillationConfig) -> None:
+    """Raise UserError under --left-pad-target, for methods that count target positions from the left."""
+    if OmegaConf.select(cfg._get_root(), "task.left_pad_target"):
+        raise UserError(f"{cfg._name} counts target positions from the left; remove --left-pad-target")
 
 
 @dataclass

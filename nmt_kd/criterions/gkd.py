@@ -7,7 +7,7 @@ from fairseq.criterions import register_criterion
 from omegaconf import II
 
 from nmt_kd.criterions.base import Batch, Chunk, DistillationCriterion, TeacherConfig
-from nmt_kd.criterions.config import DivergenceConfig, divergence_of
+from nmt_kd.criterions.config import DivergenceConfig, divergence_of, require_targets_padded_on_the_right
 from nmt_kd.engine.predictions import TopWords
 from nmt_kd.engine.sampling import with_sampled_targets
 from nmt_kd.losses.divergence import kl_divergence
@@ -57,6 +57,10 @@ class GKD(DistillationCriterion):
         """Whether the targets of the current update are sampled; a pure function of its number."""
         seed, update = torch.tensor([self.cfg.seed]), torch.tensor([self.progress.updates])
         return not self.warms_up and uniform_hash(seed, update).item() < self.cfg.gkd_lambda
+
+    def check_settings(self):
+        super().check_settings()
+        require_targets_padded_on_the_right(self.cfg)
 
     def prepare(self, model, sample):
         if not self.samples:

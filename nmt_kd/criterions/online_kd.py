@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from fairseq.criterions import register_criterion
+from fairseq.tasks.multilingual_translation import MultilingualTranslationTask
 from omegaconf import II
 from torch import Tensor, nn
 
@@ -14,6 +15,7 @@ from nmt_kd.criterions.student import another_student
 from nmt_kd.criterions.validations import Validations
 from nmt_kd.engine.predictions import FullDistribution
 from nmt_kd.engine.teacher import Teacher
+from nmt_kd.errors import UserError
 from nmt_kd.losses.precision import at_least_float32
 from nmt_kd.options import AT_LEAST_0, SHARE, one_of, option
 
@@ -69,6 +71,8 @@ class OnlineKD(DistillationCriterion):
             logger.warning("without validation, online_kd never distils; remove --disable-validation")
 
     def open_teacher(self, task):
+        if isinstance(task, MultilingualTranslationTask):
+            raise UserError("online_kd cannot train with --task multilingual_translation; choose multilingual_kd")
         return None  # until the first validation
 
     def prepare(self, model, sample):
@@ -88,7 +92,7 @@ class OnlineKD(DistillationCriterion):
         if result is not None:
             self.misses = 0 if is_best else self.misses + 1
             state = "on" if self.misses >= self.cfg.online_patience else "off"
-            logger.info(f"{self.misses} validations since the best; distillation is {state}")
+            logger.info(f"validations since the best: {self.misses}; distillation is {state}")
         if is_best:
             self.best = result
             self._set_teacher(weights)

@@ -12,6 +12,7 @@ from omegaconf import II
 from torch import Tensor, nn
 
 from nmt_kd.criterions.base import Batch, Chunk, DistillationConfig, DistillationCriterion
+from nmt_kd.criterions.config import require_targets_padded_on_the_right
 from nmt_kd.criterions.student import another_student
 from nmt_kd.engine.models import ModelOutput
 from nmt_kd.engine.seeding import seeded
@@ -37,8 +38,9 @@ class SeerForcing(DistillationCriterion):
     """`(1 - alpha) CE + alpha KL(seer || student) + CE(seer)`; the seer learns from its own cross-entropy alone.
 
     The layers of the seer are trained and saved with the criterion; embeddings, encoder and output layer are the
-    student's, as in the authors' code, whose alpha is 1 - alpha here: 0.5, and 0.25 for NIST Chinese-English. Their
-    distillation term is a cross-entropy, which has the same gradient. Validation runs the student alone.
+    student's, as in the authors' code. Their weight of the cross-entropy is 1 - alpha here, so their settings are
+    --kd-alpha 0.5, and 0.75 for NIST Chinese-English. Their distillation term is a cross-entropy, which has the same
+    gradient. Validation runs the student alone.
     """
 
     any_architecture = False
@@ -57,6 +59,10 @@ class SeerForcing(DistillationCriterion):
             settings.dropout = cfg.seer_dropout
         with seeded(cfg.seed):  # the same on all workers, since fairseq's legacy_ddp does not broadcast initial values
             self.seer = Seer(settings)
+
+    def check_settings(self):
+        super().check_settings()
+        require_targets_padded_on_the_right(self.cfg)
 
     def passes(self, batch: Batch):
         if not self.training:

@@ -10,8 +10,9 @@ from nmt_kd.errors import UserError
 
 
 class ChanceCheck:
-    """Raises UserError if a teacher predicts the first tokens no better than chance, so was trained on other
-    data, or if its predictions are NaN.
+    """Raises UserError if a teacher predicts the first tokens no better than chance, or if its predictions are NaN.
+
+    A teacher no better than chance was trained on other data.
     """
 
     TOKENS = 1000

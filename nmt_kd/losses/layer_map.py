@@ -76,8 +76,8 @@ def layer_map(name: str, teacher_layers: int, student_layers: int) -> LayerMap:
     except ValueError:
         raise ValueError(f"{name!r} is neither a map like '1,2,3;4,5,6' nor one of {', '.join(LAYER_MAPS)}") from None
     if len(layers) != student_layers:
-        raise ValueError(f"{name!r} maps {len(layers)} student layers, the student has {student_layers}")
+        raise ValueError(f"{name!r} is a map for {len(layers)} student layers, but the student has {student_layers}")
     missing = [number for group in layers for number in group if not 1 <= number <= teacher_layers]
     if missing:
-        raise ValueError(f"{name!r} names layer {missing[0]}, the teacher has layers 1 to {teacher_layers}")
+        raise ValueError(f"{name!r} names layer {missing[0]}, but the teacher only has layers 1 to {teacher_layers}")
     return layers

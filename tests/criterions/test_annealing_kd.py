@@ -138,7 +138,7 @@ def test_the_first_stage_keeps_its_length_in_a_restart_with_other_settings_which
     longer_run = train_here(data, tmp_path, *flags, *longer)
     losses, cross_entropies = (longer_run.values("train_inner", name) for name in ("loss", "ce_loss"))
     assert losses == cross_entropies  # the second stage
-    assert caplog.text.count("annealing_kd keeps the first stage of 4 updates with which this training began") == 1
+    assert caplog.text.count("annealing_kd keeps the first stage of 4 updates that this training began with") == 1
 
 
 def test_a_training_that_begins_anew_from_a_checkpoint_has_the_first_stage_of_its_settings(

@@ -365,11 +365,15 @@ def test_a_plainly_trained_student_can_be_taken_up(data, deep_teachers, tmp_path
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--ckd-layers", "1,2;7"], "--ckd-layers: '1,2;7' names layer 7, the teacher has layers 1 to 6"),
-        (["--ckd-layers", "0;1"], "--ckd-layers: '0;1' names layer 0, the teacher has layers 1 to 6"),
-        (["--ckd-decoder-layers", "1;5"], "--ckd-decoder-layers: '1;5' names layer 5, the teacher has layers 1 to 4"),
-        (["--ckd-layers", "1,2"], "--ckd-layers: '1,2' maps 1 student layers, the student has 2"),
-        (["--ckd-layers", "1;2;3"], "--ckd-layers: '1;2;3' maps 3 student layers, the student has 2"),
+        (["--ckd-layers", "1,2;7"], "--ckd-layers: '1,2;7' names layer 7, but the teacher only has layers 1 to 6"),
+        (["--ckd-layers", "0;1"], "--ckd-layers: '0;1' names layer 0, but the teacher only has layers 1 to 6"),
+        (
+            ["--ckd-decoder-layers", "1;5"],
+            "--ckd-decoder-layers: '1;5' names layer 5, but the teacher only has layers 1 to 4",
+        ),
+        (["--ckd-layers", ""], "--ckd-layers is empty; it must be a map, unless --ckd-lambda is 0"),
+        (["--ckd-layers", "1,2"], "--ckd-layers: '1,2' is a map for 1 student layers, but the student has 2"),
+        (["--ckd-layers", "1;2;3"], "--ckd-layers: '1;2;3' is a map for 3 student layers, but the student has 2"),
         (
             ["--ckd-layers", "best"],
             "--ckd-layers: 'best' is neither a map like '1,2,3;4,5,6' nor one of pkd, rc, oc, sc, cc, interleaved",

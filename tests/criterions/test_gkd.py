@@ -5,6 +5,7 @@ import torch
 from criterions.test_contract import loss_and_gradients
 
 from nmt_kd.engine.sampling import _draw, with_sampled_targets
+from nmt_kd.errors import UserError
 from nmt_kd.losses.divergence_kinds import divergence_named
 
 ALWAYS = ["--gkd-lambda", 1]
@@ -104,3 +105,8 @@ def test_lambda_is_the_share_of_updates_on_samples(build, share):
     for criterion.progress.updates in range(1000):
         counts.append(criterion.samples)
     assert sum(counts) / 1000 == pytest.approx(share, abs=0.05)
+
+
+def test_targets_padded_on_the_left_are_refused(build):
+    with pytest.raises(UserError, match="gkd counts target positions from the left; remove --left-pad-target"):
+        build("gkd", "--left-pad-target")

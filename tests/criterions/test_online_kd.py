@@ -4,6 +4,10 @@ import pytest
 import torch
 from conftest import Run, train_here
 from criterions.test_contract import loss_and_gradients
+from fairseq.tasks.multilingual_translation import MultilingualTranslationTask
+
+from nmt_kd.criterions.online_kd import OnlineKD
+from nmt_kd.errors import UserError
 
 ALWAYS = ["--online-patience", 0]
 TRAINED = [
@@ -118,3 +122,9 @@ def test_a_restart_continues_average_teacher_and_switches_to_the_bit(data, tmp_p
     for state in (ours, theirs):
         assert state["criterion"]["_extra_state"].pop("made_by")["method"] == "online_kd"
     torch.testing.assert_close(ours["criterion"], theirs["criterion"], rtol=0, atol=0)
+
+
+def test_several_language_pairs_are_refused_before_the_training():
+    task = object.__new__(MultilingualTranslationTask)
+    with pytest.raises(UserError, match="online_kd cannot train with --task multilingual_translation"):
+        OnlineKD.open_teacher(None, task)

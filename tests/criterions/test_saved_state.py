@@ -7,6 +7,9 @@ from fairseq.criterions import CRITERION_REGISTRY
 from test_training import WITHOUT_VALIDATION, assert_same_parameters
 from torch import nn
 
+from nmt_kd.checkpoints.reading import read_checkpoint, read_checkpoint_file
+from nmt_kd.errors import UserError
+
 STATEFUL = [
     method for method in EVERY_METHOD if CRITERION_REGISTRY[method].get_extra_state is not nn.Module.get_extra_state
 ]
@@ -25,7 +28,7 @@ def test_the_state_of_another_method_is_not_loaded(build, method, other, caplog)
     assert f"the checkpoint has no state for {method}; starting with a fresh one" in caplog.text
 
 
-@pytest.mark.parametrize("method", STATEFUL)
+@pytest.mark.parametrize("method", [*STATEFUL, "ckd", "seer_forcing"])
 def test_a_training_that_begins_anew_from_a_checkpoint_begins_with_a_fresh_state(method, data, teacher_path, tmp_path):
     flags = method_flags(method, teacher_path, *WITHOUT_VALIDATION.get(method, ["--validate-interval-updates", "2"]))
     earlier = train_here(data, tmp_path / "earlier", *flags, "--max-update", "6")
@@ -38,11 +41,32 @@ def test_a_training_that_begins_anew_from_a_checkpoint_begins_with_a_fresh_state
     )
     assert with_state.values("train_inner", "loss") == without_state.values("train_inner", "loss")
     assert_same_parameters(with_state, without_state)
-    states = (run.checkpoint()["criterion"]["_extra_state"] for run in (with_state, without_state))
-    known = (
-        {name: value for name, value in state.items() if value is not None and name != "made_by"} for state in states
-    )
-    torch.testing.assert_close(*known, rtol=0, atol=0)
+    parameters, states = [], []
+    for run in (with_state, without_state):
+        parameters.append(run.checkpoint()["criterion"])
+        state = parameters[-1].pop("_extra_state", {})
+        states.append({name: value for name, value in state.items() if value is not None and name != "made_by"})
+    torch.testing.assert_close(*parameters, rtol=0, atol=0)
+    torch.testing.assert_close(*states, rtol=0, atol=0)
+
+
+def test_a_checkpoint_without_the_state_of_a_criterion_or_optimiser_has_no_state_to_resume(teacher_path, tmp_path):
+    file = tmp_path / "checkpoint.pt"
+    state = {**read_checkpoint_file(teacher_path), "criterion": {"parameter": torch.ones(1)}}
+    torch.save(state, file)
+    assert read_checkpoint(file)["criterion"] is not None
+    torch.save({**state, "last_optimizer_state": None}, file)
+    assert read_checkpoint(file)["criterion"] is None
+    del state["criterion"]  # fairseq before 0.12 wrote none if the criterion had no parameters
+    torch.save(state, file)
+    assert read_checkpoint(file)["criterion"] is None
+
+
+def test_parameters_of_other_options_are_refused_in_one_line(build):
+    earlier, _ = build("ckd")
+    later, _ = build("ckd", "--ckd-fusion", "teacher-down")
+    with pytest.raises(UserError, match="the checkpoint was trained with other options of ckd"):
+        later.load_state_dict(earlier.state_dict())
 
 
 def test_the_state_is_updated_once_if_a_batch_is_repeated(build, task, sample):

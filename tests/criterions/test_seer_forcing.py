@@ -5,6 +5,7 @@ from criterions.test_contract import loss_and_gradients
 from fairseq import checkpoint_utils
 
 from nmt_kd.criterions.seer_forcing import SeerBeside
+from nmt_kd.errors import UserError
 from nmt_kd.losses.cross_entropy import label_smoothed_cross_entropy
 
 FEW = ["--max-update", "3", "--dropout", "0.1", "--disable-validation"]
@@ -110,3 +111,8 @@ def test_the_seer_is_saved_beside_a_stock_model_that_loads_without_this_package(
     path = str(tmp_path / "seer_forcing/checkpoint_last.pt")
     (model,), _ = checkpoint_utils.load_model_ensemble([path], task=task)
     assert not any("seer" in name for name in model.state_dict())
+
+
+def test_targets_padded_on_the_left_are_refused(build):
+    with pytest.raises(UserError, match="seer_forcing counts target positions from the left; remove --left-pad-target"):
+        build("seer_forcing", "--left-pad-target")

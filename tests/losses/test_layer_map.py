@@ -73,14 +73,14 @@ def test_overlaps_of_models_of_the_same_depth_are_clipped_at_both_ends():
     [
         ("rc", (2, 3), "2 teacher layers cannot be spread over 3 student layers"),
         ("sc", (3, 3), "3 teacher layers are too few for 'sc' and 3 student layers"),
-        ("1,2;7", (6, 2), "'1,2;7' names layer 7, the teacher has layers 1 to 6"),
-        ("0;1", (6, 2), "'0;1' names layer 0, the teacher has layers 1 to 6"),
-        ("1,2,3", (6, 2), "'1,2,3' maps 1 student layers, the student has 2"),
+        ("1,2;7", (6, 2), "'1,2;7' names layer 7, but the teacher only has layers 1 to 6"),
+        ("0;1", (6, 2), "'0;1' names layer 0, but the teacher only has layers 1 to 6"),
+        ("1,2,3", (6, 2), "'1,2,3' is a map for 1 student layers, but the student has 2"),
         ("best", (6, 2), "'best' is neither a map like '1,2,3;4,5,6' nor one of pkd, rc, oc, sc, cc, interleaved"),
         ("1;;2", (6, 2), "'1;;2' is neither a map like"),
         ("", (6, 2), "'' is neither a map like"),
         ("1.5;2", (6, 2), "'1.5;2' is neither a map like"),
-        ("1;-2", (6, 2), "'1;-2' names layer -2, the teacher has layers 1 to 6"),
+        ("1;-2", (6, 2), "'1;-2' names layer -2, but the teacher only has layers 1 to 6"),
     ],
 )
 def test_invalid_maps_are_refused(name, depths, message):
