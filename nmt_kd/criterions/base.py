@@ -7,6 +7,7 @@ cross-entropy, and with which weights. `word_kd.py` is the shortest example; see
 import logging
 from collections.abc import Iterator
 from itertools import islice
+from typing import ClassVar
 
 import torch
 from fairseq.criterions import CRITERION_DATACLASS_REGISTRY, FairseqCriterion
@@ -48,6 +49,8 @@ class DistillationCriterion(FairseqCriterion):
     any_architecture = True
     # Flags with which --teacher-cache can replace the teacher, for methods that otherwise need the teacher itself.
     settings_for_a_cache = ""
+    # For each count that `measures` returns, the name of its percentage in the log, of the tokens with a prediction.
+    percentages: ClassVar[dict[str, str]] = {"n_agree": "teacher_agreement"}
 
     teacher: TeacherSource | None
     saved_with_the_model: nn.Parameter
@@ -308,7 +311,7 @@ class DistillationCriterion(FairseqCriterion):
     @classmethod
     def reduce_metrics(cls, logging_outputs) -> None:
         """Log the averages over all workers, see `log_averages`."""
-        log_averages(logging_outputs)
+        log_averages(logging_outputs, cls.percentages)
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:

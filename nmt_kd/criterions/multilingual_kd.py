@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass
-from typing import Optional
+from typing import ClassVar, Optional
 
 from fairseq.criterions import register_criterion
 from fairseq.tasks import FairseqTask
@@ -58,6 +58,7 @@ class MultilingualKD(DistillationCriterion):
     """
 
     learns_from_validation = True
+    percentages: ClassVar[dict[str, str]] = DistillationCriterion.percentages | {"n_ahead": "ahead_of_teacher"}
 
     def __init__(self, cfg: MultilingualKDConfig, task: FairseqTask):
         super().__init__(cfg, task)

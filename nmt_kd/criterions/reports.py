@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import fairseq
@@ -49,8 +49,10 @@ def signature(cfg, teacher_fingerprint: str | None, learns_from_validation: bool
     return "|".join(f"{name}:{value}" for name, value in facts.items())
 
 
-def log_averages(logging_outputs: Iterable[dict]) -> None:
+def log_averages(logging_outputs: Iterable[dict], percentages: Mapping[str, str]) -> None:
     """Log the averages of the summed `logging_outputs` of all workers, with losses in bits as everywhere in fairseq.
+
+    `percentages` names, for each count, the percentage of the tokens with a prediction to log.
 
     Terms that are not in nats, such as a ranking loss or a squared error, are divided by ln 2 too, so that the weighted
     terms add up to `loss`. fairseq's task multilingual_translation repeats all values for each language pair, such as
@@ -65,10 +67,10 @@ def log_averages(logging_outputs: Iterable[dict]) -> None:
         for prefix, part in parts.items():
             by_prefix.setdefault(prefix, []).append(part)
     for prefix, outputs in by_prefix.items():
-        _log_averages_of(outputs, prefix)
+        _log_averages_of(outputs, prefix, percentages)
 
 
-def _log_averages_of(outputs: list[dict], prefix: str) -> None:
+def _log_averages_of(outputs: list[dict], prefix: str, percentages: Mapping[str, str]) -> None:
     """Log averages with a prefix to their names."""
 
     def total(name: str) -> float:
@@ -86,11 +88,9 @@ def _log_averages_of(outputs: list[dict], prefix: str) -> None:
         elif name == "loss" or name.endswith("_loss"):
             log(name, total(name) / sample_size / math.log(2), sample_size)
     counted, unknown = total("n_counted"), total("n_unknown")
-    for count, share, of in (
-        ("n_agree", "teacher_agreement", counted - unknown),
-        ("n_correct", "accuracy", counted),
-        ("n_ahead", "ahead_of_teacher", counted - unknown),
-    ):
+    shares = [("n_correct", "accuracy", counted)]
+    shares += [(count, share, counted - unknown) for count, share in percentages.items()]
+    for count, share, of in shares:
         if count in names and of > 0:
             log(share, 100 * total(count) / of, of)
     if unknown > 0:

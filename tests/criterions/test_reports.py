@@ -9,7 +9,7 @@ from nmt_kd.criterions.reports import log_averages
 def test_the_coverage_counts_only_tokens_whose_prediction_was_asked_for(build):
     """With --ignore-prefix-size, there are more tokens than those."""
     with metrics.aggregate() as logged:
-        log_averages([{"ntokens": 10, "sample_size": 10, "n_unknown": 6, "n_asked": 8}])
+        log_averages([{"ntokens": 10, "sample_size": 10, "n_unknown": 6, "n_asked": 8}], {})
     assert logged["teacher_coverage"].avg == 25
 
 
