@@ -8,11 +8,18 @@ from pathlib import Path
 import numpy
 from fairseq import utils
 from fairseq.data import Dictionary
+from fairseq.tasks import FairseqTask
 from torch import Tensor
 
 from nmt_kd.errors import UserError
 
+TRAINING_SUBSET = "train"  # by default
 FROM_PREPROCESS = "give a folder that fairseq-preprocess wrote"
+
+
+def load_subset(task: FairseqTask, subset: str) -> None:
+    """Load a subset of a task's data as fairseq-train does, which joins train, train1 and so on."""
+    task.load_dataset(subset, combine=subset == TRAINING_SUBSET)
 
 
 @contextmanager

@@ -48,3 +48,10 @@ def device_of_worker() -> torch.device:
         return torch.device("cpu")
     torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
     return torch.device("cuda")
+
+
+def usable_cores() -> int:
+    """Return how many CPU cores this process may use, which a cluster's job can limit."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

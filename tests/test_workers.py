@@ -1,8 +1,10 @@
+import os
+
 import pytest
 import torch
 
 from nmt_kd.errors import UserError
-from nmt_kd.workers import device_of_worker, precision_on, which_worker
+from nmt_kd.workers import device_of_worker, precision_on, usable_cores, which_worker
 
 FLAGS = (None, True, False)  # of a command without --fp16, with it, and with --no-fp16
 
@@ -51,3 +53,13 @@ def test_models_compute_in_half_precision_on_a_gpu_unless_told_otherwise():
         ("cuda", True),
     ]
     assert set(chosen.values()) == {torch.float16, torch.float32}
+
+
+def test_a_process_uses_only_the_cores_that_it_may_use():
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert usable_cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert usable_cores() == len(allowed)

@@ -7,11 +7,10 @@ from fairseq.tasks import FairseqTask
 from nmt_kd.caching.files import FORMAT, Block, Positions, SubsetFolder, cache_manifest
 from nmt_kd.caching.packing import PackedPredictions
 from nmt_kd.caching.sentences import Sentences
-from nmt_kd.data import dictionary_checksum
+from nmt_kd.data import TRAINING_SUBSET, dictionary_checksum
 from nmt_kd.errors import UserError
 from nmt_kd.storage.kinds import CACHE, kind_of_folder
 
-TRAINING_SUBSET = "train"  # by default
 OPEN_BLOCKS = 400  # files that a process keeps open for a subset
 
 

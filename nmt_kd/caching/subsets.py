@@ -9,8 +9,7 @@ from fairseq.tasks import FairseqTask
 from omegaconf import DictConfig, open_dict
 
 from nmt_kd.caching.files import FORMAT, SubsetFolder, cache_manifest, usual_block_sentences, word_dtype
-from nmt_kd.caching.reading import TRAINING_SUBSET
-from nmt_kd.data import dictionary_checksum
+from nmt_kd.data import dictionary_checksum, load_subset
 from nmt_kd.errors import UserError
 
 SENTENCES_COMPARED = 1000  # per subset, to detect other data whose sentences have the same lengths
@@ -29,7 +28,7 @@ def with_sentences_as_on_disk(configuration: DictConfig) -> DictConfig:
 
 def open_subset(task: FairseqTask, subset: str) -> LanguagePairDataset:
     """Open a subset as fairseq-train does; raises UserError if it does not exist or has nothing to predict."""
-    task.load_dataset(subset, combine=subset == TRAINING_SUBSET)  # train, train1, ...
+    load_subset(task, subset)
     data, dataset = task.cfg.data, task.dataset(subset)
     if len(dataset) == 0:
         raise UserError(f"{subset} of {data} has no sentences; choose other subsets with --gen-subset")

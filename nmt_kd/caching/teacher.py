@@ -8,8 +8,9 @@ from fairseq.tasks import FairseqTask
 from torch import Tensor, nn
 
 from nmt_kd.caching.prefetching import prefetch, prefetched
-from nmt_kd.caching.reading import TRAINING_SUBSET, TeacherCache
+from nmt_kd.caching.reading import TeacherCache
 from nmt_kd.caching.sentences import Sentences
+from nmt_kd.data import TRAINING_SUBSET
 from nmt_kd.engine.distribution import Distribution, TopDistribution
 from nmt_kd.engine.predictions import Need, Predictions, TeacherSource, TopWords
 from nmt_kd.errors import UserError

@@ -25,7 +25,7 @@ from nmt_kd.decoding.copies import Copies, CopyOptions
 from nmt_kd.decoding.corpus import Corpus, Report
 from nmt_kd.decoding.filters import Filters, parse_share
 from nmt_kd.decoding.noise import Noise
-from nmt_kd.decoding.opened import Student, languages_of, open_decodings
+from nmt_kd.decoding.opened import Student, have_text, languages_of, open_decodings
 from nmt_kd.decoding.originals import Originals
 from nmt_kd.decoding.parts import CorpusFolder, parse_folders
 from nmt_kd.decoding.similarity import SIMILARITIES
@@ -98,7 +98,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="leave out pairs in which one side has more than R times as many subwords as the other",
     )
     filters.add_argument("--drop-loops", action="store_true", help="leave out pairs whose target has a repetition loop")
-    filters.add_argument("--drop-copies", action="store_true", help="leave out pairs whose target equals the source")
+    filters.add_argument(
+        "--drop-copies", action="store_true", help="leave out pairs whose target is the same text as the source"
+    )
     filters.add_argument(
         "--deduplicate",
         action="store_true",
@@ -146,7 +148,8 @@ def run(args: argparse.Namespace) -> None:
     source_lang, target_lang = args.source_lang or languages[0], args.target_lang or languages[1]
     model = split = None
     if args.subword_model:
-        model = _student_model(args.subword_model, args.data, source_lang, target_lang)
+        sides = 2 if have_text(folders) else 1  # copies have only their sources split
+        model = _student_model(args.subword_model, args.data, source_lang, target_lang, sides)
         split = model.splitter()
     copies = Copies.open(model, values_of(CopyOptions, args), values_of(Noise, args))
     named = bool(args.source_lang or args.target_lang)
@@ -188,15 +191,19 @@ def _check_models(args: argparse.Namespace, folders: list[CorpusFolder]) -> None
         raise UserError("--drop-worst applies to translations, and the corpus has none; leave it out")
 
 
-def _student_model(path: Path, data: Path, source_lang: str, target_lang: str) -> SubwordModel:
-    """Return the subword model at `path`; raises UserError if it does not split text as `data` was split."""
+def _student_model(path: Path, data: Path, source_lang: str, target_lang: str, sides: int) -> SubwordModel:
+    """Return the subword model at `path`.
+
+    Raises UserError if it does not split text as the sources in `data` were split, and with 2 `sides`, the targets.
+    """
     model = SubwordModel.read(path)
     for subset in ("valid", "train"):
         pairs = pairs_of_data(source_lang, target_lang)
         if any((data / f"{subset}.{pair}.{source_lang}.idx").is_file() for pair in pairs):
             originals = Originals.load(data, source_lang, target_lang, subset)
             numbers = range(min(CHECKED_SENTENCES, len(originals.dataset)))
-            model.check([originals.texts(number)[0] for number in numbers], str(data))
+            for side in range(sides):
+                model.check([originals.texts(number)[side] for number in numbers], str(data))
             break
     return model
 

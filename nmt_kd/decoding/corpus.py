@@ -82,15 +82,18 @@ class Corpus:
         longest = 0
         for decoded in in_order(decoding.shards, scores):
             longest = max(longest, len(decoded.hypotheses))
-            original = form.subwords(decoding.originals.pair(decoded)[0])
+            original_text = decoding.originals.pair(decoded)[0]
+            original = form.subwords(original_text)
             ranks = self._ranks(decoding, part, decoded)
             if not ranks:
                 self.report.dropped["not decoded"] += 1
             for rank in ranks:
-                text, unknown = form.hypothesis(decoded.hypotheses[rank].text)
+                hypothesis = decoded.hypotheses[rank].text
+                text, unknown = form.hypothesis(hypothesis)
                 self.report.unknown_left_out += unknown
                 source, target = (text, original) if part.is_reverse else (original, text)
-                if reason := self.filters.reason(source, target):
+                is_copy = self.filters.copies and form.plain(original_text).split() == form.plain(hypothesis).split()
+                if reason := self.filters.reason(source, target, is_copy):
                     self.report.dropped[reason] += 1
                 else:
                     yield Candidate(label, source, target, _reverse_score(decoded, rank) if is_scored else math.nan)

@@ -16,6 +16,7 @@ from nmt_kd.decoding.int8 import quantise
 from nmt_kd.decoding.shards import Hypothesis
 from nmt_kd.errors import UserError, in_one_line
 from nmt_kd.storage.atomic import atomic_folder
+from nmt_kd.workers import usable_cores
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ def load_translator(folder: Path, device: str, compute_type: str, one_worker: bo
     """
     import ctranslate2
 
-    cores, threads = os.cpu_count() or 1, dict[str, int]()
+    cores, threads = usable_cores(), dict[str, int]()
     if device == "cpu":
         threads = {"inter_threads": 1 if one_worker else cores, "intra_threads": cores if one_worker else 1}
     try:
@@ -124,7 +125,6 @@ def why_not_ctranslate2(generation, paths: list[str]) -> str | None:
         "--diverse-beam-groups": generation.diverse_beam_groups > 0,
         "--diversity-rate": generation.diversity_rate > -1,
         "--lm-path": generation.lm_path is not None,
-        "--constraints": generation.constraints is not None,
     }
     wanted = [flag for flag, is_wanted in unsupported.items() if is_wanted]
     return f"it does not support fairseq's {wanted[0]}" if wanted else None

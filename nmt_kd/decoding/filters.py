@@ -23,8 +23,8 @@ class Filters:
         if self.longest_ratio is not None:
             AT_LEAST_1.check("--max-length-ratio", self.longest_ratio)
 
-    def reason(self, source: str, target: str) -> str | None:
-        """Return why a decoded pair is left out, or None if it is kept."""
+    def reason(self, source: str, target: str, is_copy: bool) -> str | None:
+        """Return why a decoded pair is left out, or None if it is kept; `is_copy`: both sides are the same text."""
         lengths = len(source.split()), len(target.split())
         if not min(lengths):
             return "empty"
@@ -32,7 +32,7 @@ class Filters:
             return "length ratio"
         if self.loops and has_loop(target.split()):
             return "repetition loop"
-        if self.copies and source == target:
+        if self.copies and is_copy:
             return "copy of the source"
         return None
 

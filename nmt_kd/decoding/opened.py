@@ -1,5 +1,6 @@
 """Open decoded folders and check them against the student's data."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -8,13 +9,15 @@ from pathlib import Path
 from fairseq.data import Dictionary
 
 from nmt_kd.data import pairs_of_data
-from nmt_kd.decoding.order import check_finished
+from nmt_kd.decoding.order import block_sizes, check_finished
 from nmt_kd.decoding.originals import InteractiveOriginals, Originals, load_dictionary
 from nmt_kd.decoding.parts import CorpusFolder, check_lists
 from nmt_kd.decoding.shards import ShardFolder
 from nmt_kd.decoding.text_form import TextOriginals, is_text
 from nmt_kd.errors import UserError
 from nmt_kd.storage.kinds import DECODING, kind_of_folder
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,11 @@ def languages_of(folders: list[CorpusFolder]) -> tuple[str, str]:
     return (target_lang, source_lang) if first.is_reverse else (source_lang, target_lang)
 
 
+def have_text(folders: list[CorpusFolder]) -> bool:
+    """Tell whether any of the folders has plain text, which must be split into the student's subwords."""
+    return any(is_text(_settings_of(folder.path)) for folder in folders)
+
+
 def open_decodings(folders: list[CorpusFolder], student: Student) -> list[Decoding]:
     """Open the folders; raises UserError if one is unfinished, is of other data, or lacks what one of its parts needs.
 
@@ -75,6 +83,11 @@ def open_decodings(folders: list[CorpusFolder], student: Student) -> list[Decodi
     decodings = [_opened(folder, settings[folder.path], student) for folder in folders]
     for decoding in decodings:
         check_finished(decoding.shards)
+        if settings[decoding.folder.path]["sentences"] is None:
+            logger.warning(
+                f"{decoding.folder.path} has {sum(block_sizes(decoding.shards)):,} sentences; the length of "
+                "fairseq-interactive's input is unknown, so if it was interrupted, rerun it first"
+            )
     return decodings
 
 

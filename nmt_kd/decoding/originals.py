@@ -10,7 +10,7 @@ from fairseq.data import Dictionary, FairseqDataset
 from fairseq.tasks.translation import TranslationTask
 
 from nmt_kd.checkpoints.task import task_of_data
-from nmt_kd.data import dictionary_checksum, opening_subset, source_checksum, subwords
+from nmt_kd.data import dictionary_checksum, load_subset, opening_subset, source_checksum, subwords
 from nmt_kd.decoding.shards import Decoded
 from nmt_kd.errors import UserError
 from nmt_kd.subword_model import join_subwords, marks_of, without_unknown
@@ -72,7 +72,7 @@ class Originals:
         """Open a subset of a binarised data folder; raises UserError if it does not exist."""
         with opening_subset(str(data), subset, source_lang, target_lang):
             task = task_of_data(str(data), source_lang, target_lang, subset)
-            task.load_dataset(subset)
+            load_subset(task, subset)
         return cls(task, task.dataset(subset))
 
     def check(self, settings: dict, folder: Path) -> None:

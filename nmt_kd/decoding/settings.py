@@ -33,6 +33,7 @@ def decoding_settings(
     search = {name: _as_json(getattr(generation, name, None)) for name in SEARCH}
     if generation.sampling:
         search["seed"] = cfg.distill_seed
+        search["batches"] = [cfg.distill_max_tokens, cfg.distill_batch_size]  # on which the random numbers depend
     return {
         "languages": pair_name(cfg.source_lang, cfg.target_lang),
         "source_dictionary": dictionary_checksum(task.source_dictionary),
@@ -42,8 +43,6 @@ def decoding_settings(
         "backend": backend.name,
         "precision": backend.precision,
         **search,
-        "max_tokens": cfg.distill_max_tokens,
-        "batch_size": cfg.distill_batch_size,
         "too_long": cfg.distill_too_long,
         "longest_source": longest_source,
         "first_choices": cfg.distill_first_choices,

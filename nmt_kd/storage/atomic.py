@@ -111,6 +111,7 @@ def writing(path: Path) -> Iterator[None]:
 
 def _belongs_to(file: Path, path: Path) -> bool:
     """Return whether a file is `path`, in it, a folder that it is in, or one of their temporary files."""
+    file, path = file.absolute(), path.absolute()
     begins = (f"{path}/", f"{path}{PARTIAL}", f"{path}{REPLACED}")
     return file in (path, *path.parents) or str(file).startswith(begins)
 

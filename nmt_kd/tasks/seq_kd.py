@@ -4,7 +4,6 @@
         --beam 4 --lenpen 0.6 --nbest 4 --distill-dir kd
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +17,7 @@ from omegaconf import II
 
 from nmt_kd.checkpoints.dictionaries import check_dictionaries
 from nmt_kd.checkpoints.reading import read_model
+from nmt_kd.data import TRAINING_SUBSET, check_one_folder
 from nmt_kd.decoding.backends import choose_backend
 from nmt_kd.decoding.decoder import Backend, Decoder
 from nmt_kd.decoding.fairseq_backend import FairseqBackend
@@ -77,14 +77,21 @@ class SeqKDTask(TranslationTask):
         if not cfg.distill_dir:
             raise UserError("seq_kd needs a folder to write to; choose one with --distill-dir")
         check_options(cfg, SeqKDConfig)
+        check_one_folder(cfg.data, "seq_kd")
+        cfg.upsample_primary = 1  # each sentence once; fairseq's default fails for several training sets
         self.worker, self.workers = which_worker(cfg.distill_shard_id, cfg.distill_num_shards)
-        self.folder = ShardFolder(Path(cfg.distill_dir))
+        noted = {"max_tokens": cfg.distill_max_tokens, "batch_size": cfg.distill_batch_size}
+        self.folder = ShardFolder(Path(cfg.distill_dir), noted=noted)
         self.interactive = InteractiveDecoding(self.folder, src_dict, cfg.distill_buffer_size)
         self.input: Optional[FairseqDataset] = None
         self.input_decoder: Optional[Decoder] = None
         for path in cfg.distill_path.split(":") if cfg.distill_path else ():
             check_dictionaries(Path(path), read_model(path), self, "decode the data it was trained on")
         device_of_worker()
+
+    def load_dataset(self, split, epoch=1, combine=False, **kwargs):
+        """Load a subset; the training set with all its parts (train, train1, ...), as fairseq-train does."""
+        super().load_dataset(split, epoch, combine or split == TRAINING_SUBSET, **kwargs)
 
     def build_dataset_for_inference(self, src_tokens, src_lengths, **kwargs):
         """Build the data set of the sentences that fairseq-interactive has read."""
@@ -105,6 +112,8 @@ class SeqKDTask(TranslationTask):
         require(args.nbest <= args.beam, "--nbest", args.nbest, allowed)
         if args.score_reference:
             raise UserError("--score-reference scores references instead of translating; leave it out")
+        if args.constraints is not None:
+            raise UserError("seq_kd does not support --constraints; leave it out")
         generator = super().build_generator(models, args, *rest, **kwargs)
         self.models, self.generation, self.generator = models, args, generator
         return generator
@@ -119,8 +128,10 @@ class SeqKDTask(TranslationTask):
 
     def decode_input(self, dataset: FairseqDataset, longest_source: int) -> None:
         """Decode the sentences that fairseq-interactive has read last."""
+        size = self.cfg.distill_buffer_size
+        require(size > 0, "--buffer-size", size, "1 or more, such as 1000: the sentences decoded and saved together")
         if self.input_decoder is None:
-            self.input_decoder = self.claim_folder(longest_source, input_settings(self.cfg.distill_buffer_size))
+            self.input_decoder = self.claim_folder(longest_source, input_settings(size))
         self.interactive.decode(dataset, self.input_decoder)
 
     def claim_folder(self, longest_source: int, data: dict) -> Decoder:
@@ -154,8 +165,8 @@ class SeqKDTask(TranslationTask):
             self.generation.prefix_size,
         )
         compute_type = fairseq.precision if cfg.distill_compute_type == "default" else cfg.distill_compute_type
-        paths, data = cfg.distill_path.split(":"), cfg.data.split(os.pathsep)[0]
-        return choose_backend(wanted, fairseq, self.generation, paths, data, compute_type)
+        paths = cfg.distill_path.split(":")
+        return choose_backend(wanted, fairseq, self.generation, paths, cfg.data, compute_type)
 
 
 class _DecodingIterator:

@@ -119,7 +119,14 @@ def decode_text(
 
     text = TextFiles(sources, block_sentences, check)
     rules.log_counts()
-    noted = {"teacher_name": options.teacher, "source_files": [str(path) for path in sources]}
+    noted = {
+        "teacher_name": options.teacher,
+        "source_files": [str(path) for path in sources],
+        "max_tokens": options.max_tokens,
+    }
+    search = options.search.settings()
+    if options.search.is_sampling:
+        search["batches"] = options.max_tokens  # on which the random numbers depend
     folder = text_folder(output, "nmt-kd decode", noted)
     folder.claim(
         {
@@ -129,9 +136,8 @@ def decode_text(
             "sentences": len(text),
             "block_sentences": block_sentences,
             **translator.settings,
-            **options.search.settings(),
+            **search,
             **noise.settings(options.search.seed),
-            "max_tokens": options.max_tokens,
             "empty_lines": empty,
             "too_long": too_long,
             "longest_source": translator.longest_source,

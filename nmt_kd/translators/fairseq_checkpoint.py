@@ -32,8 +32,8 @@ SCORED_TOKENS = 2000  # in a batch of translations, whose logits are in memory a
 
 
 def recognises(teacher: str) -> bool:
-    """Tell whether all parts of a name separated by ":" are files."""
-    return all(Path(path).is_file() for path in teacher.split(":"))
+    """Tell whether all parts of a name separated by ":" are files, or are called *.pt like a checkpoint."""
+    return all(Path(path).is_file() or path.endswith(".pt") for path in teacher.split(":"))
 
 
 def open_teacher(options: TeacherOptions) -> "FairseqTranslator":
@@ -60,8 +60,8 @@ class FairseqTranslator:
         given = options.source_lang or self.languages[0], options.target_lang or self.languages[1]
         if given != self.languages:
             raise UserError(
-                f"{options.teacher} translates {'-'.join(self.languages)}, not {'-'.join(given)}; leave out "
-                "--source-lang and --target-lang, or give another teacher"
+                f"{options.teacher} translates {'-'.join(self.languages)}, not {'-'.join(given)}; give "
+                "the languages as --source-lang and --target-lang as it names them, or give another teacher"
             )
         self.subwords = Subwords(subword_model, options.target_subword_model)
         self.length = self.subwords.length

@@ -30,8 +30,8 @@ class Search:
     def check(self) -> None:
         """Raise UserError for a value that is not allowed."""
         for flag, value, allowed in (
-            ("--beam", self.width, AT_LEAST_1),
             ("--nbest", self.nbest, AT_LEAST_1),
+            ("--beam", self.width, AT_LEAST_1),
             ("--max-len", self.max_len, AT_LEAST_1),
             ("--sampling-topk", self.sampling_topk or 0, AT_LEAST_0),
             ("--sampling-temperature", self.sampling_temperature, ABOVE_0),

@@ -4,8 +4,11 @@ import errno
 import math
 import os
 import random
+import shutil
 import tempfile
+from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from decoding.test_corpus import make_decoding, train_set, written  # noqa: F401  (a fixture)
@@ -13,9 +16,15 @@ from decoding.test_text_form import lines
 
 from nmt_kd import cli
 from nmt_kd.decoding import writing
-from nmt_kd.decoding.corpus import Candidate
+from nmt_kd.decoding.corpus import Candidate, Corpus
 from nmt_kd.decoding.filters import Filters, parse_share
+from nmt_kd.decoding.opened import Student, open_decodings
+from nmt_kd.decoding.order import block_sizes
+from nmt_kd.decoding.originals import Originals
+from nmt_kd.decoding.parts import parse_folders
+from nmt_kd.decoding.shards import Hypothesis, ShardFolder
 from nmt_kd.errors import UserError
+from nmt_kd.storage import atomic
 
 
 def pairs_in(folder) -> list[tuple[str, str]]:
@@ -115,7 +124,7 @@ def test_what_cannot_work_is_refused_in_one_line_before_any_work(assemble, tmp_p
 
 
 def test_a_corpus_without_pairs_is_an_error_and_leaves_no_folder(assemble, tmp_path, monkeypatch):
-    monkeypatch.setattr(Filters, "reason", lambda self, source, target: "copy of the source")
+    monkeypatch.setattr(Filters, "reason", lambda self, source, target, is_copy: "copy of the source")
     for flags in ([], ["--deduplicate"]):
         with pytest.raises(UserError, match=r"no pair is left for the corpus \(copy of the source: 600\); decode othe"):
             assemble("--drop-copies", *flags)
@@ -189,3 +198,27 @@ def test_a_full_disk_while_sorting_names_the_decoded_folder(assemble, tmp_path, 
     with pytest.raises(UserError, match=f"cannot write {decoding}: No space left on device"):
         assemble()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_copy_of_the_source_may_be_split_in_another_way(assemble, decoding, data, tmp_path):
+    originals = Originals.load(data, "en", "de", "train")
+    source = originals.texts(7)[0]
+    pieces = source.split()
+    first = next(number for number, piece in enumerate(pieces) if len(piece.strip("\u2581")) > 1)
+    split = [*pieces[:first], pieces[first][:-1], pieces[first][-1], *pieces[first + 1 :]]
+    shutil.copytree(decoding, tmp_path / "copied")
+    folder = ShardFolder(tmp_path / "copied")
+    for block in range(len(block_sizes(folder))):
+        found = list(folder.read(block))
+        if any(sentence.id == 7 for sentence in found):
+            hypotheses = [Hypothesis(0, " ".join(split))]
+            folder.write(block, [replace(each, hypotheses=hypotheses) if each.id == 7 else each for each in found])
+    corpus = Corpus(open_decodings(parse_folders([str(tmp_path / "copied")], "kd"), Student(data, "en", "de")))
+    kept = Corpus(corpus.decodings, Filters(copies=True))
+    assert len(list(corpus.candidates())) == len(list(kept.candidates())) + 1 == 600
+    assert kept.report.dropped == {"copy of the source": 1}
+
+
+def test_a_folder_that_cannot_be_written_is_named_as_the_user_names_it():
+    with pytest.raises(UserError, match=r"^cannot write decoded: Permission denied"), atomic.writing(Path("decoded")):
+        raise PermissionError(errno.EACCES, "Permission denied", str(Path("decoded/tmp123").absolute()))

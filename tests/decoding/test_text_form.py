@@ -10,6 +10,7 @@ from fairseq import tasks
 from nmt_kd import cli
 from nmt_kd.decoding.importing import import_translations
 from nmt_kd.errors import UserError
+from nmt_kd.subword_model import SubwordModel
 
 STRANGE = "Schrank \u4e2d"  # with a character that no training sentence has
 
@@ -147,3 +148,18 @@ def test_line_breaks_of_other_kinds_do_not_shift_the_corpus(tmp_path, assemble):
     (tmp_path / "x.jsonl").write_text('{"source": "The red\\ntable", "translations": ["Der\\u2028rote\\rTisch"]}\n')
     import_translations([tmp_path / "x.jsonl"], tmp_path / "text", "en", "de")
     assert assemble(folder=tmp_path / "text")[0] == [("The red table", "Der rote Tisch")]
+
+
+def test_a_subword_model_of_the_sources_alone_does_not_split_the_translations(assemble, corpus, tmp_path, student):
+    for language in ("en", "de"):
+        subwords.train_subwords([corpus / f"text/train.{language}"], tmp_path / language, 90)
+    pieces = tmp_path / "pieces"
+    pieces.mkdir()
+    for subset in ("train", "valid", "test"):
+        for language in ("en", "de"):
+            split = SubwordModel.read(tmp_path / f"{language}.model").splitter()
+            text = "".join(f"{split(line)}\n" for line in lines(corpus / f"text/{subset}.{language}"))
+            (pieces / f"{subset}.{language}").write_text(text, encoding="utf-8")
+    binarise(pieces, tmp_path / "data-bin")
+    with pytest.raises(UserError, match=r"en.model splits only .* of 20 sentences as in "):
+        assemble("--data", tmp_path / "data-bin", model=tmp_path / "en.model")

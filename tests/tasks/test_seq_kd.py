@@ -258,6 +258,7 @@ def test_data_with_other_dictionaries_than_the_teachers_are_refused(data, seq_kd
         (["--distill-backend", "magic"], "--distill-backend is magic; it must be fairseq, ctranslate2 or auto"),
         (["--nbest", "4"], "--nbest is 4; it must be at most 3, since --beam is 3"),
         (["--score-reference"], "--score-reference scores references instead of translating; leave it out"),
+        (["--constraints"], "seq_kd does not support --constraints; leave it out"),
         (["--max-source-positions", "9"], "positions; choose what to do with --distill-too-long skip or truncate"),
     ],
 )
@@ -268,6 +269,34 @@ def test_settings_that_make_no_sense_are_named(data, seq_kd_teacher, tmp_path, f
     with pytest.raises(UserError) as error:
         generate.main(convert_namespace_to_omegaconf(args))
     assert message in str(error.value)
+
+
+def test_all_parts_of_a_training_set_are_decoded_as_they_are_trained_on(data, seq_kd_teacher, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    for file in data.glob("test.en-de.*"):
+        shutil.copy(file, tmp_path / "data" / file.name.replace("test", "train1"))
+    decode(tmp_path / "data", tmp_path / "kd", seq_kd_teacher)
+    decoded = list(in_order(ShardFolder(tmp_path / "kd")))
+    assert len(decoded) == 613
+    originals = Originals.load(tmp_path / "data", "en", "de", "train")
+    assert [originals.pair(sentence)[0] for sentence in decoded[600:]] == [
+        Originals.load(data, "en", "de", "test").texts(number)[0] for number in range(13)
+    ]
+
+
+def test_several_data_folders_are_refused(data, seq_kd_teacher, tmp_path):
+    with pytest.raises(UserError, match="names several folders, but seq_kd takes one; choose the one to train on"):
+        decode(f"{data}:{data}", tmp_path / "kd", seq_kd_teacher)
+
+
+def test_smaller_batches_resume_what_was_decoded_unless_it_was_sampled(data, seq_kd_teacher, tmp_path):
+    flags = ["--gen-subset", "valid"]
+    decode(data, tmp_path / "kd", seq_kd_teacher, *flags)
+    decode(data, tmp_path / "kd", seq_kd_teacher, *flags, "--max-tokens", "250", "--batch-size", "4")
+    sampling = [*flags, "--sampling", "--beam", "1", "--nbest", "1"]
+    decode(data, tmp_path / "samples", seq_kd_teacher, *sampling)
+    with pytest.raises(UserError, match=r"was made with batches \[500, None\], but this run has \[250, None\]"):
+        decode(data, tmp_path / "samples", seq_kd_teacher, *sampling, "--max-tokens", "250")
 
 
 def test_a_language_with_a_hyphen_is_refused_before_anything_is_decoded(data, seq_kd_teacher, tmp_path):
@@ -331,23 +360,27 @@ def test_samples_depend_on_the_seed_and_not_on_the_workers(data, seq_kd_teacher,
 def test_text_that_is_not_binarised_is_decoded_and_a_restart_goes_on(data, corpus, seq_kd_teacher, tmp_path):
     lines = (corpus / "pieces/test.en").read_text(encoding="utf-8").splitlines(keepends=True)
 
-    def interactive(text):
+    def interactive(text, size="5"):
         return run_command(
+            *(BIN / "fairseq-interactive", data, "--user-dir", ROOT / "nmt_kd", "--task", "seq_kd"),
             *(
-                BIN / "fairseq-interactive",
-                data,
-                "--user-dir",
-                ROOT / "nmt_kd",
-                "--task",
-                "seq_kd",
                 "--buffer-size",
-                "5",
+                size,
+                "--source-lang",
+                "en",
+                "--target-lang",
+                "de",
+                "--path",
+                seq_kd_teacher,
+                "--distill-dir",
+                tmp_path / "kd",
             ),
-            *("--source-lang", "en", "--target-lang", "de", "--path", seq_kd_teacher, "--distill-dir", tmp_path / "kd"),
             *SEARCH,
             input="".join(text),
         )
 
+    refused = interactive(lines, size="0")  # fairseq's default
+    assert "--buffer-size is 0; it must be 1 or more, such as 1000" in refused.stderr
     assert interactive(lines[:3]).returncode == 0  # the input ended too early
     assert interactive(lines[:5]).returncode == 0
     first = (tmp_path / "kd/shards/0000000.jsonl").stat().st_mtime_ns

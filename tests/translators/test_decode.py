@@ -20,6 +20,7 @@ from nmt_kd.decoding.text_files import Line, TextFiles
 from nmt_kd.errors import UserError
 from nmt_kd.translators import decode, opening
 from nmt_kd.translators.decode import SourceRules, decode_block
+from nmt_kd.translators.search import Search
 from nmt_kd.translators.translator import TeacherOptions
 from translators.teachers import SEARCH, lines, write
 
@@ -267,18 +268,23 @@ def test_one_file_adds_a_kind_of_teacher(tmp_path, monkeypatch):
     ("options", "message"),
     [
         (
-            {"teacher": "no/such/file.pt"},
-            "no/such/file.pt is not a teacher that nmt-kd can use; give one of",
+            {"teacher": "no/such/folder/"},
+            "no/such/folder/ is not a teacher that nmt-kd can use; give one of",
+        ),
+        (
+            {"teacher": "no/such/file.pt", "data": "DATA", "subword_model": "MODEL"},
+            "no/such/file.pt does not exist",
         ),
         ({}, "the dictionaries of .* are needed; give the folder that has them as --data"),
         ({"data": "DATA"}, "the subword model of .* is needed; give it as --subword-model"),
-        ({"data": "DATA", "subword_model": "MODEL", "source_lang": "fr"}, "translates en-de, not fr-de; leave out"),
+        ({"data": "DATA", "subword_model": "MODEL", "source_lang": "fr"}, "translates en-de, not fr-de; give the"),
         ({"data": "DATA", "subword_model": "MODEL", "compute_type": "int8"}, "--compute-type is int8; it must be def"),
         ({"data": "DATA", "subword_model": "MODEL", "compute_type": "float16"}, "float16 needs a GPU"),
         ({"max_tokens": 0}, "--max-tokens is 0; it must be 1 or more"),
         ({"max_source_len": 0}, "--max-source-len is 0; it must be 1 or more"),
         ({"search": replace(SEARCH, beam=0)}, "--beam is 0; it must be 1 or more"),
         ({"search": replace(SEARCH, nbest=4)}, "--nbest is 4; it must be from 1 to 3, since --beam is 3"),
+        ({"search": Search(sampling_topk=2, nbest=0)}, "--nbest is 0; it must be 1 or more"),
         ({"search": replace(SEARCH, sampling_topk=2)}, "--beam is 3; it must be left out, since --sampling-topk samp"),
     ],
 )
