@@ -12,7 +12,7 @@ another FILE; the second prints the table of such a file.
 - The calibration error is that of the most probable word at each position, as the mean of the test sets' errors,
   weighted by their tokens.
 - The cost is CPU time, relative to the baseline's: training with validation, and writing the stores and decoding the
-  corpora that a system is trained on, but not training the teacher. Other load changes it by a tenth or two.
+  corpora that a system is trained on, but not training the teacher. Other load changes it, by up to a half.
 - The time to the baseline's loss is the CPU time until the validation loss is that of the fully trained baseline, the
   highest of its runs, relative to the baseline's own; a dash means that not every run of the system reaches it.
 """
@@ -20,6 +20,7 @@ another FILE; the second prints the table of such a file.
 import argparse
 import json
 import logging
+import math
 import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -82,14 +83,13 @@ def has_costs(run: Run) -> bool:
 
 def share_until(curve: list[Point], loss: float) -> float | None:
     """Return the share of the updates after which the loss is reached, between two points of the curve; None: never."""
-    last = curve[-1].updates
     before: Point | None = None
     for point in curve:
         if point.value <= loss:
             if before is None:
-                return point.updates / last
+                return point.updates / curve[-1].updates
             way = (before.value - loss) / (before.value - point.value)
-            return (before.updates + way * (point.updates - before.updates)) / last
+            return (before.updates + way * (point.updates - before.updates)) / curve[-1].updates
         before = point
     return None
 
@@ -150,7 +150,8 @@ def row(system: str, runs: list[Run], base: list[Run]) -> dict:
     if not all(has_costs(run) for run in (*runs, *base)):
         return figures
     seconds, base_seconds = (statistics.mean(map(cpu_seconds, found)) for found in (runs, base))
-    loss = max(run.curve("loss")[-1].value for run in base)
+    curves = [run.curve("loss") for run in base]
+    loss = max(curve[-1].value for curve in curves) if all(curves) else -math.inf  # trained without validation
     to_loss, base_to_loss = (mean_seconds_to(loss, found) for found in (runs, base))
     return {
         **figures,

@@ -39,7 +39,7 @@ def run(command: list[str]) -> tuple[int, dict[str, float]]:
 def add(record: Path, costs: dict[str, float]) -> None:
     """Add the costs of a run to the record, which need not exist."""
     record.parent.mkdir(parents=True, exist_ok=True)
-    with open(os.open(record, os.O_RDWR | os.O_CREAT), "r+", encoding="utf-8") as file:
+    with open(os.open(record, os.O_RDWR | os.O_CREAT, 0o666), "r+", encoding="utf-8") as file:
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_EX)
         earlier = json.loads(file.read() or "{}")

@@ -67,7 +67,7 @@ def score_systems(
     The tests are the paired bootstrap and approximate randomisation, with sacrebleu's samples. They sample sentences;
     those of several runs are sampled together, so that a p-value says whether the runs as a whole differ on other
     sentences like these. Unlike in sacrebleu, a trial of the randomisation counts if its difference is at least as
-    large as the real one, not only if it is larger, and p is 1 for the same translations; there sacrebleu's p is low.
+    large as the real one, not only if it is larger, and p is 1 for equal scores, where sacrebleu's p is low.
     Raises UserError if the baseline is not among the systems or differs from one of them in its number of runs.
     """
     check_baseline(systems, baseline)
@@ -96,11 +96,14 @@ def _bootstrap(systems: dict[str, Runs], metric: Metric, baseline: str, samples:
     named: list[tuple[str, Any]] = [(system, _by_sentence(systems[system])) for system in (baseline, *others)]
     test = PairedTest(named, {"metric": SumOfRuns(metric)}, None, test_type="bs", n_samples=samples)
     (found,) = [values for name, values in test()[1].items() if name != "System"]
+    base, *results = found
+    assert isinstance(base, Result)
     p_values = {}
-    for system, result in zip(others, found[1:], strict=True):
+    for system, result in zip(others, results, strict=True):
         assert isinstance(result, Result)
         assert result.p_value is not None  # only the baseline's result has none
-        p_values[system] = 1.0 if systems[system] == systems[baseline] else result.p_value
+        is_equal = abs(result.score - base.score) <= ROUNDING
+        p_values[system] = 1.0 if is_equal else result.p_value
     return p_values
 
 

@@ -9,10 +9,12 @@ RECORD = re.compile(r"\| INFO \| (train_inner|train|valid) \| (\{.*\})$", re.MUL
 SETTINGS = re.compile(r"\| INFO \| fairseq_cli\.train \| (\{'_name': None, .*\})$", re.MULTILINE)
 PARAMETERS = re.compile(r"num\. shared model params: ([\d,]+)")
 LANGUAGE = re.compile(r"\| \[(.+?)\] dictionary: \d+ types")
-# Settings that do not affect what is trained.
-INCIDENTAL = {"save_dir", "user_dir", "log_interval", "log_format", "log_file", "restore_file", "seed"}
-INCIDENTAL |= {"tensorboard_logdir", "cpu", "no_progress_bar", "num_workers", "keep_interval_updates"}
-INCIDENTAL |= {"decoder_input_dim", "decoder_output_dim"}  # they follow from the width
+# Settings that do not affect what is trained, or that follow from others: the last two from the width.
+INCIDENTAL = re.compile(
+    r"save_dir|user_dir|log_.*|restore_file|seed|tensorboard_logdir|wandb_.*|no_progress_bar|num_workers|"
+    r"keep_.*|no_save.*|(max_tokens|batch_size)_valid|"
+    r"cpu|device_id|nprocs_per_node|distributed_.*|ddp_.*|kd_chunk_tokens|decoder_input_dim|decoder_output_dim"
+)
 
 
 def settings_in(log: str) -> dict[str, object] | None:
@@ -35,10 +37,17 @@ def settings_in(log: str) -> dict[str, object] | None:
 
 
 def without_incidental(settings: dict[str, object]) -> dict[str, object]:
-    """Return the settings that affect what is trained, without the seed; `data` becomes the folder's name."""
-    kept = {name: value for name, value in settings.items() if name not in INCIDENTAL}
+    """Return the settings that affect what is trained, without the seed; `data` becomes the folder's name.
+
+    `max_tokens` and `update_freq` become `tokens_per_update`, which does not depend on the number of workers.
+    """
+    kept = {name: value for name, value in settings.items() if not INCIDENTAL.fullmatch(name)}
     if "data" in kept:
         kept["data"] = Path(str(kept["data"])).name
+    tokens, batches, workers = (settings.get(name) for name in ("max_tokens", "update_freq", "distributed_world_size"))
+    if isinstance(tokens, int) and isinstance(batches, list) and isinstance(workers, int):
+        kept["tokens_per_update"] = [tokens * workers * number for number in batches]
+        del kept["max_tokens"], kept["update_freq"]
     return kept
 
 

@@ -134,20 +134,6 @@ def test_a_model_agrees_with_itself_at_any_batch_size(teacher_path, data):
         assert total.tokens > 13
 
 
-def test_batches_do_not_change_the_calibration_errors(student_path, teacher_path, data, in_float64):
-    few, many = (measure(student_path, teacher_path, data, max_tokens=tokens) for tokens in (100, 4000))
-    for name in ("student_calibration_error", "teacher_calibration_error"):
-        assert 0 < getattr(few, name) < 100
-        assert getattr(few, name) == pytest.approx(getattr(many, name), abs=1e-8)
-    assert few.student_calibration_error != few.teacher_calibration_error
-
-
-def test_with_top_1_lists_both_distances_equal_the_share_of_disagreement(student_path, teacher_path, data):
-    total = measure(student_path, teacher_path, data, top_k=1).total
-    assert 100 * total.edit_distance == pytest.approx(100 - total.teacher_agreement)
-    assert total.ranking_distance == total.edit_distance > 0
-
-
 def test_buckets_sum_to_the_total(student_path, teacher_path, data):
     ours = measure(student_path, teacher_path, data)
     assert len(ours.buckets) == 4
@@ -163,9 +149,12 @@ def test_buckets_sum_to_the_total(student_path, teacher_path, data):
 def test_chunks_and_batches_change_nothing(student_path, teacher_path, data, in_float64, monkeypatch):
     whole = measure(student_path, teacher_path, data, max_tokens=4000)
     monkeypatch.setattr("nmt_kd.evaluation.agreement_measures.default_chunk_tokens", lambda *sizes: 3)
-    in_chunks = measure(student_path, teacher_path, data, max_tokens=4000)
-    assert asdict(in_chunks.total) == asdict(whole.total)
-    assert in_chunks.student_calibration_error == pytest.approx(whole.student_calibration_error, abs=1e-8)
+    in_chunks = measure(student_path, teacher_path, data, max_tokens=100)
+    assert asdict(in_chunks.total) == pytest.approx(asdict(whole.total), abs=1e-8)
+    for name in ("student_calibration_error", "teacher_calibration_error"):
+        assert 0 < getattr(in_chunks, name) < 100
+        assert getattr(in_chunks, name) == pytest.approx(getattr(whole, name), abs=1e-8)
+    assert whole.student_calibration_error != whole.teacher_calibration_error
 
 
 def test_an_ensemble_is_compared_as_one_model(student_path, teacher_path, data, in_float64):

@@ -6,6 +6,7 @@ import pytest
 from recorded_runs import with_setting, without_records
 
 from nmt_kd.errors import UserError
+from nmt_kd.evaluation import training_log
 from nmt_kd.evaluation.runs import Run, settings_that_differ
 
 pytest_plugins = ["recorded_runs"]
@@ -92,6 +93,21 @@ def test_a_validation_before_the_first_interval_has_a_time(tmp_path):
     valid = '2026-01-01 10:00:00 | INFO | valid | {"valid_bleu": "3.5", "valid_num_updates": "4"}'
     (point,) = written(tmp_path, valid, inner(10, 9)).curve("bleu")
     assert (point.updates, point.seconds) == (4, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "same"),
+    [
+        ({"max_tokens": 50, "update_freq": [4], "distributed_world_size": 2, "max_tokens_valid": 50}, True),
+        ({"max_tokens": 200, "update_freq": [2], "ddp_backend": "legacy_ddp", "keep_last_epochs": 5}, True),
+        ({"max_tokens": 200, "update_freq": [1]}, False),
+        ({"max_tokens": 400, "update_freq": [1], "fp16": True}, False),
+    ],
+)
+def test_the_number_of_workers_that_share_an_update_does_not_make_another_system(settings, same):
+    one = {"max_tokens": 400, "update_freq": [1], "distributed_world_size": 1, "fp16": False, "max_tokens_valid": 400}
+    kept = training_log.without_incidental({**one, **settings})
+    assert (kept == training_log.without_incidental(one)) == same
 
 
 def test_settings_that_differ_exclude_seeds_and_folders(variation):

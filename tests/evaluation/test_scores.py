@@ -187,6 +187,18 @@ def test_runs_are_tested_together_on_the_same_sampled_sentences(references, syst
         gains = numpy.array(gains)
         slowly = (1 + sum(gains - gains.mean() >= gain)) / 201
         assert found[name].bootstrap_p == pytest.approx(slowly, abs=1.5 / 201)  # sacrebleu's sums are in float32
+        extreme = 0
+        for kept in numpy.random.default_rng(12345).integers(2, size=(200, SENTENCES), dtype=bool):
+            exchanged = [
+                [
+                    [(mine if keep else other)[number] for number, keep in enumerate(kept)]
+                    for mine, other in zip(systems[own], systems[of_other], strict=True)
+                ]
+                for own, of_other in (("plain", name), (name, "plain"))
+            ]
+            one, two = (score(runs, range(SENTENCES)) for runs in exchanged)
+            extreme += abs(one - two) >= gain - 1e-9
+        assert found[name].randomisation_p == pytest.approx((1 + extreme) / 201)
     assert found["word_kd"].mark == "**"
     assert found["again"].mark == ""
 
@@ -199,6 +211,14 @@ def test_systems_with_the_same_translations_do_not_differ(references, systems):
     }
     found = [row for row in score_systems(same, metrics, "plain", 200, 200) if row.system == "copy"]
     assert [(row.bootstrap_p, row.randomisation_p, row.mark) for row in found] == [(1, 1, "")] * 2
+
+
+def test_systems_with_the_same_scores_do_not_differ(references, systems):
+    spaced = [[f"{line} " for line in run] for run in systems["plain"]]
+    same = {"plain": systems["plain"], "reordered": systems["plain"][::-1], "spaced": spaced}
+    metrics = {"bleu": BLEU(references=[references]), "chrf": CHRF(references=[references])}
+    found = [row for row in score_systems(same, metrics, "plain", 200, 200) if row.system != "plain"]
+    assert [(row.bootstrap_p, row.randomisation_p) for row in found] == [(1, 1)] * 4
 
 
 def test_one_sentence_is_never_significant():

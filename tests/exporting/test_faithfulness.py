@@ -215,7 +215,10 @@ def test_what_fairseq_cannot_produce_is_never_as_good(score):
         assert not verdict(system({"own": -3.0, "found": -3.0}, converted_to), system(scores))
 
 
-def test_of_int8_only_the_search_is_compared():
-    converted = system({"own": -9.0, "found": -9.0}, "int8", computed_in="int8_float32")
+@pytest.mark.parametrize(
+    ("converted_to", "computed_in"), [("int8", "int8_float32"), ("bfloat16", "bfloat16"), ("bfloat16", "float32")]
+)
+def test_of_other_types_only_the_search_is_compared(converted_to, computed_in):
+    converted = system({"own": -9.0, "found": -9.0}, converted_to, computed_in=computed_in)
     assert verdict(converted, system({"own": -3.0, "found": -3.0}))
     assert not verdict(converted, system({"own": -3.0, "found": -3.1}))

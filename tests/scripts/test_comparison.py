@@ -9,10 +9,11 @@ from pathlib import Path
 import comparison
 import pytest
 from conftest import ROOT
-from sacrebleu.metrics import BLEU
+from sacrebleu.metrics import BLEU, CHRF
 
 from nmt_kd.errors import UserError
 from nmt_kd.evaluation.runs import Point
+from nmt_kd.evaluation.scores import score_systems
 
 SENTENCES = 40
 WORDS = "der die das Hund Katze läuft schnell , . auf dem Dach".split()
@@ -25,7 +26,7 @@ def damaged(share: float, seed: int) -> list[str]:
     return [" ".join(w for w in line.split() if chance.random() >= share) or "der" for line in REFERENCES]
 
 
-def write_run(folder: Path, lines: list[str], losses: list[float], seconds: float, agreement: float = 50.0) -> None:
+def write_run(folder: Path, lines: list[str], losses: list[float], seconds: float, peak_mb: float = 500.4) -> None:
     """Write what training and evaluation leave behind: two test sets with half of the lines each."""
     (folder / "records").mkdir(parents=True)
     prefix = "2026-01-01 00:00:00 | INFO |"
@@ -34,6 +35,7 @@ def write_run(folder: Path, lines: list[str], losses: list[float], seconds: floa
         "num. shared model params: 1,000",
     ]
     log += [f"{prefix} fairseq.tasks.translation | [{language}] dictionary: 100 types" for language in ("en", "de")]
+    log.append(f'{prefix} train_inner | {{"num_updates": "{100 * len(losses) or 400}", "wps": "9", "wpb": "9"}}')
     for number, loss in enumerate(losses, 1):
         record = {"valid_loss": str(loss), "valid_num_updates": str(100 * number)}
         log.append(f"{prefix} valid | {json.dumps(record)}")
@@ -44,9 +46,9 @@ def write_run(folder: Path, lines: list[str], losses: list[float], seconds: floa
         text = "".join(f"S-{n}\ta\nT-{n}\t{ref}\nH-{n}\t-1\t{line}\nD-{n}\t-1\t{line}\n" for n, (ref, line) in pairs)
         (folder / f"translations{name}.txt").write_text(text, encoding="utf-8")
         tokens = 100 if name == "" else 300
-        figures = {"teacher_agreement": agreement + tokens, "student_calibration_error": 4.0, "tokens": tokens}
+        figures = {"teacher_agreement": 50.0 + tokens, "student_calibration_error": 4.0, "tokens": tokens}
         (folder / f"agreement{name}.json").write_text(json.dumps(figures))
-    (folder / "records/cost.json").write_text(json.dumps({"seconds": 1, "cpu_seconds": seconds, "peak_mb": 500.4}))
+    (folder / "records/cost.json").write_text(json.dumps({"seconds": 1, "cpu_seconds": seconds, "peak_mb": peak_mb}))
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,7 @@ def work(tmp_path_factory):
     write_run(work / "plain", damaged(0.4, 1), [9, 8, 7, 6], 100)
     write_run(work / "plain.seed2", damaged(0.4, 2), [9, 8, 7, 6], 100)
     write_run(work / "word_kd", damaged(0.1, 3), [8, 6, 5, 4], 70)
-    write_run(work / "word_kd.seed2", damaged(0.1, 4), [8, 6, 5, 4], 70)
+    write_run(work / "word_kd.seed2", damaged(0.1, 4), [8, 6, 5, 4], 70, peak_mb=700.4)
     write_run(work / "seq_kd", damaged(0.4, 5), [9, 8.5, 8.2, 8.1], 100)
     (work / "store.json").write_text(json.dumps({"cpu_seconds": 20}))
     (work / "word_kd/records/paid").write_text(f"{work / 'store.json'}\n")
@@ -78,10 +80,25 @@ def test_scores_are_those_of_all_test_sets_for_each_seed(rows):
 
 
 def test_differences_are_tested_over_as_many_runs_as_both_systems_have(rows):
-    assert rows["word_kd"]["p"]["plain"]["BLEU"] < 0.01
-    assert rows["seq_kd"]["p"]["plain"]["BLEU"] > 0.05
-    assert rows["seq_kd"]["p"]["word_kd"]["chrF"] < 0.01
+    runs = {"plain": [damaged(0.4, 1), damaged(0.4, 2)], "word_kd": [damaged(0.1, 3), damaged(0.1, 4)]}
+    runs["seq_kd"] = [damaged(0.4, 5)]
+
+    def p(system, baseline, count):
+        systems = {name: runs[name][:count] for name in (baseline, system)}
+        metrics = {"BLEU": BLEU(references=[REFERENCES]), "chrF": CHRF(references=[REFERENCES])}
+        found = score_systems(systems, metrics, baseline, comparison.TRIALS, comparison.TRIALS)
+        return {s.metric: max(s.bootstrap_p, s.randomisation_p) for s in found if s.system == system}
+
+    assert rows["word_kd"]["p"]["plain"] == p("word_kd", "plain", 2)
+    assert rows["plain"]["p"]["word_kd"] == p("plain", "word_kd", 2)
+    assert rows["seq_kd"]["p"]["plain"] == p("seq_kd", "plain", 1)
+    assert rows["seq_kd"]["p"]["word_kd"] == p("seq_kd", "word_kd", 1)
     assert "plain" not in rows["plain"]["p"]
+
+
+def test_the_memory_is_the_mean_over_the_seeds(rows):
+    assert rows["plain"]["memory_mb"] == 500.4
+    assert rows["word_kd"]["memory_mb"] == pytest.approx(600.4)
 
 
 def test_costs_include_stores_once_and_are_relative_to_the_baseline(rows):
@@ -130,6 +147,15 @@ def test_agreement_is_the_mean_over_the_tokens_of_all_test_sets(rows):
     assert rows["plain"]["calibration_error"] == pytest.approx(4)
 
 
+@pytest.mark.parametrize("without", ["plain", "word_kd"])
+def test_a_run_without_validation_has_costs_but_no_time_to_a_loss(tmp_path, without):
+    for name in ("plain", "word_kd"):
+        write_run(tmp_path / name, REFERENCES, [] if name == without else [9, 8], 100)
+    found = {row["system"]: row for row in comparison.compare(tmp_path, ["plain", "word_kd"], ["plain"])}
+    assert found["word_kd"]["cost"] == 1
+    assert found["word_kd"]["time_to_baseline"] is None
+
+
 @pytest.mark.parametrize(
     ("losses", "wanted", "share"),
     [
@@ -138,6 +164,7 @@ def test_agreement_is_the_mean_over_the_tokens_of_all_test_sets(rows):
         ([9, 5, 7, 6], 7, 0.375),  # reached for the first time between the first two
         ([6, 5], 7, 0.5),  # at the first point, or before
         ([9, 8], 7, None),
+        ([], 7, None),
     ],
 )
 def test_the_share_of_the_updates_until_a_loss(losses, wanted, share):
