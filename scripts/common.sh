@@ -103,6 +103,7 @@ load_data_config() {
     data=$1
     test_sets=(test)
     decoding=() # flags for decoding the training set with a fairseq checkpoint
+    seer_dropout=0.1 # of the method seer_forcing
     average=()  # evaluate checkpoint_best.pt unless the settings ask for an average of checkpoints
     corpora=() tokenising=() bpe_operations='' vocabulary_size='' subword_algorithm=bpe own_text=() held_out=() clean=''
     # shellcheck source=/dev/null

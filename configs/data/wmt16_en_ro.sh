@@ -20,3 +20,4 @@ bpe_operations=32000
 student_training+=(--max-epoch 20)
 teacher_training+=(--max-epoch 30 --label-smoothing 0.3 $(choose_by_bleu 5 1.2))
 generation=(--beam 5 --lenpen 1.2 --max-tokens 8000)
+seer_dropout=0.2 # in the paper on seer forcing

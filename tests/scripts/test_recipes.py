@@ -79,6 +79,11 @@ def test_several_machines_meet_and_share_the_batch():
     assert dry_run("wmt14_en_de", "tie_kd", MAX_TOKENS="2048", **environment).optimization.update_freq == [2]
 
 
+@pytest.mark.parametrize("data", DATA)
+def test_the_seers_dropout_is_that_of_the_paper(data):
+    assert dry_run(data, "seer_forcing").criterion.seer_dropout == (0.2 if data == "wmt16_en_ro" else 0.1)
+
+
 def test_workers_that_do_not_divide_the_batch_are_refused():
     result = script("train", "wmt14_en_de", "tie_kd", "--dry-run", NPROC="3")
     assert result.returncode == 1
