@@ -3,6 +3,7 @@
 A teacher is not a `torch.nn.Module`, so it is never saved, optimised or synchronised between workers.
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,6 +23,8 @@ from nmt_kd.engine.models import ModelOutput, run_model
 from nmt_kd.engine.predictions import Predictions, PredictionSource
 from nmt_kd.errors import UserError
 from nmt_kd.losses.precision import log_probabilities
+
+logger = logging.getLogger(__name__)
 
 
 class Teacher(PredictionSource):
@@ -49,8 +52,9 @@ class Teacher(PredictionSource):
         paths = [Path(path) for path in teacher_path.split(":") if path]
         if not paths:
             raise UserError("no teacher given; name a fairseq checkpoint with --teacher-path")
-        models = [load_model(path, task, masked) for path in paths]
-        return cls(models, paths=paths)
+        teacher = cls([load_model(path, task, masked) for path in paths], paths=paths)
+        teacher._warn_of_longer_students(task.max_positions())
+        return teacher
 
     @cached_property
     def fingerprint(self) -> str:  # type: ignore[override]
@@ -92,6 +96,15 @@ class Teacher(PredictionSource):
             parameter = next(model.parameters())
             if parameter.device != like.device or parameter.dtype != like.dtype:
                 model.to(device=like.device, dtype=like.dtype)
+
+    def _warn_of_longer_students(self, allowed: tuple[int, int] | None) -> None:
+        """Warn if the student accepts longer sentences than the teacher, on which `read` will fail."""
+        for side, longest, students in zip(("source", "target"), self.max_positions(), allowed or (0, 0), strict=True):
+            if students > longest:
+                logger.warning(
+                    f"the teacher has {longest:,} {side} positions, the student {students:,}; a longer sentence will "
+                    f"end the training, so give the student --max-{side}-positions {longest}"
+                )
 
     def _check_lengths(self, net_input: dict) -> None:
         lengths = net_input["src_tokens"].size(1), net_input["prev_output_tokens"].size(1)
