@@ -128,7 +128,7 @@ def keep_place_with_other_workers() -> None:
 
     fairseq saves how many batches each worker has had, and skips as many when it resumes. With twice as many workers,
     it would skip twice as much of the training set, or fail with "dataloader mismatch". The place is rounded down to a
-    whole update, without which fairseq would train on the rest of the epoch twice.
+    whole update; otherwise fairseq would stop short of the epoch's end and train on the whole epoch again.
     """
     state_dict, load_state_dict = EpochBatchIterator.state_dict, EpochBatchIterator.load_state_dict
     get_train_iterator = Trainer.get_train_iterator
@@ -144,7 +144,8 @@ def keep_place_with_other_workers() -> None:
             place = before * state["workers"] * len(self.frozen_batches) // (state["batches"] * self.num_shards)
             place -= place % getattr(self, "update_freq", 1)
             if place != before:
-                logger.info(f"resuming after {place:,} of {len(self):,} batches: workers or batches have changed")
+                changed = "workers, batches or --update-freq have changed"
+                logger.info(f"resuming after {place:,} of {len(self):,} batches, because {changed}")
             state = {**state, "iterations_in_epoch": place}
         return load_state_dict(self, state)
 

@@ -66,7 +66,7 @@ say() { printf '\n== %s\n' "$*"; }
 # if another process holds it
 hold_lock() {
     local status=0
-    exec {lock}>>"$1" # NFS locks only files that are open for writing
+    exec {lock}<>"$1" || exit # on NFS, exclusive locks need a file that is open for writing, shared ones for reading
     flock "${@:2}" "$lock" || status=$?
     [ "$status" -le 1 ] || echo "$(basename "$0"): warning: this file system cannot lock $1; start only one process" >&2
     [ "$status" -ne 1 ]
@@ -148,15 +148,18 @@ gpus() {
 
 # gpu if there is one, else cpu; NMT_KD_DEVICE overrides this
 device() {
-    local count=0
-    [ "${NMT_KD_DEVICE:-}" = cpu ] || count=$(gpus) || exit
+    local count
     case ${NMT_KD_DEVICE:-} in
     cpu) echo cpu ;;
     gpu)
-        [ -n "$dry_run" ] || [ "$count" -gt 0 ] || fail "NMT_KD_DEVICE=gpu, but torch sees no GPU; set it to cpu, or leave it out"
+        if [ -z "$dry_run" ]; then
+            count=$(gpus) || exit
+            [ "$count" -gt 0 ] || fail "NMT_KD_DEVICE=gpu, but torch sees no GPU; set it to cpu, or leave it out"
+        fi
         echo gpu
         ;;
     "")
+        count=$(gpus) || exit
         if [ "$count" -gt 0 ]; then
             echo gpu
         elif [ -z "${CUDA_VISIBLE_DEVICES-all}" ] || ! nvidia-smi -L 2>/dev/null | grep -q GPU; then

@@ -103,7 +103,7 @@ if [ "$kind" != checkpoint ]; then
 fi
 ! has bt || decode "$target_lang" "$source_lang" "$reverse_teacher" "$decoded-reverse"
 if [ -n "${SHARD:-}" ]; then
-    say "$data: shard $SHARD is decoded; when all are, assemble the corpus with: bash scripts/distill.sh $data $corpus"
+    say "$data: shard $SHARD is decoded; when all shards are, rerun this command without SHARD to assemble the corpus"
     exit
 fi
 ! has bt || note_decoding "$decoded-reverse" "${reverse_teachers[@]}"

@@ -23,7 +23,8 @@ from inputs import checksum
 
 LISTED = 4  # differences that are printed
 DIFFERENT = 3  # exit code; that of a traceback is 1
-# Flags that say where and how fast to run, what to log, or what to keep.
+# Flags that say where and how fast to run, what to log, or what to keep; nmt_kd/evaluation/training_log.py has the same
+# list, without the precision.
 INCIDENTAL = re.compile(
     r"--(cpu|(memory-efficient-)?(fp16|bf16)|amp|fp16-no-flatten-grads|tpu|device-id|nprocs-per-node|num-workers|"
     r"distributed-.*|ddp-.*|save-dir|user-dir|log-.*|tensorboard-logdir|wandb-.*|no-progress-bar|keep-.*|no-save.*|"

@@ -15,8 +15,8 @@
 #   TEACHER=PATH        the teacher's checkpoint (default: runs/DATA/teacher/checkpoint_best.pt)
 #   TEACHER_CACHE=DIR   use a cache written by nmt-kd cache instead of the teacher
 #   CORPUS=NAME         train on runs/DATA/data-bin-NAME, made by scripts/distill.sh (such as kd) or nmt-kd assemble
-#   NPROC=N             number of workers on this machine (default: one per GPU, but so few that each has 1,000 tokens or more
-#                       per update; 1 on a CPU)
+#   NPROC=N             number of workers on this machine (default: as many GPUs as can share an update evenly with 1,000 or
+#                       more tokens each; 1 on a CPU)
 #   MAX_TOKENS=N        tokens in one worker's batch; lower it if the data set's default does not fit into memory
 #   NNODES=N MASTER=HOST:PORT   number of machines, and address of the first; run this script on each of them
 #
@@ -66,7 +66,7 @@ else
         ! divide "$workers" || [ $((effective_tokens / all_workers)) -lt 1000 ] || break
     done
     [ "$workers" -ge 1 ] || workers=1 # a dry run for a GPU on a machine without one
-    [ "$workers" -ge "$available" ] || say "using $workers of $available GPUs, because an update has only $effective_tokens tokens"
+    [ "$workers" -ge "$available" ] || say "using $workers of $available GPUs, the most that can share an update of $effective_tokens tokens evenly, with 1,000 or more each"
 fi
 divide "$workers" ||
     fail "$effective_tokens tokens per update are not divisible by $all_workers workers with $tokens tokens each; change NPROC or MAX_TOKENS"

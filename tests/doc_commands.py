@@ -171,13 +171,16 @@ def _script(command: Command) -> None:
         _check_dry_run(printed)
 
 
-def _check_dry_run(printed: str) -> None:
-    """Check the fairseq commands that a dry run prints."""
+def _check_dry_run(printed: str) -> int:
+    """Check the fairseq commands that a dry run prints, and return how many there are."""
+    checked = 0
     for line in printed.splitlines():
         words = shlex.split(line) if line.startswith("+ ") else []
         for program, parse in (("fairseq-train", parse_training), ("fairseq-generate", _generation_settings)):
             if program in words:
                 parse(_without_plugin(words[words.index(program) + 1 :])[0])
+                checked += 1
+    return checked
 
 
 class _Stop(BaseException):
@@ -216,7 +219,7 @@ def _sbatch(command: Command) -> None:
     path = f"{slurm}:{os.environ['PATH']}"
     environment = {f"SLURM_{name}": value for name, value in variables.items()}
     printed = _subprocess(["bash", *words], ROOT, PATH=path, VIRTUAL_ENV=str(BIN.parent), **environment)
-    _check_dry_run(printed)
+    assert _check_dry_run(printed)
 
 
 def _pip(command: Command) -> None:

@@ -199,7 +199,7 @@ def test_the_place_in_an_epoch_is_that_of_whole_updates_of_the_training(monkeypa
             return SimpleNamespace()
 
     monkeypatch.setattr(compat, "Trainer", Trainer)
-    for name in ("state_dict", "load_state_dict"):
+    for name in ("state_dict", "load_state_dict"):  # so that they are restored afterwards
         monkeypatch.setattr(EpochBatchIterator, name, getattr(EpochBatchIterator, name))
     compat.keep_place_with_other_workers()
     assert [Trainer().get_train_iterator(epoch).update_freq for epoch in (1, 2, 3)] == [4, 2, 2]

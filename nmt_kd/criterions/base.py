@@ -49,7 +49,7 @@ class DistillationCriterion(FairseqCriterion):
     any_architecture = True
     # Flags with which --teacher-cache can replace the teacher, for methods that otherwise need the teacher itself.
     settings_for_a_cache = ""
-    # For each count that `measures` returns, the name of its percentage in the log, of the tokens with a prediction.
+    # Maps a count from `measures` to the name under which it is logged, as a percentage of tokens with a prediction.
     percentages: ClassVar[dict[str, str]] = {"n_agree": "teacher_agreement"}
 
     teacher: TeacherSource | None
@@ -123,7 +123,9 @@ class DistillationCriterion(FairseqCriterion):
                 "choose --task translation, or a criterion for several pairs (see docs/methods.md)"
             )
         if not teacher_cache:
-            return Teacher.load(teacher_path, task)
+            from_checkpoint = Teacher.load(teacher_path, task)
+            from_checkpoint.warn_of_longer_students(task.max_positions())
+            return from_checkpoint
         if teacher_path:
             raise UserError("--teacher-cache replaces --teacher-path; give only one of them")
         assert self.needs is not None
@@ -253,7 +255,7 @@ class DistillationCriterion(FairseqCriterion):
         return self.teacher.is_trained and batch.is_reference
 
     def measures(self, chunk: Chunk) -> dict[str, Tensor]:
-        """Return counts, [tokens] each, that are logged as percentages of the target tokens."""
+        """Return counts, [tokens] each; those named in `percentages` are logged."""
         first_choice = chunk.student_logits.argmax(-1)
         counts = {"n_counted": torch.ones_like(first_choice)}
         if not self.training and chunk.batch.teacher is not None:
@@ -304,8 +306,8 @@ class DistillationCriterion(FairseqCriterion):
             return super().load_state_dict(state, *args, **kwargs)
         except RuntimeError:
             raise UserError(
-                f"the checkpoint was trained with other options of {self.cfg._name}, which has other parameters now; "
-                "resume with its options, or begin anew from it with --finetune-from-model"
+                f"the checkpoint's parameters of {self.cfg._name} do not fit, because it was trained with other "
+                "options; resume with those, or begin anew from it with --finetune-from-model"
             ) from None
 
     @classmethod

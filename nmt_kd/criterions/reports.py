@@ -52,7 +52,7 @@ def signature(cfg, teacher_fingerprint: str | None, learns_from_validation: bool
 def log_averages(logging_outputs: Iterable[dict], percentages: Mapping[str, str]) -> None:
     """Log the averages of the summed `logging_outputs` of all workers, with losses in bits as everywhere in fairseq.
 
-    `percentages` names, for each count, the percentage of the tokens with a prediction to log.
+    `percentages` maps a count to the name of its percentage of the tokens with a prediction.
 
     Terms that are not in nats, such as a ranking loss or a squared error, are divided by ln 2 too, so that the weighted
     terms add up to `loss`. fairseq's task multilingual_translation repeats all values for each language pair, such as

@@ -52,9 +52,7 @@ class Teacher(PredictionSource):
         paths = [Path(path) for path in teacher_path.split(":") if path]
         if not paths:
             raise UserError("no teacher given; name a fairseq checkpoint with --teacher-path")
-        teacher = cls([load_model(path, task, masked) for path in paths], paths=paths)
-        teacher._warn_of_longer_students(task.max_positions())
-        return teacher
+        return cls([load_model(path, task, masked) for path in paths], paths=paths)
 
     @cached_property
     def fingerprint(self) -> str:  # type: ignore[override]
@@ -97,8 +95,11 @@ class Teacher(PredictionSource):
             if parameter.device != like.device or parameter.dtype != like.dtype:
                 model.to(device=like.device, dtype=like.dtype)
 
-    def _warn_of_longer_students(self, allowed: tuple[int, int] | None) -> None:
-        """Warn if the student accepts longer sentences than the teacher, on which `read` will fail."""
+    def warn_of_longer_students(self, allowed: tuple[int, int] | None) -> None:
+        """Warn if the student accepts longer sentences than the teacher, on which `read` will fail.
+
+        `allowed` are the student's numbers of source and target positions, None if unknown.
+        """
         for side, longest, students in zip(("source", "target"), self.max_positions(), allowed or (0, 0), strict=True):
             if students > longest:
                 logger.warning(

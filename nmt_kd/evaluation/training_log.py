@@ -9,7 +9,8 @@ RECORD = re.compile(r"\| INFO \| (train_inner|train|valid) \| (\{.*\})$", re.MUL
 SETTINGS = re.compile(r"\| INFO \| fairseq_cli\.train \| (\{'_name': None, .*\})$", re.MULTILINE)
 PARAMETERS = re.compile(r"num\. shared model params: ([\d,]+)")
 LANGUAGE = re.compile(r"\| \[(.+?)\] dictionary: \d+ types")
-# Settings that do not affect what is trained, or that follow from others: the last two from the width.
+# Settings that do not affect what is trained, or that follow from others: the last two from the width. The list in
+# scripts/record.py also has the flags of precision: a run may be resumed in another, but seeds are not mixed.
 INCIDENTAL = re.compile(
     r"save_dir|user_dir|log_.*|restore_file|seed|tensorboard_logdir|wandb_.*|no_progress_bar|num_workers|"
     r"keep_.*|no_save.*|(max_tokens|batch_size)_valid|"

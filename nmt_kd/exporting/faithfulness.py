@@ -58,8 +58,9 @@ def as_good(
     lengths = numpy.array([max(map(token_count, texts)) for texts in zip(translations, of_fairseq, best, strict=True)])
     tokens = lengths ** (1 - lenpen)  # a score is a sum over tokens, divided by length to the power of lenpen
     in_storage = ROUNDING.get(str(converted.converted_to), math.inf) * tokens
-    computed_in = converted.computed_in if converted.converted_to in ROUNDING else ""  # else weights are rounded, too
-    in_arithmetic = ROUNDING.get(computed_in, math.inf) * tokens
+    in_arithmetic = ROUNDING.get(converted.computed_in, math.inf) * tokens
+    if converted.converted_to not in ROUNDING:
+        in_arithmetic = in_storage  # the unknown rounding of the weights hides that of the sums
     same_model = numpy.full(len(tokens), True)
     for texts in (translations, of_fairseq):
         scores = [numpy.array(system.score(numbers, texts)) for system in (converted, reference, fairseq)]

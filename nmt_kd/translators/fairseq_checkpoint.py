@@ -60,8 +60,9 @@ class FairseqTranslator:
         given = options.source_lang or self.languages[0], options.target_lang or self.languages[1]
         if given != self.languages:
             raise UserError(
-                f"{options.teacher} translates {'-'.join(self.languages)}, not {'-'.join(given)}; give "
-                "the languages as --source-lang and --target-lang as it names them, or give another teacher"
+                f"{options.teacher} translates {'-'.join(self.languages)}, not {'-'.join(given)}; name "
+                f"the languages as the teacher does, with --source-lang {self.languages[0]} --target-lang "
+                f"{self.languages[1]}, or give another teacher"
             )
         self.subwords = Subwords(subword_model, options.target_subword_model)
         self.length = self.subwords.length

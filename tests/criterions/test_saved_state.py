@@ -65,7 +65,9 @@ def test_a_checkpoint_without_the_state_of_a_criterion_or_optimiser_has_no_state
 def test_parameters_of_other_options_are_refused_in_one_line(build):
     earlier, _ = build("ckd")
     later, _ = build("ckd", "--ckd-fusion", "teacher-down")
-    with pytest.raises(UserError, match="the checkpoint was trained with other options of ckd"):
+    with pytest.raises(
+        UserError, match="the checkpoint's parameters of ckd do not fit, because it was trained with other options"
+    ):
         later.load_state_dict(earlier.state_dict())
 
 

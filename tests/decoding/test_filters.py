@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 from decoding.test_corpus import make_decoding, train_set, written  # noqa: F401  (a fixture)
@@ -24,7 +23,6 @@ from nmt_kd.decoding.originals import Originals
 from nmt_kd.decoding.parts import parse_folders
 from nmt_kd.decoding.shards import Hypothesis, ShardFolder
 from nmt_kd.errors import UserError
-from nmt_kd.storage import atomic
 
 
 def pairs_in(folder) -> list[tuple[str, str]]:
@@ -217,8 +215,3 @@ def test_a_copy_of_the_source_may_be_split_in_another_way(assemble, decoding, da
     kept = Corpus(corpus.decodings, Filters(copies=True))
     assert len(list(corpus.candidates())) == len(list(kept.candidates())) + 1 == 600
     assert kept.report.dropped == {"copy of the source": 1}
-
-
-def test_a_folder_that_cannot_be_written_is_named_as_the_user_names_it():
-    with pytest.raises(UserError, match=r"^cannot write decoded: Permission denied"), atomic.writing(Path("decoded")):
-        raise PermissionError(errno.EACCES, "Permission denied", str(Path("decoded/tmp123").absolute()))

@@ -195,13 +195,12 @@ def test_an_adaptive_softmax_is_an_error(teacher_path, task, sample, token_index
         run_model(model, sample["net_input"], token_index)
 
 
-def test_a_student_with_more_positions_than_the_teacher_is_warned_of_at_the_start(
-    teacher_path, task, caplog, monkeypatch
-):
-    Teacher.load(str(teacher_path), task)
+def test_a_student_with_more_positions_than_the_teacher_is_warned_of(teacher_path, task, caplog):
+    teacher = Teacher.load(str(teacher_path), task)
+    teacher.warn_of_longer_students(task.max_positions())
+    teacher.warn_of_longer_students(None)
     assert "positions" not in caplog.text
-    monkeypatch.setattr(task, "max_positions", lambda: (1024, 2048))
-    Teacher.load(str(teacher_path), task)
+    teacher.warn_of_longer_students((1024, 2048))
     assert (
         "the teacher has 1,024 target positions, the student 2,048; a longer sentence will end the train" in caplog.text
     )

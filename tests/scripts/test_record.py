@@ -7,7 +7,11 @@ import re
 import shutil
 
 import pytest
+import record
 import runs
+from fairseq import options
+
+from nmt_kd.evaluation import training_log
 
 
 @pytest.fixture
@@ -276,7 +280,7 @@ def test_shards_are_decoded_side_by_side_and_assembled_at_the_end(place):
         fcntl.flock(other_shard, fcntl.LOCK_SH)
         printed = place.done(*DISTILL, SHARD="2/8", WORKERS="2")
         assert "decoded is in use by another distill.sh" in place.refused(*DISTILL)
-    assert "shard 2/8 is decoded; when all are, assemble the corpus with: bash scripts/distill.sh" in printed
+    assert "shard 2/8 is decoded; when all shards are, rerun this command without SHARD" in printed
     assert sorted(re.findall(r"--num-shards \d+ --shard-id \d+", " ".join(place.calls))) == [
         "--num-shards 16 --shard-id 4",
         "--num-shards 16 --shard-id 5",
@@ -518,3 +522,23 @@ def test_a_result_whose_record_cannot_be_read_is_not_taken_for_fresh(place):
     result = place.script(*EVALUATE)
     assert result.returncode == 1
     assert "evaluate.sh: error: cannot read the record " in result.stderr
+
+
+def test_reports_and_reruns_ignore_the_same_flags_apart_from_the_precision():
+    ignored = {"report": set(), "rerun": set()}
+    for action in options.get_training_parser()._actions:
+        for flag in action.option_strings:
+            if training_log.INCIDENTAL.fullmatch(action.dest):
+                ignored["report"].add(flag)
+            if record.INCIDENTAL.fullmatch(flag):
+                ignored["rerun"].add(flag)
+    precision = {"--tpu", "--amp", "--fp16-no-flatten-grads"}
+    precision |= {f"--{prefix}{kind}" for prefix in ("", "memory-efficient-") for kind in ("fp16", "bf16")}
+    assert ignored["rerun"] - ignored["report"] == {
+        *precision,
+        "--num-shards",
+        "--shard-id",
+    }  # the last two: of decoding
+    # compared by content, another run, or follow from what is compared
+    of_reports = {"--restore-file", "--seed", "--max-tokens-valid", "--batch-size-valid", "--max-sentences-valid"}
+    assert ignored["report"] - ignored["rerun"] == {*of_reports, "--local_rank"}

@@ -215,3 +215,8 @@ def test_a_file_is_claimed_once_without_hard_links(tmp_path, monkeypatch, reason
         file.write(b"second")
     assert (tmp_path / "a").read_bytes() == b"first"
     assert names(tmp_path) == ["a"]
+
+
+def test_a_folder_that_cannot_be_written_is_named_as_the_user_names_it():
+    with pytest.raises(UserError, match=r"^cannot write decoded: Permission denied"), atomic.writing(Path("decoded")):
+        raise PermissionError(errno.EACCES, "Permission denied", str(Path("decoded/tmp123").absolute()))

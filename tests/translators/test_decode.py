@@ -277,7 +277,7 @@ def test_one_file_adds_a_kind_of_teacher(tmp_path, monkeypatch):
         ),
         ({}, "the dictionaries of .* are needed; give the folder that has them as --data"),
         ({"data": "DATA"}, "the subword model of .* is needed; give it as --subword-model"),
-        ({"data": "DATA", "subword_model": "MODEL", "source_lang": "fr"}, "translates en-de, not fr-de; give the"),
+        ({"data": "DATA", "subword_model": "MODEL", "source_lang": "fr"}, "translates en-de, not fr-de; name the"),
         ({"data": "DATA", "subword_model": "MODEL", "compute_type": "int8"}, "--compute-type is int8; it must be def"),
         ({"data": "DATA", "subword_model": "MODEL", "compute_type": "float16"}, "float16 needs a GPU"),
         ({"max_tokens": 0}, "--max-tokens is 0; it must be 1 or more"),

@@ -247,7 +247,8 @@ def test_names_of_the_hub_are_recognised_and_paths_are_not(tmp_path, monkeypatch
 
 
 def test_samples_differ_and_depend_on_the_seed_alone(trained_marian, corpus, monkeypatch):
-    monkeypatch.setattr("os.cpu_count", lambda: 1)  # threads that wait for each other take long on a busy machine
+    # threads that wait for each other take long on a busy machine
+    monkeypatch.setattr("nmt_kd.decoding.ctranslate2_backend.usable_cores", lambda: 1)
     sources = lines(corpus / "text/test.en")
     search = Search(nbest=3, sampling_topk=10, sampling_temperature=0.8, max_len=40)
     teacher = open_translator(TeacherOptions(str(trained_marian), search))

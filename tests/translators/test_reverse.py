@@ -120,7 +120,7 @@ def test_an_export_and_a_hugging_face_model_can_be_reverse_models(
         (["--reverse-data", "DATA"], "the subword model of .* is needed; give it as --reverse-subword-model"),
         (
             ["--reverse-data", "DATA", "--reverse-subword-model", "MODEL", "--reverse-model", "FORWARD"],
-            r"translates en-de, not de-en; give the languages as --reverse-source-lang and --reverse-target-lang as",
+            r"translates en-de, not de-en; name the languages as the teacher does, with --reverse-source-lang en",
         ),
     ],
 )
