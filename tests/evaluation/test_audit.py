@@ -236,7 +236,7 @@ def test_progress_names_the_system_and_the_run(command, capsys):
         (["--sources", "none.en"], "none.en does not exist; give an existing file"),
         (["--test-sources", "none.en"], "none.en does not exist; give an existing file"),
         (["--systems", "plain"], "--systems is 'plain'; it must be NAME=CHECKPOINT"),
-        (["--systems", "plain=/none.pt"], "/none.pt is not a teacher that nmt-kd can use; give one of these: "),
+        (["--systems", "plain=/none.pt"], "checkpoint /none.pt does not exist; give the path of a file written by "),
         (["--compute-type", "int8"], "--compute-type is int8; it must be default, float32 or float16"),
     ],
 )
@@ -255,7 +255,7 @@ def test_texts_of_different_lengths_are_refused(command, held_out, corpus, tmp_p
 def test_a_system_that_cannot_be_opened_is_refused_before_anything_is_translated(command, seq_kd_teacher, monkeypatch):
     monkeypatch.setattr("nmt_kd.evaluation.audited.audit_run", lambda *args: SimpleNamespace())
     monkeypatch.setattr("nmt_kd.evaluation.audited.translating", lambda *args: pytest.fail("it translates"))
-    with pytest.raises(UserError, match=r"^/none\.pt is not a teacher"):
+    with pytest.raises(UserError, match=r"^checkpoint /none\.pt does not exist"):
         main(command(systems=[f"plain={seq_kd_teacher}", "seq_kd=/none.pt"]))
 
 
