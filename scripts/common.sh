@@ -62,8 +62,8 @@ read_data_and_method() {
 
 say() { printf '\n== %s\n' "$*"; }
 
-# hold_lock FILE FLOCK_OPTION...: hold a lock, on descriptor $lock, until this script and the commands that it runs end; returns 1
-# if another process holds it
+# hold_lock FILE FLOCK_OPTION...: hold a lock, on descriptor $lock, until this script and the commands that it runs end;
+# returns 1 if another process holds it
 hold_lock() {
     local status=0
     exec {lock}<>"$1" || exit # on NFS, exclusive locks need a file that is open for writing, shared ones for reading
@@ -103,7 +103,6 @@ load_data_config() {
     data=$1
     test_sets=(test)
     decoding=() # flags for decoding the training set with a fairseq checkpoint
-    seer_dropout=0.1 # of the method seer_forcing
     average=()  # evaluate checkpoint_best.pt unless the settings ask for an average of checkpoints
     corpora=() tokenising=() bpe_operations='' vocabulary_size='' subword_algorithm=bpe own_text=() held_out=() clean=''
     # shellcheck source=/dev/null

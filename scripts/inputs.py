@@ -13,6 +13,8 @@ import json
 import sys
 from pathlib import Path
 
+DIFFERENT = 3  # exit code; that of a traceback is 1
+
 
 def checksum(path: Path) -> str:
     """Return the SHA-256 of a file."""
@@ -50,7 +52,7 @@ def main(arguments: list[str]) -> None:
         noted.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     elif noted.is_file() and (path := changed(json.loads(noted.read_text(encoding="utf-8")), paths)):
         print(path)
-        sys.exit(3)
+        sys.exit(DIFFERENT)
 
 
 if __name__ == "__main__":

@@ -19,10 +19,9 @@ import re
 import sys
 from pathlib import Path
 
-from inputs import checksum
+from inputs import DIFFERENT, checksum
 
 LISTED = 4  # differences that are printed
-DIFFERENT = 3  # exit code; that of a traceback is 1
 # Flags that say where and how fast to run, what to log, or what to keep; nmt_kd/evaluation/training_log.py has the same
 # list, without the precision.
 INCIDENTAL = re.compile(

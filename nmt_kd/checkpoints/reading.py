@@ -160,8 +160,9 @@ def read_checkpoint(path, arg_overrides=None, load_on_all_ranks=False) -> dict:
     """Replace fairseq's `load_checkpoint_to_cpu`: same arguments and result, but the file is read as data."""
     local_path = checkpoint_utils.PathManager.get_local_path(str(path))
     state = _upgraded(read_checkpoint_file(local_path), arg_overrides)
-    if state.get("last_optimizer_state") is None:  # as with --no-save-optimizer-state: a training begins anew from it
-        state["criterion"] = None
+    # fairseq before 0.12 wrote no criterion's state if it had no parameters. Without the optimiser's state (as with
+    # --no-save-optimizer-state), a training begins anew, so the criterion's is not used.
+    state["criterion"] = state.get("criterion") if state.get("last_optimizer_state") is not None else None
     return state
 
 
@@ -199,7 +200,6 @@ def _upgraded(state: dict, arg_overrides=None) -> dict:
     if "optimizer_history" not in state and "best_loss" not in state:
         state["optimizer_history"] = [{"optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}]
         state.setdefault("extra_state", {"train_iterator": None})
-    state.setdefault("criterion", None)  # fairseq before 0.12 wrote none if the criterion had no parameters
     return checkpoint_utils._upgrade_state_dict(state)
 
 

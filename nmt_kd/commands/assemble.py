@@ -201,9 +201,9 @@ def _student_model(path: Path, data: Path, source_lang: str, target_lang: str, s
         pairs = pairs_of_data(source_lang, target_lang)
         if any((data / f"{subset}.{pair}.{source_lang}.idx").is_file() for pair in pairs):
             originals = Originals.load(data, source_lang, target_lang, subset)
-            numbers = range(min(CHECKED_SENTENCES, len(originals.dataset)))
-            for side in range(sides):
-                model.check([originals.texts(number)[side] for number in numbers], str(data))
+            pairs_of_texts = map(originals.texts, range(min(CHECKED_SENTENCES, len(originals.dataset))))
+            for texts in list(zip(*pairs_of_texts, strict=True))[:sides]:
+                model.check(list(texts), str(data))
             break
     return model
 

@@ -287,10 +287,10 @@ class DistillationCriterion(FairseqCriterion):
         return state
 
     def load_state_dict(self, state_dict, *args, **kwargs):
-        """Load this method's state from a checkpoint; start afresh if it has none, as after plain training.
+        """Load this method's state from a checkpoint.
 
-        A training that begins anew, as with --reset-optimizer, starts afresh, too. Raises UserError if parameters have
-        other shapes.
+        The fresh state stays if the checkpoint has none, as after plain training, or if the training begins anew, as
+        with --reset-optimizer. Raises UserError if parameters have other shapes.
         """
         if getattr(self.task, "begins_anew", False):
             return None

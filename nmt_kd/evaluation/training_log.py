@@ -9,8 +9,8 @@ RECORD = re.compile(r"\| INFO \| (train_inner|train|valid) \| (\{.*\})$", re.MUL
 SETTINGS = re.compile(r"\| INFO \| fairseq_cli\.train \| (\{'_name': None, .*\})$", re.MULTILINE)
 PARAMETERS = re.compile(r"num\. shared model params: ([\d,]+)")
 LANGUAGE = re.compile(r"\| \[(.+?)\] dictionary: \d+ types")
-# Settings that do not affect what is trained, or that follow from others: the last two from the width. The list in
-# scripts/record.py also has the flags of precision: a run may be resumed in another, but seeds are not mixed.
+# Settings that do not change the result of a training; decoder_*_dim follow from the model's width. The list in
+# scripts/record.py also has the precision, which may change when a run resumes, but not between seeds of a system.
 INCIDENTAL = re.compile(
     r"save_dir|user_dir|log_.*|restore_file|seed|tensorboard_logdir|wandb_.*|no_progress_bar|num_workers|"
     r"keep_.*|no_save.*|(max_tokens|batch_size)_valid|"
@@ -38,9 +38,10 @@ def settings_in(log: str) -> dict[str, object] | None:
 
 
 def without_incidental(settings: dict[str, object]) -> dict[str, object]:
-    """Return the settings that affect what is trained, without the seed; `data` becomes the folder's name.
+    """Return the settings that change the result of a training, except the seed.
 
-    `max_tokens` and `update_freq` become `tokens_per_update`, which does not depend on the number of workers.
+    Only the folder's name is kept of `data`. `max_tokens` and `update_freq` are replaced by `tokens_per_update`, which
+    does not depend on the number of workers.
     """
     kept = {name: value for name, value in settings.items() if not INCIDENTAL.fullmatch(name)}
     if "data" in kept:

@@ -198,7 +198,7 @@ def test_a_full_disk_while_sorting_names_the_decoded_folder(assemble, tmp_path, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_copy_of_the_source_may_be_split_in_another_way(assemble, decoding, data, tmp_path):
+def test_a_copy_of_the_source_may_be_split_in_another_way(decoding, data, tmp_path):
     originals = Originals.load(data, "en", "de", "train")
     source = originals.texts(7)[0]
     pieces = source.split()

@@ -150,7 +150,7 @@ def test_line_breaks_of_other_kinds_do_not_shift_the_corpus(tmp_path, assemble):
     assert assemble(folder=tmp_path / "text")[0] == [("The red table", "Der rote Tisch")]
 
 
-def test_a_subword_model_of_the_sources_alone_does_not_split_the_translations(assemble, corpus, tmp_path, student):
+def test_a_subword_model_of_the_sources_alone_does_not_split_the_translations(assemble, corpus, tmp_path):
     for language in ("en", "de"):
         subwords.train_subwords([corpus / f"text/train.{language}"], tmp_path / language, 90)
     pieces = tmp_path / "pieces"

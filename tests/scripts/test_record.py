@@ -539,6 +539,6 @@ def test_reports_and_reruns_ignore_the_same_flags_apart_from_the_precision():
         "--num-shards",
         "--shard-id",
     }  # the last two: of decoding
-    # compared by content, another run, or follow from what is compared
+    # the initial model is compared by content, another seed is another run, and validation does not change the training
     of_reports = {"--restore-file", "--seed", "--max-tokens-valid", "--batch-size-valid", "--max-sentences-valid"}
     assert ignored["report"] - ignored["rerun"] == {*of_reports, "--local_rank"}
